@@ -1,1 +1,18 @@
-//! placeholder
+//! The wire of PICCOLO: generated gRPC code, its conversions from and to the model of `piccolo_core`,
+//! and the mTLS channel and acceptor. No decision is taken here (design: house, `rpc -> core`).
+
+/// The messages and services of `proto/piccolo/v1` (HLD §7.1).
+#[allow(
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    reason = "generated"
+)]
+pub mod v1 {
+    tonic::include_proto!("piccolo.v1");
+}
+
+/// Every file of `proto/`, encoded: what gRPC reflection serves.
+pub const FILE_DESCRIPTOR_SET: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/piccolo_descriptor.bin"));

@@ -1,0 +1,23 @@
+//! Generates the wire code from `proto/` with protox: no `protoc` is needed (docs/adr/0002).
+use std::{env, error::Error, path::PathBuf};
+
+use prost::Message as _;
+
+const FILES: [&str; 6] = [
+    "piccolo/v1/node.proto",
+    "piccolo/v1/topology.proto",
+    "piccolo/v1/event.proto",
+    "piccolo/v1/node_agent.proto",
+    "piccolo/v1/access.proto",
+    "piccolo/v1/api_server.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
+    println!("cargo:rerun-if-changed={}", root.display());
+    let descriptors = protox::compile(FILES, [&root])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    std::fs::write(out.join("piccolo_descriptor.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().build_transport(false).compile_fds(descriptors)?;
+    Ok(())
+}
