@@ -1,0 +1,2 @@
+//! placeholder
+pub(crate) const INCOMPLETE: &str = "/piccolo/internal/migration-incomplete";
