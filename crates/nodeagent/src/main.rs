@@ -1,1 +1,3 @@
+//! The NodeAgent's executable.
+
 fn main() {}

@@ -1,0 +1,14 @@
+//! The IO shells of the PICCOLO NodeAgent.
+//!
+//! What the agent *decides* is `piccolo_core::node_agent`, which does no IO. What it needs from the
+//! board is here, one module each, and none of them knows the wire:
+//!
+//! - [`system`] reads load, memory, disks, network and temperatures from /proc and /sys
+//! - [`podman`] speaks to Podman's socket and watches the containers without keeping Podman awake
+//! - [`ledger`] keeps the desired configuration on disk so that a power cut never tears it
+//! - [`journal`] keeps events on disk until the master has acknowledged them
+//! - [`config`] reads the configuration file, the environment and the command line
+//!
+//! Everything runs on one tokio `current_thread` runtime, because a board pays for each thread.
+
+pub mod system;

@@ -1,0 +1,193 @@
+//! How the board is doing: CPU, memory, disks, network, load, temperatures, uptime.
+//!
+//! A [`Sampler`] keeps every file it reads open and reads it again from offset 0, because opening
+//! costs more than reading. Buffers are reused, so a sample allocates nothing once the first one is
+//! taken. A file that is missing, unreadable or malformed makes its own figure `None` and nothing
+//! else; it is opened again at the next sample. HLD §4.2 (resources of a node), §8.1 (below 1 % CPU).
+
+mod host;
+mod kept_file;
+pub(crate) mod parse;
+mod sensors;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+pub use host::HostInfo;
+pub(crate) use kept_file::KeptFile;
+pub use sensors::Temperature;
+
+use parse::{CpuTimes, NetworkTotals};
+use sensors::Sensors;
+
+/// Sensors are searched again after this many samples, so that a hot-plugged one appears.
+const SENSORS_SEARCHED_EVERY_SAMPLES: u32 = 60;
+
+/// Where the kernel's and the distribution's files are. Tests name a folder of their own.
+#[derive(Debug, Clone)]
+pub struct Roots {
+    pub proc: PathBuf,
+    pub sys: PathBuf,
+    /// Holds `os-release` and `machine-id`.
+    pub etc: PathBuf,
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self { proc: "/proc".into(), sys: "/sys".into(), etc: "/etc".into() }
+    }
+}
+
+/// One look at the board. `None` means that the figure could not be read this time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// Busy share of all cores together since the sample before, 0..=10000 (hundredths of a per
+    /// cent). `None` in the first sample: there is nothing to compare with.
+    pub cpu_basis_points: Option<u16>,
+    pub cpu_cores: Option<u16>,
+    pub memory_total_bytes: Option<u64>,
+    /// What a new process could get without swapping (the kernel's `MemAvailable`).
+    pub memory_available_bytes: Option<u64>,
+    pub disks: Vec<Disk>,
+    /// Received by all interfaces that lead out of the board, since the sample before.
+    pub network_rx_bytes_per_s: Option<u64>,
+    pub network_tx_bytes_per_s: Option<u64>,
+    pub load: Option<Load>,
+    pub temperatures: Vec<Temperature>,
+    pub uptime_s: Option<u64>,
+}
+
+/// A file system that the configuration asked to watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    pub path: PathBuf,
+    pub total_bytes: Option<u64>,
+    /// Free for ordinary users, which is less than what root may fill.
+    pub free_bytes: Option<u64>,
+}
+
+/// Load averages in hundredths (1.50 is 150).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    pub one_minute_x100: u32,
+    pub five_minutes_x100: u32,
+    pub fifteen_minutes_x100: u32,
+}
+
+impl Sample {
+    /// Used memory in basis points of the total.
+    pub fn memory_used_basis_points(&self) -> Option<u16> {
+        used_basis_points(self.memory_total_bytes?, self.memory_available_bytes?)
+    }
+
+    /// The hottest sensor.
+    pub fn hottest_millidegrees(&self) -> Option<i32> {
+        self.temperatures.iter().filter_map(|t| t.millidegrees).max()
+    }
+}
+
+impl Disk {
+    /// Used space in basis points of the total.
+    pub fn used_basis_points(&self) -> Option<u16> {
+        used_basis_points(self.total_bytes?, self.free_bytes?)
+    }
+}
+
+/// Takes samples. Not `Sync` by design: one task owns it.
+#[derive(Debug)]
+pub struct Sampler {
+    roots: Roots,
+    stat: KeptFile,
+    meminfo: KeptFile,
+    loadavg: KeptFile,
+    uptime: KeptFile,
+    net_dev: KeptFile,
+    sensors: Sensors,
+    samples_until_search: u32,
+    cpu_before: Option<CpuTimes>,
+    network_before: Option<(Instant, NetworkTotals)>,
+    sample: Sample,
+}
+
+impl Sampler {
+    /// A sampler for the board below `roots` that also watches the file systems at `disks`.
+    pub fn new(roots: Roots, disks: impl IntoIterator<Item = PathBuf>) -> Self {
+        let file = |name: &str| KeptFile::new(roots.proc.join(name));
+        let disks =
+            disks.into_iter().map(|path| Disk { path, total_bytes: None, free_bytes: None });
+        Self {
+            stat: file("stat"),
+            meminfo: file("meminfo"),
+            loadavg: file("loadavg"),
+            uptime: file("uptime"),
+            net_dev: file("net/dev"),
+            sensors: Sensors::default(),
+            samples_until_search: 0,
+            cpu_before: None,
+            network_before: None,
+            sample: Sample { disks: disks.collect(), ..Sample::default() },
+            roots,
+        }
+    }
+
+    /// What holds at `now`. Rates are averages since the call before.
+    pub fn sample(&mut self, now: Instant) -> &Sample {
+        self.sample_cpu();
+        let memory = self.meminfo.read().map(parse::memory).unwrap_or_default();
+        self.sample.memory_total_bytes = memory.total_bytes;
+        self.sample.memory_available_bytes = memory.available_bytes;
+        self.sample.load = self.loadavg.read().and_then(parse::load);
+        self.sample.uptime_s = self.uptime.read().and_then(parse::uptime_s);
+        self.sample_network(now);
+        for disk in &mut self.sample.disks {
+            (disk.total_bytes, disk.free_bytes) = disk_space(&disk.path).unzip();
+        }
+        self.sample_temperatures();
+        &self.sample
+    }
+
+    fn sample_cpu(&mut self) {
+        let stat = self.stat.read().and_then(parse::cpu);
+        self.sample.cpu_cores = stat.map(|s| s.cores).filter(|&cores| cores > 0);
+        let times = stat.map(|s| s.times);
+        self.sample.cpu_basis_points = match (self.cpu_before, times) {
+            (Some(before), Some(times)) => times.busy_basis_points_since(before),
+            _ => None,
+        };
+        self.cpu_before = times.or(self.cpu_before);
+    }
+
+    fn sample_network(&mut self, now: Instant) {
+        let totals = self.net_dev.read().and_then(parse::network);
+        let rates = totals.zip(self.network_before).and_then(|(totals, (then, before))| {
+            totals.bytes_per_s_since(before, now.saturating_duration_since(then))
+        });
+        (self.sample.network_rx_bytes_per_s, self.sample.network_tx_bytes_per_s) = rates.unzip();
+        self.network_before = totals.map(|totals| (now, totals)).or(self.network_before);
+    }
+
+    fn sample_temperatures(&mut self) {
+        if self.samples_until_search == 0 {
+            self.sensors.search(&self.roots.sys, &mut self.sample.temperatures);
+            self.samples_until_search = SENSORS_SEARCHED_EVERY_SAMPLES;
+        }
+        self.samples_until_search -= 1;
+        self.sensors.read(&mut self.sample.temperatures);
+    }
+}
+
+/// Total and free bytes of the file system that holds `path`.
+fn disk_space(path: &std::path::Path) -> Option<(u64, u64)> {
+    let space = rustix::fs::statvfs(path).ok()?;
+    let bytes = |blocks: u64| blocks.checked_mul(space.f_frsize);
+    Some((bytes(space.f_blocks)?, bytes(space.f_bavail)?))
+}
+
+fn used_basis_points(total: u64, free: u64) -> Option<u16> {
+    let used = u128::from(total.saturating_sub(free));
+    let points = (used * 10_000).checked_div(u128::from(total))?;
+    u16::try_from(points).ok()
+}
+
+#[cfg(test)]
+mod tests;
