@@ -1,0 +1,246 @@
+//! Who is alive: two tiers (HLD §4.2, §8.1.1; docs/adr/0001).
+//!
+//! A session that breaks, or is silent for `beat_silence`, makes its node Suspect at once and lost after
+//! `session_grace`. Three missed heartbeats are a fact of their own, on which recovery may act. A node that
+//! only speaks the unary calls has no session to lose: for it there is the second tier alone.
+//!
+//! After a (re)start of the master nothing is known: everybody gets double allowance.
+
+use std::time::Duration;
+
+use crate::time::{Deadline, Timestamp};
+
+/// Set by the master, sent to every agent. Every value is configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// Between two beats of a session, each way.
+    pub beat_interval: Duration,
+    /// Silence after which a session counts as broken; at least two beats.
+    pub beat_silence: Duration,
+    /// For a new session, before the node is NotReady.
+    pub session_grace: Duration,
+    /// Between two status reports, and between two heartbeats of a unary client.
+    pub heartbeat_interval: Duration,
+    /// How many heartbeats in a row may be missed.
+    pub heartbeats_missed: u32,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            beat_interval: Duration::from_secs(1),
+            beat_silence: Duration::from_secs(3),
+            session_grace: Duration::from_secs(1),
+            heartbeat_interval: Duration::from_secs(10),
+            heartbeats_missed: 3,
+        }
+    }
+}
+
+impl Timing {
+    /// HLD §8.1.1.
+    pub const HEARTBEAT_INTERVAL_MIN: Duration = Duration::from_secs(5);
+
+    pub fn heartbeat_timeout(&self) -> Duration {
+        self.heartbeat_interval.saturating_mul(self.heartbeats_missed)
+    }
+}
+
+/// Allowance after a restart, as a multiple of the usual one.
+const UNKNOWN_ALLOWANCE: u32 = 2;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Alive,
+    /// Not heard since the master started: what was known still stands.
+    Unknown,
+    Suspect,
+    SessionLost,
+    HeartbeatTimeout,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Contact {
+    Unknown,
+    Session,
+    /// The stream was closed, then.
+    Broken {
+        at: Timestamp,
+    },
+    Unary,
+}
+
+/// Watches one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailureDetector {
+    contact: Contact,
+    /// When it was last heard; when watching began, where it was not.
+    heard_at: Timestamp,
+}
+
+impl FailureDetector {
+    /// For a node of which nothing is known but that it exists.
+    pub fn unknown(now: Timestamp) -> Self {
+        Self { contact: Contact::Unknown, heard_at: now }
+    }
+
+    /// For a node that has just spoken without a session.
+    pub fn heard_by_unary_call(&mut self, now: Timestamp) {
+        self.heard_at = now;
+        if !matches!(self.contact, Contact::Session) {
+            self.contact = Contact::Unary;
+        }
+    }
+
+    pub fn session_opened(&mut self, now: Timestamp) {
+        *self = Self { contact: Contact::Session, heard_at: now };
+    }
+
+    /// A message of the current session.
+    pub fn heard(&mut self, now: Timestamp) {
+        self.heard_at = now;
+    }
+
+    pub fn session_closed(&mut self, now: Timestamp) {
+        if self.contact == Contact::Session {
+            self.contact = Contact::Broken { at: now };
+        }
+    }
+
+    /// A session is open and was not silent for too long: nobody else may claim the node's identity.
+    pub fn is_live(&self, now: Timestamp, timing: &Timing) -> bool {
+        self.contact == Contact::Session && now < self.heard_at + timing.beat_silence
+    }
+
+    pub fn verdict(&self, now: Timestamp, timing: &Timing) -> Verdict {
+        if self.timeout_at(timing) <= now {
+            return Verdict::HeartbeatTimeout;
+        }
+        match (self.contact, self.suspect_at(timing), self.lost_at(timing)) {
+            (_, _, Some(lost)) if lost <= now => Verdict::SessionLost,
+            (Contact::Unknown, _, _) => Verdict::Unknown,
+            (_, Some(suspect), _) if suspect <= now => Verdict::Suspect,
+            _ => Verdict::Alive,
+        }
+    }
+
+    /// When the verdict changes next if nothing is heard; `None` once it cannot get worse.
+    pub fn deadline(&self, now: Timestamp, timing: &Timing) -> Option<Deadline> {
+        let at =
+            |at: Option<Timestamp>, why| at.filter(|at| *at > now).map(|at| Deadline { at, why });
+        [
+            at(self.suspect_at(timing), "session silent"),
+            at(self.lost_at(timing), "session grace over"),
+            at(Some(self.timeout_at(timing)), "heartbeats missed"),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn suspect_at(&self, timing: &Timing) -> Option<Timestamp> {
+        match self.contact {
+            Contact::Session => Some(self.heard_at + timing.beat_silence),
+            Contact::Broken { at } => Some(at),
+            Contact::Unknown | Contact::Unary => None,
+        }
+    }
+
+    fn lost_at(&self, timing: &Timing) -> Option<Timestamp> {
+        let allowance = timing.beat_silence + timing.session_grace;
+        match self.contact {
+            Contact::Session | Contact::Broken { .. } => {
+                self.suspect_at(timing).map(|at| at + timing.session_grace)
+            }
+            Contact::Unknown => Some(self.heard_at + allowance * UNKNOWN_ALLOWANCE),
+            Contact::Unary => None,
+        }
+    }
+
+    fn timeout_at(&self, timing: &Timing) -> Timestamp {
+        let allowance = match self.contact {
+            Contact::Unknown => UNKNOWN_ALLOWANCE,
+            Contact::Session | Contact::Broken { .. } | Contact::Unary => 1,
+        };
+        self.heard_at + timing.heartbeat_timeout() * allowance
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Timestamp {
+        Timestamp::from_millis(ms)
+    }
+
+    /// Walks from deadline to deadline and prints what is seen there.
+    fn story(detector: &FailureDetector, mut now: Timestamp) -> String {
+        let timing = Timing::default();
+        let mut story = String::new();
+        loop {
+            let verdict = detector.verdict(now, &timing);
+            story += &format!("{:>6} ms {verdict:?}\n", now.0 / 1000);
+            match detector.deadline(now, &timing) {
+                Some(deadline) => now = deadline.at,
+                None => return story,
+            }
+        }
+    }
+
+    #[test]
+    fn a_silent_session_is_lost_within_five_seconds() {
+        let mut detector = FailureDetector::unknown(ms(0));
+        detector.session_opened(ms(1000));
+        detector.heard(ms(2000));
+        insta::assert_snapshot!(story(&detector, ms(2000)), @r"
+          2000 ms Alive
+          5000 ms Suspect
+          6000 ms SessionLost
+         32000 ms HeartbeatTimeout
+        ");
+    }
+
+    #[test]
+    fn a_broken_session_is_suspect_at_once() {
+        let mut detector = FailureDetector::unknown(ms(0));
+        detector.session_opened(ms(1000));
+        detector.session_closed(ms(1500));
+        insta::assert_snapshot!(story(&detector, ms(1500)), @r"
+          1500 ms Suspect
+          2500 ms SessionLost
+         31000 ms HeartbeatTimeout
+        ");
+    }
+
+    #[test]
+    fn after_a_restart_everybody_has_double_allowance() {
+        insta::assert_snapshot!(story(&FailureDetector::unknown(ms(0)), ms(0)), @r"
+             0 ms Unknown
+          8000 ms SessionLost
+         60000 ms HeartbeatTimeout
+        ");
+    }
+
+    #[test]
+    fn a_unary_client_has_three_heartbeats() {
+        let mut detector = FailureDetector::unknown(ms(0));
+        detector.heard_by_unary_call(ms(100));
+        insta::assert_snapshot!(story(&detector, ms(100)), @r"
+           100 ms Alive
+         30100 ms HeartbeatTimeout
+        ");
+    }
+
+    #[test]
+    fn only_a_live_session_guards_its_identity() {
+        let timing = Timing::default();
+        let mut detector = FailureDetector::unknown(ms(0));
+        assert!(!detector.is_live(ms(0), &timing));
+        detector.session_opened(ms(0));
+        assert!(detector.is_live(ms(2999), &timing));
+        assert!(!detector.is_live(ms(3000), &timing));
+        detector.session_closed(ms(100));
+        assert!(!detector.is_live(ms(100), &timing));
+    }
+}

@@ -1,0 +1,19 @@
+//! The words of PICCOLO as types (HLD §6.1, §6.2): validated where they come in, plain data after that.
+
+mod access;
+mod container;
+mod event;
+mod ids;
+mod node;
+
+pub use access::{AuditEntry, AuditOutcome, ChainError, TokenRecord, UserRecord, verify_chain};
+pub use container::{ContainerReport, has_failed};
+pub use event::{Event, EventKind, JournalEntry, Severity};
+pub use ids::{
+    FieldError, Labels, NodeId, NodeName, SessionId, UserName, check_address, check_labels,
+    check_text,
+};
+pub use node::{
+    AlertReport, Condition, ConditionKind, NodeKind, NodeRecord, NodeRole, NodeStatus, NodeView,
+    Resources, SystemInfo,
+};

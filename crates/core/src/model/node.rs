@@ -1,0 +1,237 @@
+//! Nodes: what is stored of them, and what is seen (HLD §6.1, §6.2).
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use super::{ContainerReport, FieldError, Labels, NodeId, NodeName, Severity};
+use crate::time::WallTime;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeRole {
+    Master,
+    Sub,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeKind {
+    #[default]
+    Embedded,
+    Cloud,
+}
+
+/// HLD §6.2. `crate::node_lifecycle` has the transitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum NodeStatus {
+    Pending,
+    Initializing,
+    Ready,
+    NotReady,
+    Maintenance,
+    Terminating,
+}
+
+impl NodeStatus {
+    pub const ALL: [Self; 6] = [
+        Self::Pending,
+        Self::Initializing,
+        Self::Ready,
+        Self::NotReady,
+        Self::Maintenance,
+        Self::Terminating,
+    ];
+}
+
+impl fmt::Display for NodeStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pending => "Pending",
+            Self::Initializing => "Initializing",
+            Self::Ready => "Ready",
+            Self::NotReady => "NotReady",
+            Self::Maintenance => "Maintenance",
+            Self::Terminating => "Terminating",
+        })
+    }
+}
+
+impl fmt::Display for NodeRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Master => "master",
+            Self::Sub => "sub",
+        })
+    }
+}
+
+impl fmt::Display for NodeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Embedded => "embedded",
+            Self::Cloud => "cloud",
+        })
+    }
+}
+
+/// Why a status is what it is. Present while it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ConditionKind {
+    /// The session broke; the grace for a new one runs.
+    Suspect,
+    SessionLost,
+    HeartbeatTimeout,
+    /// CPU, memory, disk or temperature over its limit, after hysteresis.
+    ResourcePressure,
+    PodmanUnavailable,
+    ConfigRejected,
+    AwaitingApproval,
+    ClockSkew,
+}
+
+impl ConditionKind {
+    /// Whether a node that is otherwise well is NotReady because of it (HLD §6.2).
+    pub fn impairs(self) -> bool {
+        match self {
+            Self::SessionLost
+            | Self::HeartbeatTimeout
+            | Self::ResourcePressure
+            | Self::ConfigRejected => true,
+            Self::Suspect | Self::PodmanUnavailable | Self::AwaitingApproval | Self::ClockSkew => {
+                false
+            }
+        }
+    }
+
+    /// Whether an agent may report it of itself; the rest the master alone decides.
+    pub fn from_agent(self) -> bool {
+        match self {
+            Self::ResourcePressure | Self::PodmanUnavailable => true,
+            Self::Suspect
+            | Self::SessionLost
+            | Self::HeartbeatTimeout
+            | Self::ConfigRejected
+            | Self::AwaitingApproval
+            | Self::ClockSkew => false,
+        }
+    }
+
+    pub fn name(self) -> String {
+        format!("{self:?}")
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        serde_json::from_value(serde_json::Value::String(name.to_owned())).ok()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    pub kind: ConditionKind,
+    /// One CamelCase word for programs.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+    pub since: WallTime,
+}
+
+/// HLD §6.1: cores, MB, GB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Resources {
+    pub cpu: u32,
+    pub memory: u64,
+    pub disk: u64,
+}
+
+impl Resources {
+    pub const CPU_MAX: u32 = 4096;
+    /// MB: 64 TB.
+    pub const MEMORY_MAX: u64 = 64 << 20;
+    /// GB: 1 EB.
+    pub const DISK_MAX: u64 = 1 << 30;
+
+    /// Absurd values are refused, zeros mean "not known".
+    pub fn check(&self, field: &str) -> Result<(), FieldError> {
+        let over = |name: &str, value: u64, max: u64| {
+            Err(FieldError::new(
+                format!("{field}.{name}"),
+                format!("{value} is more than any board has ({max})"),
+            ))
+        };
+        if self.cpu > Self::CPU_MAX {
+            return over("cpu", self.cpu.into(), Self::CPU_MAX.into());
+        }
+        if self.memory > Self::MEMORY_MAX {
+            return over("memory", self.memory, Self::MEMORY_MAX);
+        }
+        if self.disk > Self::DISK_MAX {
+            return over("disk", self.disk, Self::DISK_MAX);
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SystemInfo {
+    pub agent_version: String,
+    pub architecture: String,
+    pub os: String,
+    pub kernel: String,
+    pub machine_id: String,
+    pub runtime_version: String,
+}
+
+/// What is stored of a node. Metrics, containers and heartbeats are not (design §7).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    pub id: NodeId,
+    pub name: NodeName,
+    pub ip: String,
+    pub role: NodeRole,
+    pub kind: NodeKind,
+    pub status: NodeStatus,
+    pub status_since: WallTime,
+    /// Initialised once: only then may a lost node come back straight to Ready.
+    pub initialized: bool,
+    pub resources: Resources,
+    pub system: SystemInfo,
+    pub labels: Labels,
+    pub conditions: Vec<Condition>,
+    pub created_at: WallTime,
+    /// SHA-256 of the public key that the node joined or was last re-issued with, hexadecimal.
+    pub key_fingerprint: String,
+    /// The one before, until the new one was seen: a crash may keep an agent from saving what it was sent.
+    pub previous_key_fingerprint: Option<String>,
+    /// Hash of the token it joined with.
+    pub joined_with: String,
+    /// Newest event of its journal that is in the log.
+    pub acknowledged_sequence: u64,
+    /// Events that its journal had no room for, since it was made.
+    pub events_dropped: u64,
+    pub applied_generation: u64,
+    pub certificate_expires_at: Option<WallTime>,
+    /// The name may be taken over by a new identity (a re-flashed board).
+    pub identity_reset: bool,
+}
+
+/// What an agent wants people to know at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertReport {
+    pub kind: String,
+    pub severity: Severity,
+    pub message: String,
+    pub at: WallTime,
+}
+
+/// A node as readers see it: the record and what is only in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeView {
+    pub record: NodeRecord,
+    pub last_heartbeat: Option<WallTime>,
+    pub connected: bool,
+    pub containers: Vec<ContainerReport>,
+    pub metrics: BTreeMap<String, String>,
+    /// Of the newest change of anything above.
+    pub revision: u64,
+}

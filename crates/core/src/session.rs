@@ -1,0 +1,222 @@
+//! What an agent and the master say to each other on a session, free of its encoding (HLD §7.1.2).
+//! `piccolo_rpc` converts; docs/protocol.md tells the rules.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    failure_detector::Timing,
+    model::{
+        AlertReport, Condition, ContainerReport, FieldError, JournalEntry, NodeId, Resources,
+        SessionId, SystemInfo, check_text,
+    },
+    time::WallTime,
+    topology::NodeConfig,
+};
+
+/// Entries of one batch of events at most: with the node's record and what retention deletes, a
+/// transaction stays below the 128 operations that etcd takes by default.
+pub const EVENTS_PER_BATCH_MAX: usize = 48;
+/// Containers of one node at most.
+pub const CONTAINERS_MAX: usize = 512;
+/// Metrics of one report at most.
+pub const METRICS_MAX: usize = 256;
+/// Bytes of any text inside a report at most.
+pub const TEXT_BYTES_MAX: usize = 1024;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    pub node: NodeId,
+    /// The last session that this very process held: tells a reconnect from a cloned board.
+    pub previous_session: Option<SessionId>,
+    pub applied_generation: u64,
+    pub next_sequence: u64,
+    pub events_dropped: u64,
+    pub system: SystemInfo,
+    pub hostname: String,
+    pub ip: String,
+    pub resources: Resources,
+    pub clock: WallTime,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Welcome {
+    pub session: SessionId,
+    pub cluster: String,
+    pub timing: Timing,
+    pub acknowledged_sequence: u64,
+    pub clock: WallTime,
+    pub masters: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StatusReport {
+    pub metrics: BTreeMap<String, String>,
+    /// `None`: as before.
+    pub picture: Option<Picture>,
+    /// Only where it changed.
+    pub system: Option<SystemInfo>,
+}
+
+/// The whole of what an agent sees, not a difference: the newest wins.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Picture {
+    pub containers: Vec<ContainerReport>,
+    pub conditions: Vec<Condition>,
+    pub alerts: Vec<AlertReport>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Goodbye {
+    /// One CamelCase word.
+    pub reason: GoodbyeReason,
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GoodbyeReason {
+    /// The process stops; it may come back.
+    Stopping,
+    /// The node leaves the cluster for good.
+    Leaving,
+    /// The node was removed, or is not known: its identity is worth nothing any more.
+    Removed,
+    /// Another live session has this node's id.
+    Duplicate,
+    /// The other side did not read what it was sent.
+    Slow,
+    /// The session broke a rule of the protocol.
+    Protocol,
+    /// The node has opened another session.
+    Replaced,
+    /// There is no room; try again later.
+    Busy,
+    /// Said by something newer than we are.
+    Other,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentCommand {
+    SetLogLevel { filter: String },
+    RestartContainer { container: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToMaster {
+    Beat,
+    Status(StatusReport),
+    /// Ascending in sequence.
+    Events(Vec<JournalEntry>),
+    ConfigApplied {
+        generation: u64,
+        rejected: Option<String>,
+    },
+    CertificateRequest {
+        csr: Vec<u8>,
+    },
+    CommandResult {
+        id: String,
+        success: bool,
+        message: String,
+    },
+    Goodbye(Goodbye),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToAgent {
+    Welcome(Welcome),
+    Beat,
+    Config { generation: u64, config: NodeConfig },
+    EventAck { sequence: u64 },
+    Certificate { certificate: Vec<u8>, ca: Vec<u8> },
+    Command { id: String, command: AgentCommand },
+    Goodbye(Goodbye),
+}
+
+impl StatusReport {
+    /// Refuses what is too large or cannot be printed; nothing of such a report is taken.
+    pub fn check(&self) -> Result<(), FieldError> {
+        if self.metrics.len() > METRICS_MAX {
+            return Err(FieldError::new(
+                "metrics",
+                format!("has {} entries, more than {METRICS_MAX}", self.metrics.len()),
+            ));
+        }
+        for (key, value) in &self.metrics {
+            check_text("metrics", key, TEXT_BYTES_MAX)?;
+            check_text(&format!("metrics[{key}]"), value, TEXT_BYTES_MAX)?;
+        }
+        if let Some(system) = &self.system {
+            system.check()?;
+        }
+        self.picture.as_ref().map_or(Ok(()), Picture::check)
+    }
+}
+
+impl Picture {
+    fn check(&self) -> Result<(), FieldError> {
+        if self.containers.len() > CONTAINERS_MAX {
+            return Err(FieldError::new(
+                "containers",
+                format!("has {} entries, more than {CONTAINERS_MAX}", self.containers.len()),
+            ));
+        }
+        for (i, container) in self.containers.iter().enumerate() {
+            let ContainerReport { id, name, image, state, health, .. } = container;
+            for (field, text) in
+                [("id", id), ("name", name), ("image", image), ("state", state), ("health", health)]
+            {
+                check_text(&format!("containers[{i}].{field}"), text, TEXT_BYTES_MAX)?;
+            }
+        }
+        if self.conditions.len() > CONTAINERS_MAX || self.alerts.len() > CONTAINERS_MAX {
+            return Err(FieldError::new("conditions", "has too many entries"));
+        }
+        for (i, condition) in self.conditions.iter().enumerate() {
+            check_text(&format!("conditions[{i}].reason"), &condition.reason, TEXT_BYTES_MAX)?;
+            check_text(&format!("conditions[{i}].message"), &condition.message, TEXT_BYTES_MAX)?;
+        }
+        for (i, alert) in self.alerts.iter().enumerate() {
+            check_text(&format!("alerts[{i}].kind"), &alert.kind, TEXT_BYTES_MAX)?;
+            check_text(&format!("alerts[{i}].message"), &alert.message, TEXT_BYTES_MAX)?;
+        }
+        Ok(())
+    }
+}
+
+impl SystemInfo {
+    pub fn check(&self) -> Result<(), FieldError> {
+        let Self { agent_version, architecture, os, kernel, machine_id, runtime_version } = self;
+        for (field, text) in [
+            ("agent_version", agent_version),
+            ("architecture", architecture),
+            ("os", os),
+            ("kernel", kernel),
+            ("machine_id", machine_id),
+            ("runtime_version", runtime_version),
+        ] {
+            check_text(&format!("system.{field}"), text, TEXT_BYTES_MAX)?;
+        }
+        Ok(())
+    }
+}
+
+impl GoodbyeReason {
+    pub const ALL: [Self; 8] = [
+        Self::Stopping,
+        Self::Leaving,
+        Self::Removed,
+        Self::Duplicate,
+        Self::Slow,
+        Self::Protocol,
+        Self::Replaced,
+        Self::Busy,
+    ];
+
+    pub fn name(self) -> String {
+        format!("{self:?}")
+    }
+
+    pub fn from_name(name: &str) -> Self {
+        Self::ALL.into_iter().find(|reason| reason.name() == name).unwrap_or(Self::Other)
+    }
+}

@@ -1,0 +1,137 @@
+//! What the master stores, and under which keys: JSON that a person can read.
+//!
+//! Not stored: metrics, containers, beats. Heartbeats are one value, written once a minute at most.
+
+use std::{collections::BTreeMap, collections::VecDeque};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    model::{AuditEntry, Event, NodeId, NodeName, NodeRecord, TokenRecord, UserName, UserRecord},
+    time::WallTime,
+    topology::TopologyRecord,
+};
+
+pub const ROOT: &str = "/piccolo/v1/";
+pub const TOPOLOGY: &str = "/piccolo/v1/topology";
+pub const HEARTBEATS: &str = "/piccolo/v1/heartbeats";
+pub const EPOCH: &str = "/piccolo/v1/meta/epoch";
+pub const EVENTS: &str = "/piccolo/v1/events/";
+pub const AUDIT: &str = "/piccolo/v1/audit/";
+const NODES: &str = "/piccolo/v1/nodes/";
+const TOKENS: &str = "/piccolo/v1/tokens/";
+const USERS: &str = "/piccolo/v1/users/";
+
+pub fn node(id: &NodeId) -> String {
+    format!("{NODES}{id}")
+}
+
+pub fn token(hash: &str) -> String {
+    format!("{TOKENS}{hash}")
+}
+
+pub fn user(name: &UserName) -> String {
+    format!("{USERS}{name}")
+}
+
+/// Zero-padded, so that the order of keys is the order of events.
+pub fn event(id: u64) -> String {
+    format!("{EVENTS}{id:020}")
+}
+
+pub fn audit(id: u64) -> String {
+    format!("{AUDIT}{id:020}")
+}
+
+/// As it is stored.
+pub fn encode(value: &impl Serialize) -> Vec<u8> {
+    // our records have string keys and no failing serializers; the decode test walks all of them
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+pub fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, CorruptRecord> {
+    serde_json::from_slice(value)
+        .map_err(|error| CorruptRecord { key: key.to_owned(), problem: error.to_string() })
+}
+
+/// A stored value that cannot be read. The master does not start on it: it would lose what it says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the stored value of {key} cannot be read ({problem}); nothing was changed")]
+pub struct CorruptRecord {
+    pub key: String,
+    pub problem: String,
+}
+
+/// Everything that is stored, read key by key.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub(super) topology: TopologyRecord,
+    pub(super) nodes: BTreeMap<NodeId, NodeRecord>,
+    pub(super) tokens: BTreeMap<String, TokenRecord>,
+    pub(super) users: BTreeMap<UserName, UserRecord>,
+    pub(super) heartbeats: BTreeMap<NodeId, WallTime>,
+    pub(super) log: LogSnapshot,
+    pub(super) epoch: u64,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct LogSnapshot {
+    /// Id and time, oldest first.
+    pub(super) events: VecDeque<(u64, WallTime)>,
+    pub(super) audit_first: u64,
+    pub(super) audit_last: Option<AuditEntry>,
+}
+
+impl Snapshot {
+    /// Of a cluster that was never started.
+    pub fn empty(cluster: &str, name: NodeName) -> Self {
+        Self {
+            topology: TopologyRecord::first(cluster, name),
+            nodes: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            users: BTreeMap::new(),
+            heartbeats: BTreeMap::new(),
+            log: LogSnapshot::default(),
+            epoch: 0,
+        }
+    }
+
+    /// Takes one stored value; keys must come in ascending order. Keys that are not ours are left alone.
+    pub fn add(&mut self, key: &str, value: &[u8]) -> Result<(), CorruptRecord> {
+        if key == TOPOLOGY {
+            self.topology = decode(key, value)?;
+        } else if key == HEARTBEATS {
+            self.heartbeats = decode(key, value)?;
+        } else if key == EPOCH {
+            self.epoch = decode(key, value)?;
+        } else if key.starts_with(NODES) {
+            let record: NodeRecord = decode(key, value)?;
+            self.nodes.insert(record.id.clone(), record);
+        } else if key.starts_with(TOKENS) {
+            let record: TokenRecord = decode(key, value)?;
+            self.tokens.insert(record.hash.clone(), record);
+        } else if key.starts_with(USERS) {
+            let record: UserRecord = decode(key, value)?;
+            self.users.insert(record.name.clone(), record);
+        } else if key.starts_with(EVENTS) {
+            let event: Event = decode(key, value)?;
+            self.log.events.push_back((event.id, event.at));
+        } else if key.starts_with(AUDIT) {
+            let entry: AuditEntry = decode(key, value)?;
+            if self.log.audit_first == 0 {
+                self.log.audit_first = entry.id;
+            }
+            self.log.audit_last = Some(entry);
+        }
+        Ok(())
+    }
+
+    /// Whether anybody ever administered this cluster.
+    pub fn has_users(&self) -> bool {
+        !self.users.is_empty()
+    }
+
+    pub fn cluster(&self) -> &str {
+        &self.topology.id
+    }
+}

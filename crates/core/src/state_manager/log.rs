@@ -1,0 +1,253 @@
+//! Events and the audit chain: appended in the commit of what they tell, bounded by count and age.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use super::{
+    Effect, StateManager,
+    keys::{self, LogSnapshot},
+    outbox::Outbox,
+};
+use crate::{
+    api_server::{Call, Caller, Refusal, Role},
+    model::{AuditEntry, AuditOutcome, Event, EventKind, NodeRecord, Severity},
+    time::{Now, Timestamp, WallTime},
+    topology::TopologyRecord,
+};
+
+/// Deletions of old entries in one commit at most, beside one for each that is added.
+const RETIRED_PER_COMMIT_MAX: usize = 16;
+/// Refusals that are audited per minute at most: a flood must not wear out the flash.
+const REFUSALS_PER_MINUTE_MAX: u32 = 60;
+const MINUTE_US: u64 = 60_000_000;
+/// Bytes of what a stranger wrote, in an audit entry.
+const AUDIT_TEXT_BYTES_MAX: usize = 256;
+
+#[derive(Debug)]
+pub(super) struct Log {
+    events: VecDeque<(u64, WallTime)>,
+    events_max: usize,
+    next_event: u64,
+    audit_first: u64,
+    audit_last: Option<AuditEntry>,
+    audit_max: usize,
+    refusals: (Timestamp, u32),
+    refusals_untold: u64,
+}
+
+/// An event that has no place in the log yet.
+#[derive(Debug, Clone)]
+pub(super) struct Draft {
+    pub(super) severity: Severity,
+    pub(super) kind: EventKind,
+    pub(super) node: Option<(crate::model::NodeId, crate::model::NodeName)>,
+    pub(super) message: String,
+    pub(super) fields: BTreeMap<String, String>,
+}
+
+impl Draft {
+    pub(super) fn of(
+        node: &NodeRecord,
+        severity: Severity,
+        kind: EventKind,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            severity,
+            kind,
+            node: Some((node.id.clone(), node.name.clone())),
+            message: message.into(),
+            fields: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn cluster(severity: Severity, kind: EventKind, message: impl Into<String>) -> Self {
+        Self { severity, kind, node: None, message: message.into(), fields: BTreeMap::new() }
+    }
+
+    pub(super) fn field(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.fields.insert(key.to_owned(), value.into());
+        self
+    }
+}
+
+pub(super) fn cluster_created(topology: &TopologyRecord) -> Draft {
+    let message = format!("cluster {} was created", topology.name);
+    Draft::cluster(Severity::Info, EventKind::ClusterCreated, message)
+        .field("cluster", topology.id.clone())
+}
+
+pub(super) fn master_started(epoch: u64) -> Draft {
+    Draft::cluster(Severity::Info, EventKind::MasterStarted, "the master has started")
+        .field("start", epoch.to_string())
+}
+
+impl Log {
+    pub(super) fn restored(snapshot: LogSnapshot, events_max: usize, audit_max: usize) -> Self {
+        let next_event = snapshot.events.back().map_or(0, |(id, _)| *id) + 1;
+        Self {
+            events: snapshot.events,
+            events_max,
+            next_event,
+            audit_first: snapshot.audit_first.max(1),
+            audit_last: snapshot.audit_last,
+            audit_max,
+            refusals: (Timestamp::default(), 0),
+            refusals_untold: 0,
+        }
+    }
+
+    pub(super) fn events_kept(&self) -> (u64, u64) {
+        (self.events.front().map_or(self.next_event, |(id, _)| *id), self.next_event - 1)
+    }
+
+    pub(super) fn events_count(&self) -> usize {
+        self.events.len()
+    }
+
+    pub(super) fn audit_kept(&self) -> (u64, Option<&AuditEntry>) {
+        (self.audit_first, self.audit_last.as_ref())
+    }
+
+    pub(super) fn append(&mut self, mut event: Event, out: &mut Outbox) {
+        event.id = self.next_event;
+        self.next_event += 1;
+        self.events.push_back((event.id, event.at));
+        out.put(keys::event(event.id), &event);
+        out.effects.push(Effect::Happened(event));
+        for _ in 0..2 {
+            if self.events.len() > self.events_max
+                && let Some((id, _)) = self.events.pop_front()
+            {
+                out.delete(keys::event(id));
+            }
+        }
+    }
+
+    /// Whether more is waiting to be retired.
+    pub(super) fn retire_old(&mut self, now: WallTime, age: Duration, out: &mut Outbox) -> bool {
+        for _ in 0..RETIRED_PER_COMMIT_MAX {
+            // the newest stays: the next id follows from it
+            match self.events.front() {
+                Some((id, at)) if self.events.len() > 1 && now.since(*at) > age => {
+                    out.delete(keys::event(*id));
+                    self.events.pop_front();
+                }
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    fn append_audit(&mut self, mut entry: AuditEntry, out: &mut Outbox) {
+        let last = self.audit_last.as_ref();
+        entry.id = last.map_or(0, |e| e.id) + 1;
+        entry.previous_hash = last.map(|e| e.hash.clone()).unwrap_or_default();
+        entry.hash = entry.expected_hash();
+        out.put(keys::audit(entry.id), &entry);
+        for _ in 0..2 {
+            if entry.id + 1 - self.audit_first > self.audit_max as u64 {
+                out.delete(keys::audit(self.audit_first));
+                self.audit_first += 1;
+            }
+        }
+        self.audit_last = Some(entry);
+    }
+
+    /// Whether there is room in this minute's budget.
+    fn may_tell_refusal(&mut self, now: Timestamp) -> bool {
+        if now.0 - self.refusals.0.0 >= MINUTE_US {
+            self.refusals = (now, 0);
+        }
+        self.refusals.1 = self.refusals.1.saturating_add(1);
+        let may = self.refusals.1 <= REFUSALS_PER_MINUTE_MAX;
+        self.refusals_untold += u64::from(!may);
+        may
+    }
+}
+
+impl StateManager {
+    pub(super) fn happened(&mut self, now: Now, out: &mut Outbox, draft: Draft) {
+        let (node, node_name) = draft.node.unzip();
+        let event = Event {
+            id: 0,
+            at: now.wall,
+            severity: draft.severity,
+            kind: draft.kind,
+            node,
+            node_name,
+            message: draft.message,
+            node_sequence: 0,
+            fields: draft.fields,
+            delivered_late: false,
+        };
+        self.log.append(event, out);
+    }
+
+    pub(super) fn audit(
+        &mut self,
+        now: Now,
+        out: &mut Outbox,
+        by: &Caller,
+        call: Call,
+        target: &str,
+    ) {
+        self.append_audit(now, out, by, call, target, AuditOutcome::Done);
+    }
+
+    pub(super) fn audit_refusal(
+        &mut self,
+        now: Now,
+        out: &mut Outbox,
+        by: &Caller,
+        call: Call,
+        target: &str,
+        refusal: &Refusal,
+    ) {
+        if call == Call::RegisterNode && by.role == Role::Anonymous {
+            self.joins.failed(&by.from, now.at);
+        }
+        if !self.log.may_tell_refusal(now.at) {
+            return;
+        }
+        let untold = std::mem::take(&mut self.log.refusals_untold);
+        let mut why = format!("{}: {}", refusal.reason, refusal.message);
+        if untold > 0 {
+            why = format!("{why} (before it, {untold} more refusals were only counted)");
+        }
+        self.append_audit(now, out, by, call, target, AuditOutcome::Refused(bounded(&why)));
+    }
+
+    fn append_audit(
+        &mut self,
+        now: Now,
+        out: &mut Outbox,
+        by: &Caller,
+        call: Call,
+        target: &str,
+        outcome: AuditOutcome,
+    ) {
+        let entry = AuditEntry {
+            id: 0,
+            at: now.wall,
+            who: bounded(&by.who()),
+            from: bounded(&by.from),
+            call: call.name().to_owned(),
+            target: bounded(target),
+            outcome,
+            previous_hash: String::new(),
+            hash: String::new(),
+        };
+        self.log.append_audit(entry, out);
+    }
+}
+
+fn bounded(text: &str) -> String {
+    let mut end = text.len().min(AUDIT_TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

@@ -1,0 +1,163 @@
+//! Status and conditions, derived from what is known: level, not edge.
+//!
+//! `settle` is called after everything that may matter to a node, and brings its record to what the
+//! detector, the agent and the configuration say. It keeps no progress of its own.
+
+use super::{StateManager, log::Draft, node::Node, outbox::Outbox};
+use crate::{
+    failure_detector::Verdict,
+    model::{Condition, ConditionKind, EventKind, NodeId, NodeStatus, Severity},
+    node_lifecycle::{NodeEvent, next},
+    time::{Now, Timestamp, WallTime},
+};
+
+impl StateManager {
+    pub(super) fn settle(&mut self, now: Now, out: &mut Outbox, id: &NodeId) {
+        let timing = self.timing();
+        let generation = self.topology.generation;
+        let Some(node) = self.nodes.get_mut(id) else { return };
+        let verdict = node.detector.verdict(now.at, &timing);
+        let wanted = node.wanted_conditions(verdict, now.wall);
+        match merge(&mut node.record.conditions, wanted) {
+            Merged::Same => {}
+            Merged::InMemory => out.change(id),
+            Merged::Different => out.touch(id),
+        }
+        let mut drafts = Vec::new();
+        while let Some(status) = step(node, verdict, generation) {
+            drafts.push(enter(node, status, now.wall));
+            out.touch(id);
+        }
+        for draft in drafts {
+            self.happened(now, out, draft);
+        }
+        self.schedule(id, now.at);
+    }
+
+    /// Sees to it that the node is looked at when its verdict may change.
+    pub(super) fn schedule(&mut self, id: &NodeId, now: Timestamp) {
+        let timing = self.timing();
+        let Some(node) = self.nodes.get_mut(id) else { return };
+        let watched = node.record.status != NodeStatus::Pending;
+        let verdict = node.detector.deadline(now, &timing).filter(|_| watched).map(|d| d.at);
+        let Some(at) = [verdict, node.gone_at].into_iter().flatten().min() else { return };
+        if let Some(timer) = node.timer {
+            if timer <= at {
+                return;
+            }
+            self.timers.remove(&(timer, id.clone()));
+        }
+        node.timer = Some(at);
+        self.timers.insert((at, id.clone()));
+    }
+
+    pub(super) fn node_timer(&mut self, now: Now, out: &mut Outbox, id: &NodeId) {
+        let timing = self.timing();
+        let Some(node) = self.nodes.get_mut(id) else { return };
+        node.timer = None;
+        if node.gone_at.is_some_and(|at| at <= now.at) {
+            self.forget(out, id);
+            return;
+        }
+        // a silent session is over: a new one of the same node must not meet it
+        if node.session.is_some() && !node.detector.is_live(now.at, &timing) {
+            self.drop_silent_session(out, id);
+        }
+        self.settle(now, out, id);
+    }
+}
+
+/// The next status on the way to what is known, if there is one.
+fn step(node: &Node, verdict: Verdict, generation: u64) -> Option<NodeStatus> {
+    let record = &node.record;
+    let impaired = node.is_impaired();
+    let configured = record.applied_generation >= generation;
+    let event = match record.status {
+        NodeStatus::Initializing | NodeStatus::Ready if impaired => NodeEvent::Impaired,
+        NodeStatus::Initializing if configured && verdict == Verdict::Alive => {
+            NodeEvent::ConfigApplied
+        }
+        NodeStatus::NotReady if !impaired && verdict == Verdict::Alive => {
+            NodeEvent::Recovered { initialized: record.initialized }
+        }
+        NodeStatus::Pending
+        | NodeStatus::Initializing
+        | NodeStatus::Ready
+        | NodeStatus::NotReady
+        | NodeStatus::Maintenance
+        | NodeStatus::Terminating => return None,
+    };
+    next(record.status, event)
+}
+
+/// Puts the node into `status`, and tells why.
+pub(super) fn enter(node: &mut Node, status: NodeStatus, now: WallTime) -> Draft {
+    let record = &mut node.record;
+    record.status = status;
+    record.status_since = now;
+    let (severity, kind, message) = match status {
+        NodeStatus::Pending => {
+            (Severity::Info, EventKind::NodeRegistered, "waits for approval".to_owned())
+        }
+        NodeStatus::Initializing => {
+            (Severity::Info, EventKind::NodeInitializing, "gets its configuration".to_owned())
+        }
+        NodeStatus::Ready => {
+            record.initialized = true;
+            (Severity::Info, EventKind::NodeReady, "is Ready".to_owned())
+        }
+        NodeStatus::NotReady => {
+            let why: Vec<_> = record
+                .conditions
+                .iter()
+                .filter(|c| c.kind.impairs())
+                .map(|c| format!("{}: {}", c.kind.name(), c.message))
+                .collect();
+            (Severity::Warning, EventKind::NodeNotReady, format!("is NotReady: {}", why.join("; ")))
+        }
+        NodeStatus::Maintenance => {
+            (Severity::Info, EventKind::NodeMaintenance, "is in Maintenance".to_owned())
+        }
+        NodeStatus::Terminating => {
+            (Severity::Info, EventKind::NodeRemoved, "was removed from the cluster".to_owned())
+        }
+    };
+    let reason = record.conditions.iter().find(|c| c.kind.impairs()).map(|c| c.reason.clone());
+    let draft = Draft::of(record, severity, kind, format!("node {} {message}", record.name));
+    match reason {
+        Some(reason) if status == NodeStatus::NotReady => draft.field("reason", reason),
+        Some(_) | None => draft,
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Merged {
+    Same,
+    InMemory,
+    Different,
+}
+
+/// Brings `held` to `wanted`; what was there already keeps its `since`.
+fn merge(held: &mut Vec<Condition>, mut wanted: Vec<Condition>) -> Merged {
+    wanted.sort_by_key(|c| c.kind);
+    wanted.dedup_by_key(|c| c.kind);
+    for condition in &mut wanted {
+        if let Some(before) = held.iter().find(|c| c.kind == condition.kind) {
+            condition.since = before.since;
+        }
+    }
+    // a message may carry a figure that moves with every sample: that alone is not worth a write
+    let stored = |list: &[Condition]| {
+        let list = list.iter().filter(|c| c.kind != ConditionKind::Suspect);
+        list.map(|c| (c.kind, c.reason.clone())).collect::<Vec<_>>()
+    };
+    let merged = if *held == wanted {
+        Merged::Same
+    } else if stored(held) == stored(&wanted) {
+        Merged::InMemory
+    } else {
+        Merged::Different
+    };
+    *held = wanted;
+    merged
+}
