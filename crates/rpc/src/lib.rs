@@ -13,6 +13,8 @@ pub mod v1 {
     tonic::include_proto!("piccolo.v1");
 }
 
+pub mod tls;
+
 /// Every file of `proto/`, encoded: what gRPC reflection serves.
 pub const FILE_DESCRIPTOR_SET: &[u8] =
     include_bytes!(concat!(env!("OUT_DIR"), "/piccolo_descriptor.bin"));
