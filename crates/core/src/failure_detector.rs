@@ -8,10 +8,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::{Deadline, Timestamp};
 
 /// Set by the master, sent to every agent. Every value is configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
     /// Between two beats of a session, each way.
     pub beat_interval: Duration,

@@ -66,6 +66,8 @@ pub struct NodeConfig {
     pub cluster_name: String,
     pub kind: TopologyType,
     pub config: BTreeMap<String, String>,
+    /// What the master's own configuration and `config` together ask for.
+    pub timing: Timing,
 }
 
 /// The keys that mean something to PICCOLO itself; others are handed to the nodes as they are.
@@ -88,8 +90,9 @@ impl TopologyRecord {
         }
     }
 
-    pub fn node_config(&self) -> NodeConfig {
+    pub fn node_config(&self, base: Timing) -> NodeConfig {
         NodeConfig {
+            timing: self.timing(base),
             cluster: self.id.clone(),
             cluster_name: self.name.to_string(),
             kind: self.kind,

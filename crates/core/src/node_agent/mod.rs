@@ -1,1 +1,393 @@
-//! agent
+//! The agent's machine: one session at a time, and everything goes on without one (HLD §1.2.3, §5.1).
+//!
+//! - `uplink`: finding a master, the session, beats both ways, configuration, certificates
+//! - `observe`: what Podman and the system say, turned into a picture and into events
+//! - [`offline_journal`]: events that no master has acknowledged yet, bounded
+//! - [`pressure`]: thresholds with hysteresis
+//!
+//! Losing the master is normal: nothing here waits for it.
+
+mod backoff;
+mod observe;
+pub mod offline_journal;
+pub mod pressure;
+mod uplink;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use self::{
+    backoff::Backoff,
+    observe::Observed,
+    offline_journal::OfflineJournal,
+    pressure::{Pressure, Thresholds},
+};
+use crate::{
+    failure_detector::Timing,
+    model::{Condition, ContainerReport, JournalEntry, NodeId, Resources, SessionId, SystemInfo},
+    session::{AgentCommand, Hello, ToAgent, ToMaster},
+    time::{Deadline, Now, Timestamp, WallTime, earliest},
+    topology::NodeConfig,
+};
+
+/// The agent's own configuration, as far as decisions depend on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub node: NodeId,
+    /// `host:port`, in the order in which they are tried.
+    pub masters: Vec<String>,
+    /// Between two attempts to connect at most.
+    pub reconnect_max: Duration,
+    pub thresholds: Thresholds,
+    pub journal_entries_max: usize,
+    pub journal_bytes_max: usize,
+}
+
+/// What the agent keeps on disk beside its journal: small, rewritten whole, seldom.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Of the desired configuration that was applied last; 0 before the first.
+    pub generation: u64,
+    pub config: Option<NodeConfig>,
+    /// No clock is right that is earlier than this.
+    pub clock_floor: WallTime,
+    /// Events that the full journal had no room for.
+    pub events_dropped: u64,
+}
+
+/// How the node can prove who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// No certificate. With a token the agent can join.
+    None { token: bool },
+    /// A certificate that is to be renewed from `renew_at` on.
+    Certified { renew_at: WallTime, expires_at: WallTime },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// Registration was answered. `certified`: the shell has saved the certificate.
+    Registered {
+        standing: Standing,
+        pending: bool,
+    },
+    RegisterFailed {
+        why: String,
+        fatal: bool,
+    },
+    /// The stream is open: time for Hello.
+    Connected {
+        ip: String,
+    },
+    ConnectFailed {
+        why: String,
+    },
+    Disconnected {
+        why: String,
+    },
+    FromMaster(ToAgent),
+    Sampled(Sample),
+    Observed(Observation),
+    CommandDone {
+        id: String,
+        success: bool,
+        message: String,
+    },
+    CertificateRequestMade {
+        csr: Vec<u8>,
+    },
+    CertificateInstalled {
+        standing: Standing,
+    },
+    CertificateRefused {
+        why: String,
+    },
+    /// The process stops, or the node leaves the cluster for good.
+    Stop {
+        leave: bool,
+    },
+}
+
+/// One look at the system.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Sample {
+    /// Percent, where it could be read.
+    pub cpu_percent: Option<f32>,
+    pub memory_percent: Option<f32>,
+    /// Of the fullest of the watched file systems.
+    pub disk_percent: Option<f32>,
+    /// Of the hottest sensor, degrees Celsius.
+    pub temperature: Option<f32>,
+    pub metrics: BTreeMap<String, String>,
+}
+
+/// One look at the container runtime: the whole picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observation {
+    pub runtime: Runtime,
+    pub containers: Vec<ContainerReport>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Runtime {
+    Up { version: String },
+    Down { why: String },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Durable before the next effect.
+    SaveLedger(Ledger),
+    JournalAppend(JournalEntry),
+    /// Acknowledged through here.
+    JournalTrim {
+        through: u64,
+    },
+    /// There was no room for it.
+    JournalDrop {
+        sequence: u64,
+    },
+    /// Join with the token, or have an expired certificate issued again.
+    Register {
+        master: String,
+    },
+    Connect {
+        master: String,
+    },
+    Disconnect,
+    /// The first message of a session.
+    SayHello(Hello),
+    Send(ToMaster),
+    Apply {
+        generation: u64,
+        config: NodeConfig,
+    },
+    Run {
+        id: String,
+        command: AgentCommand,
+    },
+    /// Make a new key and a request for it.
+    MakeCertificateRequest,
+    InstallCertificate {
+        certificate: Vec<u8>,
+        ca: Vec<u8>,
+    },
+    /// The masters that the cluster knows.
+    LearnMasters(Vec<String>),
+    /// Everything that was to be said was said: the process may end.
+    Stopped {
+        left: bool,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    /// Until then: no attempt.
+    Waiting {
+        until: Timestamp,
+    },
+    Registering,
+    Connecting,
+    /// Hello was said; Welcome must come by then.
+    Opening {
+        until: Timestamp,
+    },
+    InSession {
+        session: SessionId,
+        heard_at: Timestamp,
+        beat_at: Timestamp,
+        report_at: Timestamp,
+    },
+    /// No certificate and no token: a person has to help.
+    Stranded,
+    Stopped,
+}
+
+/// What the local status shows, also with the master gone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentView {
+    pub node: NodeId,
+    pub phase: &'static str,
+    pub master: Option<String>,
+    pub last_problem: Option<String>,
+    pub alone_since: Option<WallTime>,
+    pub generation: u64,
+    pub cluster: Option<String>,
+    pub journal_entries: usize,
+    pub events_dropped: u64,
+    pub conditions: Vec<Condition>,
+    pub containers: Vec<ContainerReport>,
+    pub metrics: BTreeMap<String, String>,
+    pub runtime: Option<Runtime>,
+    pub removed: bool,
+}
+
+#[derive(Debug)]
+pub struct NodeAgent {
+    settings: Settings,
+    timing: Timing,
+    phase: Phase,
+    standing: Standing,
+    ledger: Ledger,
+    journal: OfflineJournal,
+    backoff: Backoff,
+    /// Index into the masters.
+    master: usize,
+    previous_session: Option<SessionId>,
+    /// The newest sequence of the batch that is under way.
+    batch_until: Option<u64>,
+    system: SystemInfo,
+    hostname: String,
+    resources: Resources,
+    observed: Observed,
+    pressure: Pressure,
+    /// Since when, and whether the journal tells of it already.
+    alone: Option<(Now, bool)>,
+    last_problem: Option<String>,
+    removed: bool,
+    certificate_requested: bool,
+}
+
+/// What does not change while the agent runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    pub hostname: String,
+    pub system: SystemInfo,
+    pub resources: Resources,
+}
+
+/// What was on disk.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    pub ledger: Ledger,
+    /// Not acknowledged yet, ascending.
+    pub journal: Vec<JournalEntry>,
+    pub next_sequence: u64,
+}
+
+impl NodeAgent {
+    /// `seed` is for jitter; two agents should not have the same.
+    pub fn restore(
+        settings: Settings,
+        host: Host,
+        snapshot: Snapshot,
+        standing: Standing,
+        seed: u64,
+        now: Now,
+    ) -> Self {
+        let timing = snapshot.ledger.config.as_ref().map(|c| c.timing).unwrap_or_default();
+        let journal = OfflineJournal::restored(
+            snapshot.journal,
+            snapshot.next_sequence,
+            settings.journal_entries_max,
+            settings.journal_bytes_max,
+        );
+        Self {
+            timing,
+            phase: Phase::Waiting { until: now.at },
+            standing,
+            journal,
+            backoff: Backoff::new(seed, settings.reconnect_max),
+            master: 0,
+            previous_session: None,
+            batch_until: None,
+            system: host.system,
+            hostname: host.hostname,
+            resources: host.resources,
+            observed: Observed::default(),
+            pressure: Pressure::new(settings.thresholds),
+            alone: Some((now, false)),
+            last_problem: None,
+            removed: false,
+            certificate_requested: false,
+            ledger: snapshot.ledger,
+            settings,
+        }
+    }
+
+    #[must_use]
+    pub fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        let mut out = Vec::new();
+        match input {
+            Input::Registered { standing, pending } => self.registered(now, standing, pending),
+            Input::RegisterFailed { why, fatal } => self.register_failed(now, why, fatal),
+            Input::Connected { ip } => self.connected(now, &mut out, ip),
+            Input::ConnectFailed { why } | Input::Disconnected { why } => {
+                self.disconnected(now, why);
+            }
+            Input::FromMaster(message) => self.from_master(now, &mut out, message),
+            Input::Sampled(sample) => self.sampled(now, &mut out, sample),
+            Input::Observed(observation) => self.take_observation(now, &mut out, observation),
+            Input::CommandDone { id, success, message } => {
+                self.say(&mut out, ToMaster::CommandResult { id, success, message });
+            }
+            Input::CertificateRequestMade { csr } => {
+                self.say(&mut out, ToMaster::CertificateRequest { csr });
+            }
+            Input::CertificateInstalled { standing } => {
+                self.standing = standing;
+                self.certificate_requested = false;
+            }
+            Input::CertificateRefused { why } => {
+                self.last_problem = Some(why);
+                self.certificate_requested = false;
+            }
+            Input::Stop { leave } => self.stop(&mut out, leave),
+        }
+        out
+    }
+
+    #[must_use]
+    pub fn handle_deadline(&mut self, now: Now) -> Vec<Effect> {
+        let mut out = Vec::new();
+        self.tell_of_being_alone(now, &mut out);
+        self.uplink_deadline(now, &mut out);
+        out
+    }
+
+    pub fn deadline(&self) -> Option<Deadline> {
+        let alone = self.alone_told_at().map(|at| Deadline { at, why: "alone for long" });
+        earliest(self.uplink_deadline_at(), alone)
+    }
+
+    pub fn view(&self) -> AgentView {
+        let connected = matches!(self.phase, Phase::InSession { .. });
+        AgentView {
+            node: self.settings.node.clone(),
+            phase: match self.phase {
+                Phase::Waiting { .. } => "waiting",
+                Phase::Registering => "registering",
+                Phase::Connecting | Phase::Opening { .. } => "connecting",
+                Phase::InSession { .. } => "in session",
+                Phase::Stranded => "needs a token",
+                Phase::Stopped => "stopped",
+            },
+            master: connected.then(|| self.current_master()).flatten(),
+            last_problem: self.last_problem.clone(),
+            alone_since: self.alone.map(|(since, _)| since.wall),
+            generation: self.ledger.generation,
+            cluster: self.ledger.config.as_ref().map(|c| c.cluster_name.clone()),
+            journal_entries: self.journal.len(),
+            events_dropped: self.ledger.events_dropped,
+            conditions: self.conditions(),
+            containers: self.observed.containers.clone(),
+            metrics: self.observed.metrics.clone(),
+            runtime: self.observed.runtime.clone(),
+            removed: self.removed,
+        }
+    }
+
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Whether a session is open now.
+    pub fn in_session(&self) -> bool {
+        matches!(self.phase, Phase::InSession { .. })
+    }
+
+    fn current_master(&self) -> Option<String> {
+        self.settings.masters.get(self.master).cloned()
+    }
+}

@@ -383,7 +383,7 @@ impl StateManager {
         };
         let message = ToAgent::Config {
             generation: self.topology.generation,
-            config: self.topology.node_config(),
+            config: self.topology.node_config(self.settings.timing),
         };
         out.effects.push(Effect::Send { node: id.clone(), session, message });
     }
@@ -465,7 +465,7 @@ impl StateManager {
         let newer = applied < self.topology.generation;
         Answer::Config {
             generation: self.topology.generation,
-            config: newer.then(|| self.topology.node_config()),
+            config: newer.then(|| self.topology.node_config(self.settings.timing)),
         }
     }
 

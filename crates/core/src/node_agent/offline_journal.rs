@@ -1,0 +1,181 @@
+//! Events that no master has acknowledged yet: in order, each delivered exactly once, bounded.
+//!
+//! When there is no room, the oldest of the least severe goes first, and is counted. Sequence numbers
+//! never go back, not even when everything was acknowledged.
+
+use std::collections::VecDeque;
+
+use crate::{model::JournalEntry, session::EVENTS_PER_BATCH_MAX};
+
+/// Bytes that an entry takes beside its texts.
+const ENTRY_OVERHEAD_BYTES: usize = 64;
+
+#[derive(Debug, Clone)]
+pub struct OfflineJournal {
+    entries: VecDeque<JournalEntry>,
+    bytes: usize,
+    next_sequence: u64,
+    entries_max: usize,
+    bytes_max: usize,
+}
+
+impl OfflineJournal {
+    pub fn restored(
+        entries: Vec<JournalEntry>,
+        next_sequence: u64,
+        entries_max: usize,
+        bytes_max: usize,
+    ) -> Self {
+        let newest = entries.last().map_or(0, |e| e.sequence);
+        Self {
+            bytes: entries.iter().map(size).sum(),
+            next_sequence: next_sequence.max(newest + 1),
+            entries: entries.into(),
+            entries_max: entries_max.max(1),
+            bytes_max,
+        }
+    }
+
+    /// Gives `entry` its sequence and keeps it; returns it, and what had to go.
+    pub fn append(&mut self, mut entry: JournalEntry) -> (JournalEntry, Vec<u64>) {
+        entry.sequence = self.next_sequence;
+        self.next_sequence += 1;
+        self.bytes += size(&entry);
+        self.entries.push_back(entry.clone());
+        let mut dropped = Vec::new();
+        while self.entries.len() > self.entries_max
+            || (self.bytes > self.bytes_max && self.entries.len() > 1)
+        {
+            dropped.extend(self.drop_one());
+        }
+        (entry, dropped)
+    }
+
+    /// The oldest that were not acknowledged.
+    pub fn batch(&self) -> Vec<JournalEntry> {
+        self.entries.iter().take(EVENTS_PER_BATCH_MAX).cloned().collect()
+    }
+
+    /// Whether anything was there to be trimmed.
+    pub fn acknowledged(&mut self, through: u64) -> bool {
+        let before = self.entries.len();
+        while self.entries.front().is_some_and(|e| e.sequence <= through) {
+            if let Some(entry) = self.entries.pop_front() {
+                self.bytes -= size(&entry);
+            }
+        }
+        self.entries.len() < before
+    }
+
+    /// A master that acknowledged more than we ever wrote has met an earlier life of this board:
+    /// go on above it, or our events would be taken for repetitions.
+    pub fn skip_to(&mut self, acknowledged: u64) -> Vec<JournalEntry> {
+        if acknowledged < self.next_sequence {
+            return Vec::new();
+        }
+        let first = acknowledged + 1;
+        for (entry, sequence) in self.entries.iter_mut().zip(first..) {
+            entry.sequence = sequence;
+        }
+        self.next_sequence = first + self.entries.len() as u64;
+        self.entries.iter().cloned().collect()
+    }
+
+    pub fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn drop_one(&mut self) -> Option<u64> {
+        let last = self.entries.len() - 1;
+        // the newest stays: it is the one we were called for
+        let index = (0..last).min_by_key(|i| (self.entries[*i].severity, *i)).unwrap_or(last);
+        let entry = self.entries.remove(index)?;
+        self.bytes -= size(&entry);
+        Some(entry.sequence)
+    }
+}
+
+fn size(entry: &JournalEntry) -> usize {
+    let fields: usize = entry.fields.iter().map(|(k, v)| k.len() + v.len()).sum();
+    ENTRY_OVERHEAD_BYTES + entry.message.len() + fields
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        model::{EventKind, Severity},
+        time::WallTime,
+    };
+
+    fn entry(severity: Severity) -> JournalEntry {
+        JournalEntry {
+            sequence: 0,
+            at: WallTime(0),
+            severity,
+            kind: EventKind::ContainerDied,
+            message: "x".to_owned(),
+            fields: BTreeMap::new(),
+            offline: true,
+        }
+    }
+
+    fn journal(entries_max: usize) -> OfflineJournal {
+        OfflineJournal::restored(vec![], 1, entries_max, 1 << 20)
+    }
+
+    #[test]
+    fn the_oldest_of_the_least_severe_goes_first() {
+        let mut journal = journal(3);
+        for severity in [Severity::Critical, Severity::Info, Severity::Warning] {
+            assert_eq!(journal.append(entry(severity)).1, vec![]);
+        }
+        assert_eq!(journal.append(entry(Severity::Info)).1, vec![2]);
+        assert_eq!(journal.append(entry(Severity::Info)).1, vec![4]);
+        assert_eq!(journal.append(entry(Severity::Critical)).1, vec![5]);
+        assert_eq!(journal.append(entry(Severity::Critical)).1, vec![3]);
+        let left: Vec<_> = journal.batch().iter().map(|e| e.sequence).collect();
+        assert_eq!(left, vec![1, 6, 7]);
+    }
+
+    #[test]
+    fn bytes_are_bounded_too() {
+        let mut journal = OfflineJournal::restored(vec![], 1, 100, 200);
+        for _ in 0..50 {
+            let _ = journal.append(entry(Severity::Critical));
+            assert!(journal.bytes <= 200);
+        }
+        assert_eq!(journal.len(), 3);
+    }
+
+    #[test]
+    fn sequences_never_go_back() {
+        let mut journal = journal(10);
+        let _ = journal.append(entry(Severity::Info));
+        assert!(journal.acknowledged(1));
+        assert!(journal.is_empty());
+        assert_eq!(journal.append(entry(Severity::Info)).0.sequence, 2);
+        let again = OfflineJournal::restored(vec![], journal.next_sequence(), 10, 100);
+        assert_eq!(again.next_sequence(), 3);
+    }
+
+    #[test]
+    fn an_earlier_life_is_stepped_over() {
+        let mut journal = journal(10);
+        let _ = journal.append(entry(Severity::Info));
+        let moved = journal.skip_to(40);
+        assert_eq!(moved[0].sequence, 41);
+        assert_eq!(journal.next_sequence(), 42);
+        assert!(journal.skip_to(40).is_empty());
+    }
+}

@@ -1,0 +1,360 @@
+//! Finding a master, the session with it, and what both sides want from each other.
+//!
+//! A session ends for good at its first fault; the next one starts from nothing: Hello, Welcome, then one
+//! sync (configuration down, whole status up, journal up). Beats are sent by the loop that does the work,
+//! and the master's are watched in the same way.
+
+use std::time::Duration;
+
+use super::{Effect, NodeAgent, Phase, Standing};
+use crate::{
+    model::{EventKind, Severity},
+    session::{Goodbye, GoodbyeReason, Hello, ToAgent, ToMaster, Welcome},
+    time::{Deadline, Now, Timestamp},
+    topology::NodeConfig,
+};
+
+/// Without a master for so long, the journal tells of it.
+const ALONE_TOLD_AFTER: Duration = Duration::from_secs(5);
+/// Between two attempts of a node that was removed, or that waits for a person.
+const HOPELESS_RETRY: Duration = Duration::from_secs(60);
+/// Between two attempts where the master said that it will be better soon.
+const SOON_RETRY: (Duration, Duration) = (Duration::from_millis(1500), Duration::from_millis(3000));
+/// The clock floor is saved when it would rise by more than this: flash wears out.
+const CLOCK_FLOOR_STEP: Duration = Duration::from_secs(3600);
+
+impl NodeAgent {
+    pub(super) fn registered(&mut self, now: Now, standing: Standing, pending: bool) {
+        self.standing = standing;
+        self.removed = false;
+        if pending {
+            self.last_problem = Some("the node waits for approval".to_owned());
+            self.wait(now, SOON_RETRY);
+        } else {
+            self.last_problem = None;
+            self.backoff.reset();
+            self.phase = Phase::Waiting { until: now.at };
+        }
+    }
+
+    pub(super) fn register_failed(&mut self, now: Now, why: String, fatal: bool) {
+        self.last_problem = Some(why);
+        if fatal {
+            self.wait(now, (HOPELESS_RETRY, HOPELESS_RETRY * 2));
+        } else {
+            self.try_next_master(now);
+        }
+    }
+
+    pub(super) fn connected(&mut self, now: Now, out: &mut Vec<Effect>, ip: String) {
+        if self.phase != Phase::Connecting {
+            return;
+        }
+        self.phase = Phase::Opening { until: now.at + self.timing.beat_silence };
+        out.push(Effect::SayHello(Hello {
+            node: self.settings.node.clone(),
+            previous_session: self.previous_session.clone(),
+            applied_generation: self.ledger.generation,
+            next_sequence: self.journal.next_sequence(),
+            events_dropped: self.ledger.events_dropped,
+            system: self.system.clone(),
+            hostname: self.hostname.clone(),
+            ip,
+            resources: self.resources,
+            clock: now.wall,
+        }));
+    }
+
+    /// The stream is over, whoever ended it.
+    pub(super) fn disconnected(&mut self, now: Now, why: String) {
+        match self.phase {
+            Phase::Connecting | Phase::Opening { .. } | Phase::InSession { .. } => {
+                self.lose(now, why);
+            }
+            Phase::Waiting { .. } | Phase::Registering | Phase::Stranded | Phase::Stopped => {}
+        }
+    }
+
+    fn lose(&mut self, now: Now, why: String) {
+        if self.in_session() {
+            self.alone = Some((now, false));
+            self.backoff.reset();
+        }
+        self.batch_until = None;
+        self.certificate_requested = false;
+        self.last_problem = Some(why);
+        self.try_next_master(now);
+    }
+
+    fn try_next_master(&mut self, now: Now) {
+        self.master = (self.master + 1) % self.settings.masters.len().max(1);
+        let delay = self.backoff.next();
+        self.phase = Phase::Waiting { until: now.at + delay };
+    }
+
+    fn wait(&mut self, now: Now, (low, high): (Duration, Duration)) {
+        let delay = self.backoff.between(low, high);
+        self.phase = Phase::Waiting { until: now.at + delay };
+    }
+
+    pub(super) fn from_master(&mut self, now: Now, out: &mut Vec<Effect>, message: ToAgent) {
+        if let Phase::InSession { heard_at, .. } = &mut self.phase {
+            *heard_at = now.at;
+        }
+        match message {
+            ToAgent::Welcome(welcome) => self.welcomed(now, out, welcome),
+            ToAgent::Beat => {}
+            ToAgent::Config { generation, config } => self.configure(now, out, generation, config),
+            ToAgent::EventAck { sequence } => self.events_acknowledged(out, sequence),
+            ToAgent::Certificate { certificate, ca } => {
+                if self.certificate_requested {
+                    out.push(Effect::InstallCertificate { certificate, ca });
+                }
+            }
+            ToAgent::Command { id, command } => {
+                if self.in_session() {
+                    out.push(Effect::Run { id, command });
+                }
+            }
+            ToAgent::Goodbye(goodbye) => self.dismissed(now, out, goodbye),
+        }
+    }
+
+    fn welcomed(&mut self, now: Now, out: &mut Vec<Effect>, welcome: Welcome) {
+        if !matches!(self.phase, Phase::Opening { .. }) {
+            return;
+        }
+        self.timing = welcome.timing;
+        self.previous_session = Some(welcome.session.clone());
+        self.phase = Phase::InSession {
+            session: welcome.session,
+            heard_at: now.at,
+            beat_at: now.at + self.timing.beat_interval,
+            report_at: now.at,
+        };
+        self.backoff.reset();
+        self.last_problem = None;
+        self.removed = false;
+        self.batch_until = None;
+        if self.ledger.clock_floor.plus(CLOCK_FLOOR_STEP) < welcome.clock {
+            self.ledger.clock_floor = welcome.clock;
+            out.push(Effect::SaveLedger(self.ledger.clone()));
+        }
+        if !welcome.masters.is_empty() {
+            out.push(Effect::LearnMasters(welcome.masters));
+        }
+        for entry in self.journal.skip_to(welcome.acknowledged_sequence) {
+            out.push(Effect::JournalAppend(entry));
+        }
+        self.events_acknowledged(out, welcome.acknowledged_sequence);
+        self.report(now, out);
+        if let Some((since, true)) = self.alone.take() {
+            let alone = now.at.since(since.at).as_secs();
+            let message = format!("the master is there again, after {alone} s alone");
+            let kind = EventKind::MasterFound;
+            self.record(now, out, Severity::Info, kind, message, &[]);
+        }
+        self.send_events(out);
+    }
+
+    /// Only ever forward: an older or empty configuration changes nothing.
+    fn configure(&mut self, now: Now, out: &mut Vec<Effect>, generation: u64, config: NodeConfig) {
+        if !self.in_session() {
+            return;
+        }
+        let rejected = if generation > self.ledger.generation {
+            self.timing = config.timing;
+            self.ledger.generation = generation;
+            self.ledger.config = Some(config.clone());
+            out.push(Effect::SaveLedger(self.ledger.clone()));
+            out.push(Effect::Apply { generation, config });
+            None
+        } else if generation == self.ledger.generation
+            && self.ledger.config.as_ref() != Some(&config)
+        {
+            Some(format!("generation {generation} was applied already, with another content"))
+        } else {
+            None
+        };
+        if let Some(why) = &rejected {
+            let kind = EventKind::ConfigRejected;
+            self.record(now, out, Severity::Warning, kind, why.clone(), &[]);
+        }
+        let generation = self.ledger.generation;
+        self.say(out, ToMaster::ConfigApplied { generation, rejected });
+    }
+
+    fn events_acknowledged(&mut self, out: &mut Vec<Effect>, through: u64) {
+        if self.journal.acknowledged(through) {
+            out.push(Effect::JournalTrim { through });
+        }
+        if self.batch_until.is_some_and(|until| until <= through) {
+            self.batch_until = None;
+            self.send_events(out);
+        }
+    }
+
+    /// One batch is under way at a time.
+    pub(super) fn send_events(&mut self, out: &mut Vec<Effect>) {
+        if !self.in_session() || self.batch_until.is_some() {
+            return;
+        }
+        let batch = self.journal.batch();
+        if let Some(last) = batch.last() {
+            self.batch_until = Some(last.sequence);
+            out.push(Effect::Send(ToMaster::Events(batch)));
+        }
+    }
+
+    fn dismissed(&mut self, now: Now, out: &mut Vec<Effect>, goodbye: Goodbye) {
+        out.push(Effect::Disconnect);
+        let was_in_session = self.in_session();
+        self.lose(now, format!("{}: {}", goodbye.reason.name(), goodbye.message));
+        match goodbye.reason {
+            GoodbyeReason::Removed => {
+                self.removed = true;
+                self.wait(now, (HOPELESS_RETRY, HOPELESS_RETRY * 2));
+            }
+            GoodbyeReason::Duplicate | GoodbyeReason::Busy | GoodbyeReason::Protocol => {
+                self.wait(now, SOON_RETRY);
+            }
+            GoodbyeReason::Stopping
+            | GoodbyeReason::Leaving
+            | GoodbyeReason::Slow
+            | GoodbyeReason::Replaced
+            | GoodbyeReason::Other => {
+                if !was_in_session {
+                    self.wait(now, SOON_RETRY);
+                }
+            }
+        }
+    }
+
+    pub(super) fn stop(&mut self, out: &mut Vec<Effect>, leave: bool) {
+        let reason = if leave { GoodbyeReason::Leaving } else { GoodbyeReason::Stopping };
+        let message = "the agent stops; containers go on".to_owned();
+        self.say(out, ToMaster::Goodbye(Goodbye { reason, message }));
+        out.push(Effect::Disconnect);
+        out.push(Effect::Stopped { left: leave });
+        self.phase = Phase::Stopped;
+    }
+
+    /// On the session, if one is open; what is said without one is lost, and made up for by the next sync.
+    pub(super) fn say(&mut self, out: &mut Vec<Effect>, message: ToMaster) {
+        if self.in_session() {
+            out.push(Effect::Send(message));
+        }
+    }
+
+    pub(super) fn uplink_deadline(&mut self, now: Now, out: &mut Vec<Effect>) {
+        match self.phase.clone() {
+            Phase::Waiting { until } if until <= now.at => self.attempt(now, out),
+            Phase::Opening { until } if until <= now.at => {
+                out.push(Effect::Disconnect);
+                self.lose(now, "the master did not answer Hello in time".to_owned());
+            }
+            Phase::InSession { heard_at, .. } if heard_at + self.timing.beat_silence <= now.at => {
+                out.push(Effect::Disconnect);
+                self.lose(now, "no beat of the master was heard for too long".to_owned());
+            }
+            Phase::InSession { beat_at, report_at, .. } => {
+                self.beat_and_report(now, out, beat_at, report_at);
+            }
+            Phase::Waiting { .. }
+            | Phase::Opening { .. }
+            | Phase::Registering
+            | Phase::Connecting
+            | Phase::Stranded
+            | Phase::Stopped => {}
+        }
+    }
+
+    fn beat_and_report(
+        &mut self,
+        now: Now,
+        out: &mut Vec<Effect>,
+        due: Timestamp,
+        report: Timestamp,
+    ) {
+        if due <= now.at {
+            out.push(Effect::Send(ToMaster::Beat));
+            if let Phase::InSession { beat_at, .. } = &mut self.phase {
+                // not one for each that was missed while the process was suspended
+                *beat_at = now.at + self.timing.beat_interval;
+            }
+            self.renew_if_due(now, out);
+        }
+        if report <= now.at {
+            self.report(now, out);
+        }
+    }
+
+    fn renew_if_due(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if let Standing::Certified { renew_at, .. } = self.standing
+            && renew_at <= now.wall
+            && !self.certificate_requested
+        {
+            self.certificate_requested = true;
+            out.push(Effect::MakeCertificateRequest);
+        }
+    }
+
+    fn attempt(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let Some(master) = self.current_master() else {
+            self.last_problem = Some("no master is configured".to_owned());
+            self.phase = Phase::Stranded;
+            return;
+        };
+        match self.standing {
+            Standing::None { token: false } => {
+                self.last_problem =
+                    Some("the node has neither a certificate nor a token".to_owned());
+                self.phase = Phase::Stranded;
+            }
+            // a board without a clock thinks that it is 1970
+            Standing::Certified { expires_at, .. }
+                if now.wall.max(self.ledger.clock_floor) < expires_at =>
+            {
+                self.phase = Phase::Connecting;
+                out.push(Effect::Connect { master });
+            }
+            Standing::None { token: true } | Standing::Certified { .. } => {
+                self.phase = Phase::Registering;
+                out.push(Effect::Register { master });
+            }
+        }
+    }
+
+    pub(super) fn uplink_deadline_at(&self) -> Option<Deadline> {
+        match &self.phase {
+            Phase::Waiting { until } => Some(Deadline { at: *until, why: "next attempt" }),
+            Phase::Opening { until } => Some(Deadline { at: *until, why: "Welcome overdue" }),
+            Phase::InSession { heard_at, beat_at, report_at, .. } => [
+                Deadline { at: *beat_at, why: "beat" },
+                Deadline { at: *report_at, why: "status report" },
+                Deadline { at: *heard_at + self.timing.beat_silence, why: "master silent" },
+            ]
+            .into_iter()
+            .min(),
+            Phase::Registering | Phase::Connecting | Phase::Stranded | Phase::Stopped => None,
+        }
+    }
+
+    pub(super) fn alone_told_at(&self) -> Option<Timestamp> {
+        self.alone.filter(|(_, told)| !told).map(|(since, _)| since.at + ALONE_TOLD_AFTER)
+    }
+
+    pub(super) fn tell_of_being_alone(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let Some((since, false)) = self.alone else { return };
+        if now.at < since.at + ALONE_TOLD_AFTER {
+            return;
+        }
+        self.alone = Some((since, true));
+        // a node that never had a master has not lost it
+        if self.ledger.generation > 0 {
+            let at = Now { wall: since.wall, ..now };
+            let message = "the master cannot be reached; the node works on alone".to_owned();
+            self.record(at, out, Severity::Warning, EventKind::MasterLost, message, &[]);
+        }
+    }
+}
