@@ -11,4 +11,5 @@
 //!
 //! Everything runs on one tokio `current_thread` runtime, because a board pays for each thread.
 
+pub mod podman;
 pub mod system;

@@ -385,11 +385,13 @@ impl Process {
     }
 }
 
-/// Field 22 of `/proc/PID/stat`, as text.
+/// Field 22 of `/proc/PID/stat`, as text. A zombie is not there any more.
 fn started_at_ticks(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_whitespace().nth(19).map(str::to_owned)
+    let mut fields = after_name.split_whitespace();
+    let state = fields.next()?;
+    if state == "Z" { None } else { fields.nth(18).map(str::to_owned) }
 }
 
 /// Where cgroup2 is mounted beside a v1 tree.
@@ -426,11 +428,12 @@ fn require(program: &str) -> Result<(), Error> {
 
 fn output(command: &mut Command) -> Result<String, Error> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let Output { status, stdout, stderr } =
-        command.output().map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => Error::NotInstalled { program: program.clone() },
-            _ => Error::Io { what: format!("cannot run {program}"), source },
-        })?;
+    let Output { status, stdout, stderr } = command.output().map_err(|source| {
+        if source.kind() == io::ErrorKind::NotFound {
+            return Error::NotInstalled { program: program.clone() };
+        }
+        Error::Io { what: format!("cannot run {program}"), source }
+    })?;
     if status.success() {
         return Ok(String::from_utf8_lossy(&stdout).trim_end().to_owned());
     }

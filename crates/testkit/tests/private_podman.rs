@@ -1,5 +1,7 @@
 //! The test surroundings themselves, on the real Podman of the machine.
 
+#![allow(clippy::unwrap_used, reason = "a test ends by a panic and prints what it measured")]
+
 use std::path::Path;
 
 use piccolo_testkit::podman::PrivatePodman;

@@ -54,11 +54,15 @@ pub enum Error {
 impl Error {
     pub(super) fn connecting(socket: &Path, source: std::io::Error) -> Self {
         let socket = socket.to_owned();
-        match source.kind() {
-            std::io::ErrorKind::NotFound => Self::NoSocket { socket },
-            std::io::ErrorKind::PermissionDenied => Self::NoPermission { socket },
-            std::io::ErrorKind::ConnectionRefused => Self::NobodyListens { socket },
-            _ => Self::Connect { socket, source },
+        let kind = source.kind();
+        if kind == std::io::ErrorKind::NotFound {
+            Self::NoSocket { socket }
+        } else if kind == std::io::ErrorKind::PermissionDenied {
+            Self::NoPermission { socket }
+        } else if kind == std::io::ErrorKind::ConnectionRefused {
+            Self::NobodyListens { socket }
+        } else {
+            Self::Connect { socket, source }
         }
     }
 
@@ -108,14 +112,16 @@ impl Client {
         Ok(version_of(answer.server.as_deref()))
     }
 
-    /// All containers, running or not, and Podman's version.
+    /// All containers, running or not.
     ///
     /// # Errors
     /// See [`Error`]. A single broken element is no error: see [`ContainerList::problems`].
-    pub async fn containers(&self) -> Result<(ContainerList, String), Error> {
+    pub async fn containers(&self) -> Result<ContainerList, Error> {
         let answer = self.call(Method::GET, "/v4.0.0/libpod/containers/json?all=true").await?;
-        let version = version_of(answer.server.as_deref());
-        Ok((decode::containers(&answer.body)?, version))
+        let mut list = decode::containers(&answer.body)?;
+        list.podman_version = version_of(answer.server.as_deref());
+        list.service_pid = answer.service_pid;
+        Ok(list)
     }
 
     /// All images.
@@ -334,4 +340,3 @@ fn checked(id: &str) -> Result<&str, Error> {
 
 #[cfg(test)]
 mod tests;
-

@@ -46,6 +46,10 @@ pub struct ContainerList {
     pub containers: Vec<Container>,
     /// Elements that could not be read, with the reason and the id if that at least could be read.
     pub problems: Vec<(Option<ContainerId>, String)>,
+    /// Such as `4.3.1`.
+    pub podman_version: String,
+    /// The process that opened the socket, as the kernel tells; 1 where systemd did.
+    pub service_pid: Option<u32>,
 }
 
 /// One container as `inspect` shows it: what the list leaves out.
@@ -154,7 +158,8 @@ pub(super) fn storage_paths_from_info(json: &[u8]) -> Result<StoragePaths, Error
 /// `None` if the line is no event.
 pub(super) fn event(line: &[u8]) -> Option<Event> {
     let raw: RawEvent = serde_json::from_slice(line.trim_ascii()).ok()?;
-    let exit_code = raw.actor.attributes.get("containerExitCode").and_then(|code| code.parse().ok());
+    let exit_code =
+        raw.actor.attributes.get("containerExitCode").and_then(|code| code.parse().ok());
     Some(Event {
         kind: raw.kind,
         exit_code: exit_code.filter(|_| raw.action == "died"),

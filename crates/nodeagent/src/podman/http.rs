@@ -27,6 +27,8 @@ pub(super) struct Answer {
     /// The header `Server`, such as `Libpod/4.3.1 (linux)`.
     pub(super) server: Option<String>,
     pub(super) body: Bytes,
+    /// The process that listens on the socket.
+    pub(super) service_pid: Option<u32>,
 }
 
 /// Sends one request on a connection of its own. The connection is closed afterwards, so that a
@@ -39,11 +41,13 @@ pub(super) async fn exchange(
 ) -> Result<Answer, Error> {
     let work = async {
         let stream = UnixStream::connect(socket).await.map_err(|e| Error::connecting(socket, e))?;
+        let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        let service_pid = peer.and_then(|pid| u32::try_from(pid).ok());
         let (mut sender, connection) = handshake(stream).await?;
         let request = request(method, path)?;
         let answer = async {
             let response = sender.send_request(request).await.map_err(Error::broken)?;
-            read_answer(response).await
+            Ok(Answer { service_pid, ..read_answer(response).await? })
         };
         // The connection must be driven while the answer is awaited. It may end first: what is
         // already buffered is still delivered then.
@@ -87,7 +91,7 @@ async fn read_answer(response: Response<Incoming>) -> Result<Answer, Error> {
     let server = header("Server");
     let body = read_body(response.into_body()).await?;
     if status.is_success() || status.as_u16() == 304 {
-        return Ok(Answer { status: status.as_u16(), server, body });
+        return Ok(Answer { status: status.as_u16(), server, body, service_pid: None });
     }
     Err(Error::Status { status: status.as_u16(), message: message_of(&body) })
 }

@@ -11,6 +11,7 @@ pub mod client;
 mod decode;
 mod files;
 mod http;
+mod readable;
 mod schedule;
 pub mod usage;
 pub mod watcher;
