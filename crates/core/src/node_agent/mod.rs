@@ -316,7 +316,7 @@ impl NodeAgent {
             Input::ConnectFailed { why } | Input::Disconnected { why } => {
                 self.disconnected(now, why);
             }
-            Input::FromMaster(message) => self.from_master(now, &mut out, message),
+            Input::FromMaster(message) => self.take_from_master(now, &mut out, message),
             Input::Sampled(sample) => self.sampled(now, &mut out, sample),
             Input::Observed(observation) => self.take_observation(now, &mut out, observation),
             Input::CommandDone { id, success, message } => {

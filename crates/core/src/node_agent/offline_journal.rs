@@ -138,7 +138,7 @@ mod tests {
     fn the_oldest_of_the_least_severe_goes_first() {
         let mut journal = journal(3);
         for severity in [Severity::Critical, Severity::Info, Severity::Warning] {
-            assert_eq!(journal.append(entry(severity)).1, vec![]);
+            assert_eq!(journal.append(entry(severity)).1, Vec::<u64>::new());
         }
         assert_eq!(journal.append(entry(Severity::Info)).1, vec![2]);
         assert_eq!(journal.append(entry(Severity::Info)).1, vec![4]);

@@ -97,7 +97,7 @@ impl NodeAgent {
         self.phase = Phase::Waiting { until: now.at + delay };
     }
 
-    pub(super) fn from_master(&mut self, now: Now, out: &mut Vec<Effect>, message: ToAgent) {
+    pub(super) fn take_from_master(&mut self, now: Now, out: &mut Vec<Effect>, message: ToAgent) {
         if let Phase::InSession { heard_at, .. } = &mut self.phase {
             *heard_at = now.at;
         }

@@ -393,7 +393,7 @@ impl StateManager {
                 self.session_opened(now, &mut out, &by, session, hello);
             }
             Input::FromAgent { node, session, message } => {
-                self.from_agent(now, &mut out, &node, &session, message);
+                self.take_from_agent(now, &mut out, &node, &session, message);
             }
             Input::RenewalRequested { node, session, csr, key_fingerprint } => {
                 self.renewal_requested(now, &mut out, &node, &session, csr, key_fingerprint);

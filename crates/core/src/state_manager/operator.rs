@@ -354,12 +354,13 @@ impl StateManager {
             return Err(wrong_status(&node.record.name.to_string(), status, verb));
         };
         let draft = enter(node, after, now.wall);
-        let message = match kind {
-            EventKind::NodeApproved => format!("node {} was approved", node.record.name),
-            EventKind::NodeMaintenanceEnded => {
-                format!("node {} is out of Maintenance", node.record.name)
-            }
-            _ => draft.message.clone(),
+        let name = &node.record.name;
+        let message = if event == NodeEvent::Approved {
+            format!("node {name} was approved")
+        } else if event == NodeEvent::MaintenanceEnded {
+            format!("node {name} is out of Maintenance")
+        } else {
+            draft.message.clone()
         };
         out.touch(&id);
         self.happened(now, out, Draft { kind, message, severity: Severity::Info, ..draft });

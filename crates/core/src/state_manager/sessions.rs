@@ -179,7 +179,7 @@ impl StateManager {
         self.happened(now, out, draft);
     }
 
-    pub(super) fn from_agent(
+    pub(super) fn take_from_agent(
         &mut self,
         now: Now,
         out: &mut Outbox,
