@@ -40,7 +40,7 @@ use super::clock::Clock;
 use super::identity::Identity;
 use super::limits::{AddressRate, Limits, OpenConnections, Refusal};
 use super::names::PeerIdentity;
-use super::verify::ClientVerifier;
+use super::verify::{ClientVerifier, PeerError};
 use super::{MinVersion, TlsError, provider, socket};
 
 /// Connections that are through their handshake and wait for the server to take them.
@@ -94,6 +94,28 @@ pub struct Acceptor {
     addresses: Mutex<Addresses>,
     live: Mutex<BTreeMap<u64, Live>>,
     next_connection: AtomicU64,
+    counters: Counters,
+}
+
+/// What became of the connections of one port since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandshakeCounts {
+    /// Handshakes that succeeded.
+    pub admitted: u64,
+    /// Handshakes that failed: no TLS, too old, or a certificate that is refused.
+    pub failed: u64,
+    /// Handshakes that took too long, or lost their place to newer ones.
+    pub late: u64,
+    /// Connections closed at once because a limit was reached.
+    pub over_limit: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    admitted: AtomicU64,
+    failed: AtomicU64,
+    late: AtomicU64,
+    over_limit: AtomicU64,
 }
 
 struct Addresses {
@@ -121,6 +143,7 @@ impl Acceptor {
             addresses: Mutex::new(Addresses { open: OpenConnections::default(), rate }),
             live: Mutex::new(BTreeMap::new()),
             next_connection: AtomicU64::new(1),
+            counters: Counters::default(),
         }))
     }
 
@@ -148,6 +171,24 @@ impl Acceptor {
     /// # Errors
     /// [`HandshakeError`]; the stream is closed.
     pub async fn handshake<S>(
+        self: &Arc<Self>,
+        stream: S,
+        address: SocketAddr,
+    ) -> Result<Connection<S>, HandshakeError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let result = self.try_handshake(stream, address).await;
+        let counter = match &result {
+            Ok(_) => &self.counters.admitted,
+            Err(HandshakeError::Tls(_)) => &self.counters.failed,
+            Err(HandshakeError::Deadline(_)) => &self.counters.late,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        result
+    }
+
+    async fn try_handshake<S>(
         self: &Arc<Self>,
         stream: S,
         address: SocketAddr,
@@ -189,6 +230,18 @@ impl Acceptor {
     #[must_use]
     pub fn sockets(&self) -> usize {
         lock(&self.addresses).open.total()
+    }
+
+    /// What became of this port's connections so far.
+    #[must_use]
+    pub fn counts(&self) -> HandshakeCounts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        HandshakeCounts {
+            admitted: read(&self.counters.admitted),
+            failed: read(&self.counters.failed),
+            late: read(&self.counters.late),
+            over_limit: read(&self.counters.over_limit),
+        }
     }
 
     fn peer_identity<S>(&self, tls: &TlsStream<S>) -> Result<Option<PeerIdentity>, HandshakeError> {
@@ -433,7 +486,7 @@ async fn accept_loop(
 ) {
     let mut handshakes = Handshakes::default();
     loop {
-        let room = handshakes.room(&acceptor.options.limits);
+        let room = handshakes.room(&acceptor);
         tokio::select! {
             () = ready.closed() => return,
             () = handshakes.one_done() => {}
@@ -463,6 +516,7 @@ fn begin(
     let place = match acceptor.take_place(address.ip()) {
         Ok(place) => place,
         Err(reason) => {
+            acceptor.counters.over_limit.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(%address, %reason, "connection refused");
             return None;
         }
@@ -479,12 +533,21 @@ fn begin(
                 // A server that is going away takes no more connections: drop it.
                 let _ = ready.send(connection).await;
             }
-            Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::debug!(%address, %error, cause, "handshake refused");
-            }
+            Err(error) => log_refused(address, &error),
         }
     })
+}
+
+/// A refused certificate is somebody's misconfigured board or an intruder: the operator hears of
+/// it. Everything else that fails on an open port is noise.
+fn log_refused(address: SocketAddr, error: &HandshakeError) {
+    match PeerError::find(error) {
+        Some(reason) => tracing::warn!(%address, %reason, "client certificate refused"),
+        None => {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            tracing::debug!(%address, %error, cause, "handshake failed");
+        }
+    }
 }
 
 /// Handshakes under way, oldest first.
@@ -501,7 +564,8 @@ impl Handshakes {
     }
 
     /// Makes room for one more; or says when there may be some.
-    fn room(&mut self, limits: &Limits) -> Option<Instant> {
+    fn room(&mut self, acceptor: &Acceptor) -> Option<Instant> {
+        let limits = &acceptor.options.limits;
         while self.started.front().is_some_and(|(_, task)| task.is_finished()) {
             self.started.pop_front();
         }
@@ -517,6 +581,7 @@ impl Handshakes {
             return Some(evictable);
         }
         task.abort();
+        acceptor.counters.late.fetch_add(1, Ordering::Relaxed);
         self.started.pop_front();
         None
     }

@@ -33,7 +33,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use super::clock::Clock;
 use super::identity::Identity;
 use super::token::CaDigest;
-use super::verify::{MasterVerifier, PinnedVerifier};
+use super::verify::{MasterVerifier, PeerError, PinnedVerifier};
 use super::{MASTER_SERVER_NAME, MinVersion, TlsError, provider, socket};
 
 /// HTTP/2 flow-control window of one stream, bytes.
@@ -175,17 +175,19 @@ impl Connector {
     /// Does the handshake over any stream.
     ///
     /// # Errors
-    /// [`ConnectError::Tls`]; nothing of the application was sent.
+    /// [`ConnectError`]; nothing of the application was sent.
     pub async fn handshake<S>(&self, stream: S) -> Result<TlsStream<S>, ConnectError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let name = ServerName::try_from(MASTER_SERVER_NAME)
             .map_err(|error| ConnectError::Tls(io::Error::other(error)))?;
-        TlsConnector::from(self.config.load_full())
-            .connect(name, stream)
-            .await
-            .map_err(ConnectError::Tls)
+        TlsConnector::from(self.config.load_full()).connect(name, stream).await.map_err(|error| {
+            match PeerError::find(&error) {
+                Some(reason) => ConnectError::Peer(reason),
+                None => ConnectError::Tls(error),
+            }
+        })
     }
 
     /// A channel to `address` (`host:port`), connected.
@@ -266,7 +268,9 @@ pub enum ConnectError {
     Timeout(Duration),
     #[error("the connection could not be made")]
     Io(#[source] io::Error),
-    #[error("the other side was not proven to be a master of this cluster")]
+    #[error("the other side is not accepted as a master of this cluster")]
+    Peer(#[source] PeerError),
+    #[error("the TLS handshake failed")]
     Tls(#[source] io::Error),
 }
 

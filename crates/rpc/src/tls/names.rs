@@ -259,6 +259,7 @@ pub(super) fn is_self_issued(der: &[u8]) -> Result<bool, CertificateError> {
 }
 
 /// Whether the certificate may issue others.
+#[cfg(feature = "client")]
 pub(super) fn is_ca(der: &[u8]) -> Result<bool, CertificateError> {
     Ok(parse(der)?.is_ca())
 }

@@ -5,6 +5,8 @@
 //! *yet* says that this board's clock is behind (the authority backdates what it signs), so it is
 //! checked as of its first second. What runs out is different on the two sides, see each.
 
+use std::error::Error as StdError;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +36,86 @@ pub enum PeerError {
     OtherCa,
     #[error("the certificate that the join token names is no CA; nothing was sent")]
     PinnedNotCa,
+    #[error("the peer's certificate was issued by another authority than this cluster's")]
+    OtherAuthority,
+    #[error("the peer's certificate is not for this use: a master serves, all others only dial")]
+    OtherUse,
+    #[error("the peer's certificate has expired; if it has not, this machine's clock is wrong")]
+    Expired,
+    #[error(
+        "the peer does not accept our certificate ({0}): it was issued by another authority, for \
+         another cluster, or is damaged"
+    )]
+    RefusedByPeer(String),
+}
+
+impl PeerError {
+    /// Finds the reason in an error of ours, of tonic or of tokio, however deep; `None` if the
+    /// failure was not about who the peer is.
+    #[must_use]
+    pub fn find(error: &(dyn StdError + 'static)) -> Option<PeerError> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(found) = error.downcast_ref::<PeerError>() {
+                return Some(found.clone());
+            }
+            if let Some(found) = error.downcast_ref::<Error>() {
+                return PeerError::from_tls(found);
+            }
+            if let Some(alert) = certificate_alert_in(&error.to_string()) {
+                return Some(PeerError::RefusedByPeer(alert));
+            }
+            // What an io::Error carries is not its source but part of itself.
+            let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            next = match inner {
+                Some(inner) => Some(inner),
+                None => error.source(),
+            };
+        }
+        None
+    }
+
+    fn from_tls(error: &Error) -> Option<PeerError> {
+        let Error::InvalidCertificate(certificate) = error else {
+            return certificate_alert_in(&error.to_string()).map(PeerError::RefusedByPeer);
+        };
+        use TlsCertificateError as Fault;
+        if let Fault::Other(other) = certificate {
+            other.0.downcast_ref().cloned()
+        } else if matches!(certificate, Fault::UnknownIssuer | Fault::BadSignature) {
+            Some(PeerError::OtherAuthority)
+        } else if matches!(certificate, Fault::Expired | Fault::ExpiredContext { .. }) {
+            Some(PeerError::Expired)
+        } else if matches!(
+            certificate,
+            Fault::NotValidForName
+                | Fault::NotValidForNameContext { .. }
+                | Fault::InvalidPurpose
+                | Fault::InvalidPurposeContext { .. }
+        ) {
+            Some(PeerError::OtherUse)
+        } else {
+            None
+        }
+    }
+}
+
+/// The alert that a peer sent about our certificate, by its text: HTTP/2 keeps nothing else of an
+/// error of the connection below it.
+fn certificate_alert_in(text: &str) -> Option<String> {
+    const ALERTS: [&str; 9] = [
+        "AccessDenied",
+        "BadCertificate",
+        "CertificateExpired",
+        "CertificateRequired",
+        "CertificateRevoked",
+        "CertificateUnknown",
+        "DecryptError",
+        "UnknownCA",
+        "UnsupportedCertificate",
+    ];
+    let (_, alert) = text.rsplit_once("received fatal alert: ")?;
+    ALERTS.iter().find(|known| alert == **known).map(|known| (*known).to_owned())
 }
 
 /// Carries our reason through rustls, so that it is found in the error's chain.
