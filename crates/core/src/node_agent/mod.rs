@@ -173,8 +173,6 @@ pub enum Effect {
         certificate: Vec<u8>,
         ca: Vec<u8>,
     },
-    /// The masters that the cluster knows.
-    LearnMasters(Vec<String>),
     /// Everything that was to be said was said: the process may end.
     Stopped {
         left: bool,

@@ -20,6 +20,8 @@ const ALONE_TOLD_AFTER: Duration = Duration::from_secs(5);
 const HOPELESS_RETRY: Duration = Duration::from_secs(60);
 /// Between two attempts where the master said that it will be better soon.
 const SOON_RETRY: (Duration, Duration) = (Duration::from_millis(1500), Duration::from_millis(3000));
+/// Masters that are tried in turn at most.
+const MASTERS_MAX: usize = 16;
 /// The clock floor is saved when it would rise by more than this: flash wears out.
 const CLOCK_FLOOR_STEP: Duration = Duration::from_secs(3600);
 
@@ -140,9 +142,7 @@ impl NodeAgent {
             self.ledger.clock_floor = welcome.clock;
             out.push(Effect::SaveLedger(self.ledger.clone()));
         }
-        if !welcome.masters.is_empty() {
-            out.push(Effect::LearnMasters(welcome.masters));
-        }
+        self.learn_masters(welcome.masters);
         for entry in self.journal.skip_to(welcome.acknowledged_sequence) {
             out.push(Effect::JournalAppend(entry));
         }
@@ -155,6 +155,16 @@ impl NodeAgent {
             self.record(now, out, Severity::Info, kind, message, &[]);
         }
         self.send_events(out);
+    }
+
+    /// Behind those of the configuration, which a person has chosen.
+    fn learn_masters(&mut self, masters: Vec<String>) {
+        let known = &mut self.settings.masters;
+        for master in masters {
+            if known.len() < MASTERS_MAX && !known.contains(&master) {
+                known.push(master);
+            }
+        }
     }
 
     /// Only ever forward: an older or empty configuration changes nothing.
