@@ -13,6 +13,8 @@ pub mod v1 {
     tonic::include_proto!("piccolo.v1");
 }
 
+pub mod convert;
+pub mod status;
 pub mod tls;
 
 /// Every file of `proto/`, encoded: what gRPC reflection serves.

@@ -1,0 +1,343 @@
+//! What agents and the master say to each other, in both directions (HLD §7.1.2; docs/protocol.md).
+
+use std::time::Duration;
+
+use piccolo_core::{
+    model::{FieldError, NodeId, SessionId, check_text},
+    session::{
+        AgentCommand, Goodbye, GoodbyeReason, Hello, Picture, StatusReport, TEXT_BYTES_MAX,
+        ToAgent, ToMaster, Welcome,
+    },
+};
+
+use super::{
+    node::{alerts, conditions, containers},
+    node_status, non_empty, time_or_epoch, timestamp, within,
+};
+use crate::v1;
+
+/// One message of an agent on its session: `Hello` first and once, anything else after it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AgentFrame {
+    Hello(Box<Hello>),
+    Message(ToMaster),
+}
+
+/// A status report with the node that it says it is from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportFrom {
+    pub node: String,
+    pub report: StatusReport,
+}
+
+/// A question for configuration, and the confirmation in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigPoll {
+    pub node: String,
+    pub applied: u64,
+    pub rejected: Option<String>,
+    pub wait: Duration,
+}
+
+impl TryFrom<v1::AgentMessage> for AgentFrame {
+    type Error = FieldError;
+
+    fn try_from(wire: v1::AgentMessage) -> Result<Self, FieldError> {
+        use v1::agent_message::Message;
+        let message = wire.message.ok_or_else(|| FieldError::new("message", "must be set"))?;
+        Ok(Self::Message(match message {
+            Message::Hello(hello) => {
+                let hello = Hello::try_from(hello).map_err(within("hello"))?;
+                return Ok(Self::Hello(Box::new(hello)));
+            }
+            Message::Beat(v1::Beat {}) => ToMaster::Beat,
+            Message::Status(report) => {
+                let from = ReportFrom::try_from(report).map_err(within("status"))?;
+                ToMaster::Status(from.report)
+            }
+            Message::Events(v1::EventBatch { events }) => {
+                let each = events.into_iter().enumerate().map(|(i, event)| {
+                    event.try_into().map_err(within(&format!("events.events[{i}]")))
+                });
+                ToMaster::Events(each.collect::<Result<_, _>>()?)
+            }
+            Message::ConfigApplied(request) => ToMaster::ConfigApplied {
+                generation: request.applied_generation,
+                rejected: non_empty(request.rejected),
+            },
+            Message::CertificateRequest(request) => {
+                ToMaster::CertificateRequest { csr: request.certificate_signing_request }
+            }
+            Message::CommandResult(v1::CommandResult { id, success, message }) => {
+                check_text("command_result.id", &id, TEXT_BYTES_MAX)?;
+                check_text("command_result.message", &message, TEXT_BYTES_MAX)?;
+                ToMaster::CommandResult { id, success, message }
+            }
+            Message::Goodbye(goodbye) => ToMaster::Goodbye(goodbye.into()),
+        }))
+    }
+}
+
+impl From<AgentFrame> for v1::AgentMessage {
+    fn from(frame: AgentFrame) -> Self {
+        match frame {
+            AgentFrame::Hello(hello) => (*hello).into(),
+            AgentFrame::Message(message) => message.into(),
+        }
+    }
+}
+
+impl From<Hello> for v1::AgentMessage {
+    fn from(hello: Hello) -> Self {
+        Self { message: Some(v1::agent_message::Message::Hello(hello.into())) }
+    }
+}
+
+impl From<ToMaster> for v1::AgentMessage {
+    fn from(message: ToMaster) -> Self {
+        use v1::agent_message::Message;
+        Self {
+            message: Some(match message {
+                ToMaster::Beat => Message::Beat(v1::Beat {}),
+                ToMaster::Status(report) => Message::Status(report.into()),
+                ToMaster::Events(entries) => Message::Events(v1::EventBatch {
+                    events: entries.into_iter().map(Into::into).collect(),
+                }),
+                ToMaster::ConfigApplied { generation, rejected } => {
+                    Message::ConfigApplied(v1::ConfigRequest {
+                        applied_generation: generation,
+                        rejected: rejected.unwrap_or_default(),
+                        ..Default::default()
+                    })
+                }
+                ToMaster::CertificateRequest { csr } => {
+                    Message::CertificateRequest(v1::CertificateRequest {
+                        certificate_signing_request: csr,
+                    })
+                }
+                ToMaster::CommandResult { id, success, message } => {
+                    Message::CommandResult(v1::CommandResult { id, success, message })
+                }
+                ToMaster::Goodbye(goodbye) => Message::Goodbye(goodbye.into()),
+            }),
+        }
+    }
+}
+
+impl TryFrom<v1::Hello> for Hello {
+    type Error = FieldError;
+
+    fn try_from(wire: v1::Hello) -> Result<Self, FieldError> {
+        check_text("previous_session", &wire.previous_session, TEXT_BYTES_MAX)?;
+        Ok(Self {
+            node: NodeId::parse("node_id", &wire.node_id)?,
+            previous_session: non_empty(wire.previous_session).map(SessionId::new),
+            applied_generation: wire.applied_generation,
+            next_sequence: wire.next_sequence,
+            events_dropped: wire.events_dropped,
+            system: wire.system.unwrap_or_default().into(),
+            hostname: wire.hostname,
+            ip: wire.ip_address,
+            resources: wire.resources.unwrap_or_default().into(),
+            clock: time_or_epoch("clock", wire.clock.as_ref())?,
+        })
+    }
+}
+
+impl From<Hello> for v1::Hello {
+    fn from(hello: Hello) -> Self {
+        Self {
+            node_id: hello.node.to_string(),
+            previous_session: hello.previous_session.map(|id| id.to_string()).unwrap_or_default(),
+            applied_generation: hello.applied_generation,
+            next_sequence: hello.next_sequence,
+            events_dropped: hello.events_dropped,
+            system: Some(hello.system.into()),
+            hostname: hello.hostname,
+            ip_address: hello.ip,
+            resources: Some(hello.resources.into()),
+            clock: Some(timestamp(hello.clock)),
+        }
+    }
+}
+
+/// What the agent believes of its own status is checked and then left: the master decides.
+impl TryFrom<v1::StatusReport> for ReportFrom {
+    type Error = FieldError;
+
+    fn try_from(wire: v1::StatusReport) -> Result<Self, FieldError> {
+        if wire.status != 0 {
+            node_status("status", wire.status)?;
+        }
+        let picture = if wire.metrics_only {
+            None
+        } else {
+            Some(Picture {
+                containers: containers(wire.containers)?,
+                conditions: conditions(wire.conditions)?,
+                alerts: alerts(wire.alerts)?,
+            })
+        };
+        let report = StatusReport {
+            metrics: wire.metrics.into_iter().collect(),
+            picture,
+            system: wire.system.map(Into::into),
+        };
+        Ok(Self { node: wire.node_id, report })
+    }
+}
+
+impl From<StatusReport> for v1::StatusReport {
+    fn from(report: StatusReport) -> Self {
+        let metrics_only = report.picture.is_none();
+        let picture = report.picture.unwrap_or_default();
+        Self {
+            node_id: String::new(),
+            status: 0,
+            metrics: report.metrics.into_iter().collect(),
+            containers: picture.containers.into_iter().map(Into::into).collect(),
+            alerts: picture.alerts.into_iter().map(Into::into).collect(),
+            conditions: picture.conditions.into_iter().map(Into::into).collect(),
+            system: report.system.map(Into::into),
+            metrics_only,
+        }
+    }
+}
+
+impl From<ReportFrom> for v1::StatusReport {
+    fn from(from: ReportFrom) -> Self {
+        Self { node_id: from.node, ..from.report.into() }
+    }
+}
+
+impl From<v1::ConfigRequest> for ConfigPoll {
+    fn from(wire: v1::ConfigRequest) -> Self {
+        Self {
+            node: wire.node_id,
+            applied: wire.applied_generation,
+            rejected: non_empty(wire.rejected),
+            wait: Duration::from_secs(wire.wait_seconds.into()),
+        }
+    }
+}
+
+impl From<Goodbye> for v1::Goodbye {
+    fn from(goodbye: Goodbye) -> Self {
+        Self { reason: goodbye.reason.name(), message: goodbye.message }
+    }
+}
+
+impl From<v1::Goodbye> for Goodbye {
+    fn from(wire: v1::Goodbye) -> Self {
+        Self { reason: GoodbyeReason::from_name(&wire.reason), message: wire.message }
+    }
+}
+
+impl From<ToAgent> for v1::MasterMessage {
+    fn from(message: ToAgent) -> Self {
+        use v1::master_message::Message;
+        Self {
+            message: Some(match message {
+                ToAgent::Welcome(welcome) => Message::Welcome(welcome.into()),
+                ToAgent::Beat => Message::Beat(v1::Beat {}),
+                ToAgent::Config { generation, config } => {
+                    Message::Config(v1::ConfigResponse { generation, config: Some(config.into()) })
+                }
+                ToAgent::EventAck { sequence } => Message::EventAck(v1::EventAck { sequence }),
+                ToAgent::Certificate { certificate, ca } => {
+                    Message::Certificate(v1::CertificateIssued { certificate, ca_certificate: ca })
+                }
+                ToAgent::Command { id, command } => {
+                    Message::Command(v1::Command { id, command: Some(command.into()) })
+                }
+                ToAgent::Goodbye(goodbye) => Message::Goodbye(goodbye.into()),
+            }),
+        }
+    }
+}
+
+impl TryFrom<v1::MasterMessage> for ToAgent {
+    type Error = FieldError;
+
+    fn try_from(wire: v1::MasterMessage) -> Result<Self, FieldError> {
+        use v1::master_message::Message;
+        let missing = |field: &str| FieldError::new(field, "must be set");
+        Ok(match wire.message.ok_or_else(|| missing("message"))? {
+            Message::Welcome(welcome) => {
+                Self::Welcome(welcome.try_into().map_err(within("welcome"))?)
+            }
+            Message::Beat(v1::Beat {}) => Self::Beat,
+            Message::Config(v1::ConfigResponse { generation, config }) => {
+                let config = config.ok_or_else(|| missing("config.config"))?;
+                let config = config.try_into().map_err(within("config.config"))?;
+                Self::Config { generation, config }
+            }
+            Message::EventAck(v1::EventAck { sequence }) => Self::EventAck { sequence },
+            Message::Certificate(issued) => {
+                Self::Certificate { certificate: issued.certificate, ca: issued.ca_certificate }
+            }
+            Message::Command(v1::Command { id, command }) => {
+                let command = command.ok_or_else(|| missing("command.command"))?;
+                Self::Command { id, command: command.into() }
+            }
+            Message::Goodbye(goodbye) => Self::Goodbye(goodbye.into()),
+        })
+    }
+}
+
+impl From<Welcome> for v1::Welcome {
+    fn from(welcome: Welcome) -> Self {
+        Self {
+            session_id: welcome.session.to_string(),
+            cluster_id: welcome.cluster,
+            timing: Some(welcome.timing.into()),
+            acknowledged_sequence: welcome.acknowledged_sequence,
+            clock: Some(timestamp(welcome.clock)),
+            masters: welcome.masters,
+        }
+    }
+}
+
+impl TryFrom<v1::Welcome> for Welcome {
+    type Error = FieldError;
+
+    fn try_from(wire: v1::Welcome) -> Result<Self, FieldError> {
+        let timing = wire.timing.ok_or_else(|| FieldError::new("timing", "must be set"))?;
+        if wire.session_id.is_empty() {
+            return Err(FieldError::new("session_id", "must not be empty"));
+        }
+        Ok(Self {
+            session: SessionId::new(wire.session_id),
+            cluster: wire.cluster_id,
+            timing: timing.try_into().map_err(within("timing"))?,
+            acknowledged_sequence: wire.acknowledged_sequence,
+            clock: time_or_epoch("clock", wire.clock.as_ref())?,
+            masters: wire.masters,
+        })
+    }
+}
+
+impl From<AgentCommand> for v1::command::Command {
+    fn from(command: AgentCommand) -> Self {
+        match command {
+            AgentCommand::SetLogLevel { filter } => {
+                Self::SetLogLevel(v1::SetLogLevelCommand { filter })
+            }
+            AgentCommand::RestartContainer { container } => {
+                Self::RestartContainer(v1::RestartContainerCommand { container })
+            }
+        }
+    }
+}
+
+impl From<v1::command::Command> for AgentCommand {
+    fn from(wire: v1::command::Command) -> Self {
+        use v1::command::Command;
+        match wire {
+            Command::SetLogLevel(v1::SetLogLevelCommand { filter }) => Self::SetLogLevel { filter },
+            Command::RestartContainer(v1::RestartContainerCommand { container }) => {
+                Self::RestartContainer { container }
+            }
+        }
+    }
+}
