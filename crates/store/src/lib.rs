@@ -23,14 +23,21 @@ mod types;
 
 #[cfg(feature = "embedded")]
 mod embedded;
+#[cfg(feature = "etcd")]
+mod etcd;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 use std::{future::Future, pin::Pin, time::Duration};
 
 #[cfg(feature = "embedded")]
 pub use crate::embedded::{EmbeddedOptions, EmbeddedStore};
+#[cfg(feature = "etcd")]
+pub use crate::etcd::{EtcdOptions, EtcdStore, EtcdTls};
 pub use crate::{
     error::{Error, Result},
-    sealed::is_sealed,
+    migrate::{MigrationReport, migrate, wipe_incomplete},
+    sealed::{KeyRing, ResealReport, is_sealed},
     types::{
         Change, Compare, Health, KEY_BYTES_MAX, KeyValue, LEASE_TTL_SECONDS_MAX, LeaseId,
         Operation, PREFIX_INTERNAL, Page, RANGE_PAGE_BYTES_MAX, RANGE_PAGE_KEYS_MAX, ROOT, Range,
@@ -59,8 +66,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Applies all operations if all compares hold, or nothing at all. Durable when it returns.
     ///
-    /// Returns the revision of the store afterwards; a transaction that changes nothing (no operations, or deletes
-    /// of absent keys) makes no new revision.
+    /// Returns the revision of the store afterwards. A transaction without operations makes no new revision; one that
+    /// only deletes absent keys may.
     ///
     /// # Errors
     /// [`Error::CompareFailed`] names the first compare that did not hold. After [`Error::Unavailable`] and

@@ -79,24 +79,24 @@ pub(super) fn explain(path: &Path, error: &rusqlite::Error) -> Error {
     let store = path.display().to_string();
     let cause = error.to_string();
     let Some(code) = error.sqlite_error_code() else { return damaged(path, cause) };
-    match code {
-        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
-            Error::Unavailable { store, cause: format!("another program holds its lock ({cause})") }
-        }
-        ErrorCode::DiskFull => Error::Full { store, problem: cause },
-        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => damaged(path, cause),
-        ErrorCode::ReadOnly
-        | ErrorCode::PermissionDenied
-        | ErrorCode::AuthorizationForStatementDenied => {
-            Error::Denied { problem: format!("{store}: {cause}") }
-        }
-        ErrorCode::CannotOpen
-        | ErrorCode::SystemIoFailure
-        | ErrorCode::FileLockingProtocolFailed
-        | ErrorCode::NoLargeFileSupport
-        | ErrorCode::OutOfMemory => Error::io("use the store", path, std::io::Error::other(cause)),
-        // What is left means that the file is not what we think it is (or a bug): stop, touch nothing.
-        _ => damaged(path, cause),
+    let is = |codes: &[ErrorCode]| codes.contains(&code);
+    if is(&[ErrorCode::DatabaseBusy, ErrorCode::DatabaseLocked]) {
+        Error::Unavailable { store, cause: format!("another program holds its lock ({cause})") }
+    } else if is(&[ErrorCode::DiskFull]) {
+        Error::Full { store, problem: cause }
+    } else if is(&[ErrorCode::ReadOnly, ErrorCode::PermissionDenied]) {
+        Error::Denied { problem: format!("{store}: {cause}") }
+    } else if is(&[
+        ErrorCode::CannotOpen,
+        ErrorCode::SystemIoFailure,
+        ErrorCode::FileLockingProtocolFailed,
+        ErrorCode::NoLargeFileSupport,
+        ErrorCode::OutOfMemory,
+    ]) {
+        Error::io("use the store", path, std::io::Error::other(cause))
+    } else {
+        // The file is damaged, or not what we think it is: stop, touch nothing.
+        damaged(path, cause)
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) async fn passes_the_contract(store: Arc<dyn Store>) {
     let store = store.as_ref();
     a_key_comes_changes_and_goes(store).await;
     a_transaction_is_all_or_nothing(store).await;
-    nothing_changed_is_no_new_revision(store).await;
+    nothing_changed_is_told_to_nobody(store).await;
     a_prefix_is_exact(store).await;
     pages_show_one_revision(store).await;
     large_pages_end_early(store).await;
@@ -94,19 +94,22 @@ async fn a_transaction_is_all_or_nothing(store: &dyn Store) {
     assert_eq!(store.get(b).await.unwrap(), None);
 }
 
-async fn nothing_changed_is_no_new_revision(store: &dyn Store) {
+async fn nothing_changed_is_told_to_nobody(store: &dyn Store) {
     let (key, absent) = ("/piccolo/v1/contract/nothing/a", "/piccolo/v1/contract/nothing/b");
     let revision = put(store, key, b"1").await;
-    for transaction in [
-        Transaction::new(),
-        Transaction::new().when(key, revision),
-        Transaction::new().delete(absent),
-        Transaction::new().when(absent, 0).delete(absent),
-    ] {
+    for transaction in [Transaction::new(), Transaction::new().when(key, revision)] {
         assert_eq!(store.txn(&transaction).await.unwrap(), revision, "{transaction:?}");
     }
-    // The same value again is a change all the same.
-    assert_eq!(put(store, key, b"1").await, revision + 1);
+    let watched = store.watch("/piccolo/v1/contract/nothing/", revision + 1).await;
+    for transaction in
+        [Transaction::new().delete(absent), Transaction::new().when(absent, 0).delete(absent)]
+    {
+        assert!(store.txn(&transaction).await.unwrap() >= revision, "{transaction:?}");
+    }
+    // The same value again is a change all the same, and the first that a watcher hears of.
+    let same = put(store, key, b"1").await;
+    assert!(same > revision);
+    assert_eq!(next(&mut watched.unwrap()).await.0, same);
 }
 
 async fn a_prefix_is_exact(store: &dyn Store) {
