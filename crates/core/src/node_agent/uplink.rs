@@ -244,7 +244,6 @@ impl NodeAgent {
         let reason = if leave { GoodbyeReason::Leaving } else { GoodbyeReason::Stopping };
         let message = "the agent stops; containers go on".to_owned();
         self.say(out, ToMaster::Goodbye(Goodbye { reason, message }));
-        out.push(Effect::Disconnect);
         out.push(Effect::Stopped { left: leave });
         self.phase = Phase::Stopped;
     }
