@@ -1,1 +1,63 @@
-fn main() {}
+//! `cargo xtask`: everything a developer types that is not plain cargo.
+//!
+//! A task is a module here, an argument below and one arm of `main`. Tasks call programs (cargo,
+//! apt, buf, the executables themselves) and never decide what the product decides.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a developer's tool talks to the terminal"
+)]
+
+mod breaking;
+mod check;
+mod count;
+mod progress;
+mod run;
+mod setup;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::setup::Purpose;
+use crate::workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "PICCOLO's own tasks")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what this machine lacks; say each thing and why. Nothing to do takes no time
+    Setup {
+        /// What it is to be ready for; everything but `dist` when left out
+        #[arg(long = "for", value_name = "PURPOSE")]
+        purposes: Vec<Purpose>,
+    },
+    /// Set up, then run every test there is: formatting, lints, wire, unit, contract, end to end
+    Test,
+    /// The quick look before a commit: formatting, lints, docs and the tests that need no root
+    Check,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = Workspace::find().and_then(|workspace| match arguments.task {
+        Task::Setup { purposes } => setup::task(&workspace, &purposes),
+        Task::Test => test::task(&workspace),
+        Task::Check => check::task(&workspace),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.chain().skip(1).for_each(|cause| eprintln!("cause: {cause}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! `cargo xtask test`: makes the machine ready and runs everything that can fail.
+//!
+//! All steps run even after one failed, because a report of everything is worth more than the
+//! first failure. The runner of the Rust tests comes last, so that its own summary is what one
+//! sees at the end, followed by the sum of all.
+
+use std::cell::Cell;
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::breaking;
+use crate::check;
+use crate::count::{self, Count, Runner};
+use crate::run;
+use crate::setup::{self, Purpose};
+use crate::workspace::Workspace;
+
+pub(crate) fn task(workspace: &Workspace) -> Result<()> {
+    setup::make_ready(workspace, &[Purpose::Up, Purpose::Etcd, Purpose::Test])?;
+    let mut plan = Plan::new();
+    check::formatting_and_lints(workspace, &mut plan);
+    wire_steps(workspace, &mut plan)?;
+    plan.push(scripts(workspace));
+    if has_cargo_tool(workspace, "deny") {
+        plan.push(Step::new("licences and bans", deny(workspace)));
+    } else {
+        plan.leave_out("licences and bans: cargo-deny is not installed");
+    }
+    let mut build = workspace.cargo();
+    build.args(["build", "--workspace", "--bins", "--quiet"]);
+    plan.push(Step::new("executables", build));
+    plan.push(wire_test(workspace));
+    let mut docs = workspace.cargo();
+    docs.args(["test", "--workspace", "--doc", "--quiet"]);
+    plan.push(Step::new("examples in the docs", docs).counted_by(Runner::Libtest));
+    plan.push(rust_tests(workspace));
+    plan.run()
+}
+
+/// A program to run and, where it runs tests, how it counts them.
+pub(crate) struct Step {
+    name: String,
+    command: Command,
+    runner: Option<Runner>,
+}
+
+impl Step {
+    pub(crate) fn new(name: impl Into<String>, command: Command) -> Self {
+        Self { name: name.into(), command, runner: None }
+    }
+
+    pub(crate) fn counted_by(mut self, runner: Runner) -> Self {
+        self.runner = Some(runner);
+        self
+    }
+
+    /// Whether it succeeded, and what it counted.
+    fn run(mut self) -> (bool, Count) {
+        println!("\n==> {}: {}", self.name, run::shown(&self.command));
+        let counted = Mutex::new(Count::default());
+        let see = |line: &str| {
+            let seen = self.runner.and_then(|runner| count::of_line(runner, line));
+            if let (Some(seen), Ok(mut counted)) = (seen, counted.lock()) {
+                counted.add(seen);
+            }
+        };
+        let success = run::echoed(&mut self.command, see).unwrap_or_else(|error| {
+            eprintln!("error: {error:#}");
+            false
+        });
+        (success, counted.into_inner().unwrap_or_default())
+    }
+}
+
+/// Steps in order, and the report at the end.
+pub(crate) struct Plan {
+    steps: Vec<Step>,
+    left_out: Vec<String>,
+    started: Cell<Instant>,
+}
+
+impl Plan {
+    pub(crate) fn new() -> Self {
+        Self { steps: Vec::new(), left_out: Vec::new(), started: Cell::new(Instant::now()) }
+    }
+
+    pub(crate) fn push(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
+    pub(crate) fn leave_out(&mut self, what: &str) {
+        self.left_out.push(what.to_owned());
+    }
+
+    /// # Errors
+    /// A step failed; the report has named it.
+    pub(crate) fn run(self) -> Result<()> {
+        let mut report = Vec::new();
+        let mut failed = 0;
+        let mut total = Count::default();
+        for step in self.steps {
+            let name = step.name.clone();
+            let started = Instant::now();
+            let (success, count) = step.run();
+            total.add(count);
+            failed += usize::from(!success);
+            let sign = if success { "ok " } else { "!! " };
+            report.push(format!("{sign} {name} ({:.1} s)", started.elapsed().as_secs_f64()));
+        }
+        println!("\n==> what ran, in {:.0} s", self.started.get().elapsed().as_secs_f64());
+        report.iter().for_each(|line| println!("{line}"));
+        self.left_out.iter().for_each(|line| println!("--  left out: {line}"));
+        println!("{} passed, {} failed", total.passed, total.failed);
+        if failed > 0 {
+            bail!("{failed} of {} steps failed", report.len());
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn has_nextest(workspace: &Workspace) -> bool {
+    has_cargo_tool(workspace, "nextest")
+}
+
+fn has_cargo_tool(workspace: &Workspace, name: &str) -> bool {
+    run::answer(workspace.cargo().args([name, "--version"])).is_some()
+}
+
+/// `buf lint`, and `buf breaking` against what was promised before.
+fn wire_steps(workspace: &Workspace, plan: &mut Plan) -> Result<()> {
+    if !workspace.buf().is_file() {
+        plan.leave_out("lint of the wire: buf is not installed");
+        return Ok(());
+    }
+    let mut lint = Command::new(workspace.buf());
+    plan.push(Step::new("lint of the wire", {
+        lint.arg("lint").current_dir(workspace.root());
+        lint
+    }));
+    match breaking::command(workspace)? {
+        breaking::Against::Nothing(why) => plan.leave_out(&format!("breaking changes: {why}")),
+        breaking::Against::Commit { name, command } => {
+            plan.push(Step::new(format!("breaking changes of the wire since {name}"), *command));
+        }
+    }
+    Ok(())
+}
+
+fn scripts(workspace: &Workspace) -> Step {
+    let mut shellcheck = Command::new("shellcheck");
+    shellcheck.arg(".ci/run").current_dir(workspace.root());
+    let entries = std::fs::read_dir(workspace.root().join("scripts")).into_iter().flatten();
+    let mut scripts: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    scripts.retain(|path| path.extension().is_some_and(|extension| extension == "sh"));
+    scripts.sort();
+    shellcheck.args(scripts);
+    Step::new("shell scripts", shellcheck)
+}
+
+/// `advisories` is not among them: it needs the network (`cargo deny check advisories`).
+fn deny(workspace: &Workspace) -> Command {
+    let mut deny = workspace.cargo();
+    deny.args(["deny", "--offline", "check", "licenses", "bans", "sources"]);
+    deny
+}
+
+fn wire_test(workspace: &Workspace) -> Step {
+    let mut python = Command::new(workspace.python());
+    python.arg("tests/wire/run.py").current_dir(workspace.root());
+    with_surroundings(workspace, &mut python);
+    Step::new("a client in another language", python).counted_by(Runner::Wire)
+}
+
+fn rust_tests(workspace: &Workspace) -> Step {
+    let mut tests = workspace.cargo();
+    let nextest = has_nextest(workspace);
+    if nextest {
+        tests.args(["nextest", "run", "--workspace", "--no-fail-fast", "--no-tests", "pass"]);
+    } else {
+        tests.args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests"]);
+    }
+    with_surroundings(workspace, &mut tests);
+    let runner = if nextest { Runner::Nextest } else { Runner::Libtest };
+    Step::new("tests", tests).counted_by(runner)
+}
+
+/// Where tests of real executables find them, and the tools of this checkout.
+fn with_surroundings(workspace: &Workspace, command: &mut Command) {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let tools = workspace.tools().join("node_modules/.bin");
+    let sbin = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    let all = std::iter::once(tools).chain(env::split_paths(&path)).chain(sbin);
+    command.env("PATH", env::join_paths(all).unwrap_or(path));
+    command.env("PICCOLO_BIN_DIR", workspace.executables("debug"));
+}
