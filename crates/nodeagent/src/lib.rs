@@ -3,6 +3,7 @@
 //! What the agent *decides* is `piccolo_core::node_agent`, which does no IO. What it needs from the
 //! board is here, one module each, and none of them knows the wire:
 //!
+//! - [`agent`] is the loop that performs what the core decides
 //! - [`system`] reads load, memory, disks, network and temperatures from /proc and /sys
 //! - [`podman`] speaks to Podman's socket and watches the containers without keeping Podman awake
 //! - [`ledger`] keeps the desired configuration on disk so that a power cut never tears it
@@ -11,5 +12,9 @@
 //!
 //! Everything runs on one tokio `current_thread` runtime, because a board pays for each thread.
 
+pub mod agent;
+mod durable;
+pub mod journal;
+pub mod ledger;
 pub mod podman;
 pub mod system;

@@ -1,0 +1,323 @@
+//! The shell around `piccolo_core::node_agent`: one loop that reads clocks, takes inputs, and performs
+//! effects in order.
+//!
+//! - `connect`: joining and the session, in tasks of their own
+//! - `files`: identity, token and id in the state folder
+//! - `observe`: what the system and Podman say, in the words of the core
+//! - `local`: the socket for `piccolo-nodeagent status|leave|join`
+//!
+//! The loop never waits for the network or for Podman: beats are sent by the loop that does the work,
+//! so a master that hears them knows that it runs.
+
+mod connect;
+mod files;
+mod local;
+mod observe;
+mod perform;
+mod view;
+
+use std::{
+    net::IpAddr,
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result};
+use piccolo_core::{
+    model::{JournalEntry, Labels, NodeKind, NodeRole},
+    node_agent::{self, Effect, Input, NodeAgent, Snapshot},
+    time::{Now, Timestamp, WallTime},
+};
+use piccolo_rpc::tls::{clock::Clock, connector::Connector, identity::PrivateKey};
+use tokio::{
+    sync::mpsc,
+    task::{JoinHandle, JoinSet},
+    time::{Instant, sleep_until},
+};
+
+pub use self::{
+    files::Files,
+    local::{LocalRequest, ask},
+};
+use self::connect::{Applicant, Registration, Report};
+use crate::{
+    journal::Journal,
+    ledger::Ledger,
+    podman,
+    system::{HostInfo, Roots, Sampler},
+};
+
+/// What the configuration says, in types.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    pub state_dir: PathBuf,
+    /// Host name of the board where it is not configured.
+    pub name: Option<String>,
+    pub role: NodeRole,
+    pub kind: NodeKind,
+    pub labels: Labels,
+    /// What the master shall know the node by.
+    pub address: Option<IpAddr>,
+    /// Where to dial from.
+    pub bind: Option<IpAddr>,
+    pub masters: Vec<String>,
+    pub reconnect_max: Duration,
+    /// `None`: this node has no container runtime.
+    pub podman_socket: Option<PathBuf>,
+    pub sample_interval: Duration,
+    /// File systems whose space is watched.
+    pub disks: Vec<PathBuf>,
+    pub thresholds: node_agent::pressure::Thresholds,
+    pub journal_entries_max: usize,
+    pub journal_bytes_max: usize,
+}
+
+/// Changes the level of the log at run time.
+pub type SetLogLevel = Box<dyn Fn(&str) -> Result<(), String> + Send>;
+
+/// Runs until it is told to stop.
+///
+/// # Errors
+/// What is on disk cannot be used, or the disk cannot be written: systemd starts the agent again.
+pub async fn run(
+    setup: Setup,
+    set_log_level: SetLogLevel,
+    mut stop: mpsc::Receiver<()>,
+) -> Result<()> {
+    let mut shell = Shell::start(setup, set_log_level)?;
+    let mut local = local::listen(&shell.files.socket())?;
+    let mut sampling = tokio::time::interval(shell.setup.sample_interval);
+    sampling.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        let deadline = shell.machine.deadline().map(|deadline| shell.instant(deadline.at));
+        // inputs before deadlines: after a stall the queue is drained first
+        tokio::select! {
+            biased;
+            _ = stop.recv() => shell.feed(Input::Stop { leave: false })?,
+            Some((attempt, report)) = shell.reports.recv() => shell.take_report(attempt, report)?,
+            Some(done) = shell.tasks.join_next() => shell.task_done(done)?,
+            Some(asked) = local.recv() => shell.answer(asked)?,
+            Some(seen) = watched(&mut shell.podman) => shell.observe(&seen)?,
+            _ = sampling.tick() => shell.sample()?,
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                let now = shell.now();
+                let effects = shell.machine.handle_deadline(now);
+                shell.perform(effects)?;
+            }
+        }
+        if shell.stopped {
+            shell.say_farewell().await;
+            return Ok(());
+        }
+    }
+}
+
+/// Never answers where there is no Podman to watch.
+async fn watched(
+    watcher: &mut Option<podman::Watcher>,
+) -> Option<std::sync::Arc<podman::Observation>> {
+    match watcher {
+        Some(watcher) => watcher.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a background task brings.
+#[derive(Debug)]
+enum Done {
+    Registered(Registration),
+    Command { id: String, success: bool, message: String },
+}
+
+struct Shell {
+    setup: Setup,
+    machine: NodeAgent,
+    files: Files,
+    ledger: Ledger,
+    journal: Journal,
+    applicant: Applicant,
+    clock: Clock,
+    connector: Option<Connector>,
+    /// The key of a certificate that was asked for.
+    next_key: Option<PrivateKey>,
+    reports_sender: mpsc::Sender<(u64, Report)>,
+    reports: mpsc::Receiver<(u64, Report)>,
+    /// Which session the reports are of: those of one that was given up are passed over.
+    attempt: u64,
+    session: Option<JoinHandle<()>>,
+    outgoing: Option<mpsc::Sender<piccolo_rpc::v1::AgentMessage>>,
+    tasks: JoinSet<Done>,
+    sampler: Sampler,
+    usage: podman::UsageReader,
+    podman: Option<podman::Watcher>,
+    podman_client: Option<podman::Client>,
+    set_log_level: SetLogLevel,
+    started: Instant,
+    stopped: bool,
+}
+
+impl Shell {
+    fn start(setup: Setup, set_log_level: SetLogLevel) -> Result<Self> {
+        let files = Files::open(&setup.state_dir)?;
+        let ledger = Ledger::new(files.ledger());
+        let journal = Journal::open(files.journal(), perform::journal_limits(&setup))?;
+        let snapshot = snapshot(&ledger, &journal)?;
+        let clock = Clock::with_floor(seconds(snapshot.ledger.clock_floor));
+        let identity = files.identity()?;
+        if let Some(identity) = &identity {
+            clock.raise(identity.name().not_before);
+        }
+        let roots = Roots::default();
+        let info = HostInfo::read(&roots);
+        let mut sampler = Sampler::new(roots, setup.disks.clone());
+        let disk = sampler.sample(std::time::Instant::now()).disks.first();
+        let disk_total = disk.and_then(|disk| disk.total_bytes).unwrap_or_default();
+        let hostname = setup.name.clone().or(info.hostname.clone());
+        let hostname = hostname.context("the board has no host name: set `name` in the configuration")?;
+        let host = observe::host(hostname, &info, disk_total);
+        let node = files.node_id()?;
+        let applicant = Applicant {
+            node: node.clone(),
+            role: setup.role,
+            kind: setup.kind,
+            labels: setup.labels.clone(),
+            host: host.clone(),
+            address: setup.address,
+            bind: setup.bind,
+            clock: clock.clone(),
+        };
+        let settings = node_agent::Settings {
+            node,
+            masters: setup.masters.clone(),
+            reconnect_max: setup.reconnect_max,
+            thresholds: setup.thresholds,
+            journal_entries_max: setup.journal_entries_max,
+            journal_bytes_max: setup.journal_bytes_max,
+        };
+        let standing = files::standing(identity.as_ref(), files.token()?.is_some())?;
+        let connector =
+            identity.map(|identity| Connector::new(&identity, applicant.options())).transpose()?;
+        let started = Instant::now();
+        let now = now(started, &clock);
+        let seed = files::random_u64()?;
+        let machine = NodeAgent::restore(settings, host, snapshot, standing, seed, now);
+        let (reports_sender, reports) = mpsc::channel(connect::OUTGOING_MAX);
+        let podman_client = setup.podman_socket.clone().map(podman::Client::new);
+        let podman = podman_client.clone().map(|client| {
+            podman::Watcher::start(client, podman::watcher::Options::default())
+        });
+        Ok(Self {
+            machine,
+            files,
+            ledger,
+            journal,
+            applicant,
+            clock,
+            connector,
+            next_key: None,
+            reports_sender,
+            reports,
+            attempt: 0,
+            session: None,
+            outgoing: None,
+            tasks: JoinSet::new(),
+            sampler,
+            usage: podman::UsageReader::new("/proc", "/sys/fs/cgroup"),
+            podman,
+            podman_client,
+            set_log_level,
+            started,
+            stopped: false,
+            setup,
+        })
+    }
+
+    fn feed(&mut self, input: Input) -> Result<()> {
+        let effects = self.machine.handle(self.now(), input);
+        self.perform(effects)
+    }
+
+    fn sample(&mut self) -> Result<()> {
+        let sample = observe::sample(self.sampler.sample(std::time::Instant::now()));
+        self.feed(Input::Sampled(sample))?;
+        // containers' figures move with the system's
+        match self.podman.as_ref().map(podman::Watcher::current) {
+            Some(seen) => self.observe(&seen),
+            None => Ok(()),
+        }
+    }
+
+    fn observe(&mut self, seen: &podman::Observation) -> Result<()> {
+        let running = seen.containers.iter().filter_map(|c| Some((c.id.as_str(), c.pid?)));
+        let usage = self.usage.sample(std::time::Instant::now(), running);
+        match observe::observation(seen, |container| usage.get(&container.id).copied()) {
+            Some(observation) => self.feed(Input::Observed(observation)),
+            None => Ok(()),
+        }
+    }
+
+    fn take_report(&mut self, attempt: u64, report: Report) -> Result<()> {
+        if attempt != self.attempt {
+            return Ok(());
+        }
+        match report {
+            Report::Open { ip, outgoing } => {
+                self.outgoing = Some(outgoing);
+                self.feed(Input::Connected { ip })
+            }
+            Report::Message(message) => self.feed(Input::FromMaster(*message)),
+            Report::Over { why } => {
+                tracing::info!(why, "the session is over");
+                self.close_session();
+                self.feed(Input::Disconnected { why })
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        now(self.started, &self.clock)
+    }
+
+    fn instant(&self, at: Timestamp) -> Instant {
+        self.started + Duration::from_micros(at.0)
+    }
+}
+
+/// The monotonic time of this process, and the wall clock, which is never earlier than its floor.
+fn now(started: Instant, clock: &Clock) -> Now {
+    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let system = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let system = i64::try_from(system.as_millis()).unwrap_or(i64::MAX);
+    let floor = i64::try_from(clock.floor().saturating_mul(1000)).unwrap_or(i64::MAX);
+    Now { at: Timestamp(micros), wall: WallTime(system.max(floor)) }
+}
+
+fn seconds(wall: WallTime) -> u64 {
+    u64::try_from(wall.0 / 1000).unwrap_or_default()
+}
+
+/// What was on disk.
+fn snapshot(ledger: &Ledger, journal: &Journal) -> Result<Snapshot> {
+    let ledger = match ledger.load()? {
+        Some(bytes) => serde_json::from_slice(&bytes).context("the ledger cannot be read")?,
+        None => node_agent::Ledger::default(),
+    };
+    let mut entries = Vec::new();
+    for record in journal.iter_from(1) {
+        let read = record.map_err(anyhow::Error::from);
+        match read.and_then(|record| Ok(serde_json::from_slice::<JournalEntry>(&record.bytes)?)) {
+            Ok(entry) => entries.push(entry),
+            Err(error) => tracing::warn!(%error, "an event of the journal cannot be read"),
+        }
+    }
+    Ok(Snapshot { ledger, journal: entries, next_sequence: journal.next_sequence() })
+}
+
+impl std::fmt::Debug for Shell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shell").field("machine", &self.machine).finish_non_exhaustive()
+    }
+}
+
+/// What the loop shall do.
+type Effects = Vec<Effect>;

@@ -1,0 +1,115 @@
+//! What the system and Podman say, in the words of the core.
+
+use std::collections::BTreeMap;
+
+use piccolo_core::{
+    model::{ContainerReport, Resources, SystemInfo},
+    node_agent::{Host, Observation, Runtime, Sample},
+    time::WallTime,
+};
+
+use crate::{podman, system};
+
+/// What is told of the host when a session opens.
+pub(super) fn host(hostname: String, info: &system::HostInfo, disk_total_bytes: u64) -> Host {
+    let memory = info.memory_total_bytes.unwrap_or_default();
+    Host {
+        hostname,
+        system: SystemInfo {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            architecture: info.architecture.to_owned(),
+            os: info.os_name.clone().unwrap_or_default(),
+            kernel: info.kernel_release.clone().unwrap_or_default(),
+            machine_id: info.machine_id.clone().unwrap_or_default(),
+            runtime_version: String::new(),
+        },
+        resources: Resources {
+            cpu: info.cpu_cores.unwrap_or_default().into(),
+            memory: memory >> 20,
+            disk: disk_total_bytes >> 30,
+        },
+    }
+}
+
+/// Figures for people and graphs; names carry their unit.
+pub(super) fn sample(seen: &system::Sample) -> Sample {
+    let percent = |basis_points: u16| f32::from(basis_points) / 100.0;
+    let fullest = seen.disks.iter().filter_map(system::Disk::used_basis_points).max();
+    let hottest = seen.hottest_millidegrees();
+    Sample {
+        cpu_percent: seen.cpu_basis_points.map(percent),
+        memory_percent: seen.memory_used_basis_points().map(percent),
+        disk_percent: fullest.map(percent),
+        #[allow(clippy::cast_precision_loss, reason = "a temperature has few digits")]
+        temperature: hottest.map(|millidegrees| millidegrees as f32 / 1000.0),
+        metrics: metrics(seen),
+    }
+}
+
+fn metrics(seen: &system::Sample) -> BTreeMap<String, String> {
+    let mut metrics = BTreeMap::new();
+    let mut put = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            metrics.insert(name.to_owned(), value);
+        }
+    };
+    let percent = |basis_points: u16| format!("{:.1}", f32::from(basis_points) / 100.0);
+    put("cpu_percent", seen.cpu_basis_points.map(percent));
+    put("memory_total_bytes", seen.memory_total_bytes.map(|v| v.to_string()));
+    put("memory_available_bytes", seen.memory_available_bytes.map(|v| v.to_string()));
+    if let Some(disk) = seen.disks.iter().max_by_key(|disk| disk.used_basis_points()) {
+        put("disk_total_bytes", disk.total_bytes.map(|v| v.to_string()));
+        put("disk_free_bytes", disk.free_bytes.map(|v| v.to_string()));
+    }
+    put("network_rx_bytes_per_s", seen.network_rx_bytes_per_s.map(|v| v.to_string()));
+    put("network_tx_bytes_per_s", seen.network_tx_bytes_per_s.map(|v| v.to_string()));
+    let load = |x100: u32| format!("{}.{:02}", x100 / 100, x100 % 100);
+    put("load1", seen.load.map(|l| load(l.one_minute_x100)));
+    put("load5", seen.load.map(|l| load(l.five_minutes_x100)));
+    put("load15", seen.load.map(|l| load(l.fifteen_minutes_x100)));
+    let degrees = |millidegrees: i32| format!("{:.1}", f64::from(millidegrees) / 1000.0);
+    put("temperature_celsius", seen.hottest_millidegrees().map(degrees));
+    put("uptime_seconds", seen.uptime_s.map(|v| v.to_string()));
+    metrics
+}
+
+/// `None` before Podman was asked for the first time.
+pub(super) fn observation(
+    seen: &podman::Observation,
+    usage: impl Fn(&podman::Container) -> Option<podman::Usage>,
+) -> Option<Observation> {
+    let runtime = match &seen.runtime {
+        podman::Runtime::Unknown => return None,
+        podman::Runtime::Up { version } => Runtime::Up { version: version.clone() },
+        podman::Runtime::Down { reason } => Runtime::Down { why: reason.clone() },
+    };
+    let containers = seen
+        .containers
+        .iter()
+        .filter(|container| !container.is_infra)
+        .map(|container| report(container, usage(container)))
+        .collect();
+    Some(Observation { runtime, containers })
+}
+
+fn report(container: &podman::Container, usage: Option<podman::Usage>) -> ContainerReport {
+    let ended = !matches!(container.state.as_str(), "created" | "initialized" | "running");
+    let mut report = ContainerReport {
+        id: container.id.clone(),
+        name: container.name.clone(),
+        image: container.image.clone(),
+        state: container.state.clone(),
+        exit_code: container.exit_code.filter(|_| ended),
+        health: container.health.clone().unwrap_or_default(),
+        started_at: container.started_unix_s.map(WallTime::from_secs),
+        finished_at: container.exited_unix_s.filter(|_| ended).map(WallTime::from_secs),
+        memory_bytes: 0,
+        cpu_basis_points: 0,
+        restarts: container.restarts.unwrap_or_default(),
+    };
+    if let Some(usage) = usage {
+        report.memory_bytes = usage.memory_bytes.unwrap_or_default();
+        report.cpu_basis_points = usage.cpu_basis_points.unwrap_or_default();
+    }
+    report
+}

@@ -1,0 +1,292 @@
+//! Effects, performed in order.
+//!
+//! A disk that takes nothing more must not stop the agent: what could not be written is still in memory,
+//! and what a restart would lose is asked for again at the next Hello. So that is told, and we go on.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use piccolo_core::{
+    model::Severity,
+    node_agent::{Effect, Input, Runtime, Standing},
+    session::{AgentCommand, ToMaster},
+};
+use piccolo_rpc::{
+    tls::{connector::Connector, identity::{Identity, PrivateKey}},
+    v1,
+};
+use tokio::task::JoinError;
+
+use super::{
+    Done, Effects, Setup, Shell,
+    connect::{self, Proof, Registration},
+    files,
+    local::{Asked, LocalRequest},
+    view,
+};
+use crate::journal;
+
+/// For a container to end by itself before it is killed.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+/// For the last words to leave the machine.
+const FAREWELL: Duration = Duration::from_millis(300);
+/// What the journal on disk may take beyond what the core keeps, so that the core decides what goes.
+const DISK_ALLOWANCE: usize = 2;
+
+/// The core bounds the journal; the file's own bounds are a second line.
+pub(super) fn journal_limits(setup: &Setup) -> journal::Limits {
+    journal::Limits {
+        entries_max: setup.journal_entries_max * DISK_ALLOWANCE,
+        bytes_max: setup.journal_bytes_max as u64 * DISK_ALLOWANCE as u64,
+        ..journal::Limits::default()
+    }
+}
+
+impl Shell {
+    pub(super) fn perform(&mut self, effects: Effects) -> Result<()> {
+        for effect in effects {
+            self.perform_one(effect)?;
+        }
+        Ok(())
+    }
+
+    fn perform_one(&mut self, effect: Effect) -> Result<()> {
+        match effect {
+            Effect::SaveLedger(ledger) => {
+                self.clock.raise(super::seconds(ledger.clock_floor));
+                told(self.ledger.save(&serde_json::to_vec(&ledger)?), "the ledger was not saved");
+            }
+            Effect::JournalAppend(entry) => {
+                tracing::info!(kind = entry.kind.name(), "{}", entry.message);
+                let criticality = match entry.severity {
+                    Severity::Info => journal::Criticality::Normal,
+                    Severity::Warning | Severity::Critical => journal::Criticality::Critical,
+                };
+                let bytes = serde_json::to_vec(&entry)?;
+                let kept = self.journal.append_as(entry.sequence, criticality, &bytes);
+                told(kept, "an event is in memory only");
+            }
+            Effect::JournalTrim { through } => {
+                told(self.journal.trim_through(through), "the journal was not trimmed");
+            }
+            Effect::JournalDrop { sequence } => {
+                told(self.journal.drop_entry(sequence), "the journal was not trimmed");
+            }
+            Effect::Register { master } => self.register(master)?,
+            Effect::Connect { master } => self.connect(master)?,
+            Effect::Disconnect => self.close_session(),
+            Effect::SayHello(hello) => self.send(hello.into())?,
+            Effect::Send(message) => self.say(message)?,
+            Effect::Apply { generation, .. } => {
+                tracing::info!(generation, "a new configuration is in force");
+            }
+            Effect::Run { id, command } => self.run_command(id, command)?,
+            Effect::MakeCertificateRequest => self.make_certificate_request()?,
+            Effect::InstallCertificate { certificate, ca } => self.install(certificate, &ca)?,
+            Effect::Stopped { left } => {
+                if left {
+                    self.files.forget_membership()?;
+                }
+                self.stopped = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, message: ToMaster) -> Result<()> {
+        if matches!(message, ToMaster::Events(_)) {
+            // a sequence number that was sent must not be given to another event after a power cut
+            told(self.journal.sync(), "events are not safe from a power cut");
+        }
+        self.send(message.into())
+    }
+
+    /// A master that reads nothing is as good as gone.
+    fn send(&mut self, message: v1::AgentMessage) -> Result<()> {
+        let Some(outgoing) = &self.outgoing else { return Ok(()) };
+        if outgoing.try_send(message).is_ok() {
+            return Ok(());
+        }
+        self.close_session();
+        self.feed(Input::Disconnected { why: "the master reads nothing".to_owned() })
+    }
+
+    /// Dropping the task closes the connection.
+    pub(super) fn close_session(&mut self) {
+        self.attempt += 1;
+        self.outgoing = None;
+        if let Some(session) = self.session.take() {
+            session.abort();
+        }
+    }
+
+    fn connect(&mut self, master: String) -> Result<()> {
+        self.close_session();
+        let Some(connector) = self.connector.clone() else {
+            return self.feed(Input::ConnectFailed { why: "there is no certificate".to_owned() });
+        };
+        tracing::debug!(master, "connecting");
+        let (attempt, sender) = (self.attempt, self.reports_sender.clone());
+        let (report, mut reports) = tokio::sync::mpsc::channel(connect::OUTGOING_MAX);
+        let session = connect::session(connector, self.applicant.clone(), master, report);
+        let task = tokio::spawn(async move {
+            let forward = async {
+                while let Some(report) = reports.recv().await {
+                    if sender.send((attempt, report)).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::join!(session, forward);
+        });
+        self.session = Some(task);
+        Ok(())
+    }
+
+    fn register(&mut self, master: String) -> Result<()> {
+        let proof = match (self.files.identity()?, self.files.token()?) {
+            (Some(identity), _) => Proof::Certificate(Box::new(identity)),
+            (None, Some(token)) => Proof::Token { token, key: self.files.join_key()? },
+            (None, None) => {
+                let why = "there is neither a certificate nor a token".to_owned();
+                return self.feed(Input::RegisterFailed { why, fatal: true });
+            }
+        };
+        tracing::info!(master, "registering");
+        let applicant = self.applicant.clone();
+        self.tasks.spawn(async move {
+            Done::Registered(connect::register(applicant, proof, master).await)
+        });
+        Ok(())
+    }
+
+    pub(super) fn task_done(&mut self, done: Result<Done, JoinError>) -> Result<()> {
+        match done.context("a background task failed")? {
+            Done::Registered(Registration::Certified(identity)) => {
+                let standing = self.take_identity(&identity)?;
+                self.feed(Input::Registered { standing, pending: false })
+            }
+            Done::Registered(Registration::Pending) => {
+                let standing = Standing::None { token: true };
+                self.feed(Input::Registered { standing, pending: true })
+            }
+            Done::Registered(Registration::Failed { why, fatal }) => {
+                tracing::warn!(why, "the registration failed");
+                self.feed(Input::RegisterFailed { why, fatal })
+            }
+            Done::Command { id, success, message } => {
+                if let Some(podman) = &self.podman {
+                    podman.refresh();
+                }
+                self.feed(Input::CommandDone { id, success, message })
+            }
+        }
+    }
+
+    /// Saved first, then used.
+    fn take_identity(&mut self, identity: &Identity) -> Result<Standing> {
+        self.files.save_identity(identity)?;
+        self.clock.raise(identity.name().not_before);
+        match &self.connector {
+            Some(connector) => connector.set_identity(identity)?,
+            None => self.connector = Some(Connector::new(identity, self.applicant.options())?),
+        }
+        files::standing(Some(identity), false)
+    }
+
+    fn make_certificate_request(&mut self) -> Result<()> {
+        let key = PrivateKey::generate()?;
+        let csr = key.signing_request()?;
+        self.next_key = Some(key);
+        self.feed(Input::CertificateRequestMade { csr })
+    }
+
+    fn install(&mut self, certificate: Vec<u8>, ca: &[u8]) -> Result<()> {
+        let Some(key) = self.next_key.take() else { return Ok(()) };
+        let pem = [certificate.as_slice(), ca].concat();
+        let identity = String::from_utf8(pem)
+            .map_err(|error| error.to_string())
+            .and_then(|pem| Identity::from_issued(key, &pem).map_err(|error| error.to_string()));
+        match identity {
+            Ok(identity) if identity.name().id == self.applicant.node.as_str() => {
+                let standing = self.take_identity(&identity)?;
+                tracing::info!(serial = identity.name().serial, "the certificate was renewed");
+                self.feed(Input::CertificateInstalled { standing })
+            }
+            Ok(_) => self.feed(Input::CertificateRefused {
+                why: "the master sent a certificate for somebody else".to_owned(),
+            }),
+            Err(why) => self.feed(Input::CertificateRefused { why }),
+        }
+    }
+
+    fn run_command(&mut self, id: String, command: AgentCommand) -> Result<()> {
+        match command {
+            AgentCommand::SetLogLevel { filter } => {
+                let result = (self.set_log_level)(&filter);
+                let success = result.is_ok();
+                let message = result.err().unwrap_or_else(|| format!("the level is {filter} now"));
+                self.feed(Input::CommandDone { id, success, message })
+            }
+            AgentCommand::RestartContainer { container } => {
+                let Some(client) = self.podman_client.clone() else {
+                    let message = "this node has no container runtime".to_owned();
+                    return self.feed(Input::CommandDone { id, success: false, message });
+                };
+                self.tasks.spawn(async move {
+                    let result = client.restart(&container, STOP_GRACE).await;
+                    let success = result.is_ok();
+                    let message = match result {
+                        Ok(()) => format!("container {container} was restarted"),
+                        Err(error) => error.to_string(),
+                    };
+                    Done::Command { id, success, message }
+                });
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn answer(&mut self, (request, reply): Asked) -> Result<()> {
+        let value = match request {
+            LocalRequest::Status => view::json(&self.machine.view(), &self.applicant, self.now()),
+            LocalRequest::Leave => {
+                self.feed(Input::Stop { leave: true })?;
+                serde_json::json!({ "left": true })
+            }
+            LocalRequest::TokenArrived => {
+                let token = self.files.token()?.is_some();
+                let standing = files::standing(self.files.identity()?.as_ref(), token)?;
+                self.feed(Input::Registered { standing, pending: false })?;
+                serde_json::json!({ "joining": token })
+            }
+        };
+        // whoever asked may be gone
+        let _ = reply.send(value);
+        Ok(())
+    }
+
+    /// Gives Goodbye a moment to leave the machine.
+    pub(super) async fn say_farewell(&mut self) {
+        self.outgoing = None;
+        if let Some(session) = self.session.take() {
+            let _ = tokio::time::timeout(FAREWELL, session).await;
+        }
+    }
+}
+
+/// Goes on after what could not be written.
+fn told<E: std::fmt::Display>(result: std::result::Result<(), E>, consequence: &str) {
+    if let Err(error) = result {
+        tracing::error!(%error, consequence, "the state folder cannot be written");
+    }
+}
+
+/// In one line, for people.
+pub(super) fn runtime_text(runtime: Option<&Runtime>) -> String {
+    match runtime {
+        None => "not asked yet".to_owned(),
+        Some(Runtime::Up { version }) => format!("Podman {version}"),
+        Some(Runtime::Down { why }) => format!("not available: {why}"),
+    }
+}
