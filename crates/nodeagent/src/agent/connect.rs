@@ -39,9 +39,14 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) enum Report {
     /// The way is open; what is put here goes to the master.
-    Open { ip: String, outgoing: mpsc::Sender<v1::AgentMessage> },
+    Open {
+        ip: String,
+        outgoing: mpsc::Sender<v1::AgentMessage>,
+    },
     Message(Box<ToAgent>),
-    Over { why: String },
+    Over {
+        why: String,
+    },
 }
 
 /// How a registration ended.
@@ -68,7 +73,10 @@ pub(super) struct Applicant {
 /// What is shown to the master.
 #[derive(Debug)]
 pub(super) enum Proof {
-    Token { token: JoinToken, key: PrivateKey },
+    Token {
+        token: JoinToken,
+        key: PrivateKey,
+    },
     /// Perhaps expired: only good for being issued again.
     Certificate(Box<Identity>),
 }

@@ -137,7 +137,12 @@ impl Files {
     /// # Errors
     /// A file cannot be removed.
     pub fn forget_membership(&self) -> Result<()> {
-        for path in [self.identity_path(), self.token_path(), self.join_key_path(), self.root.join("node-id")] {
+        for path in [
+            self.identity_path(),
+            self.token_path(),
+            self.join_key_path(),
+            self.root.join("node-id"),
+        ] {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(error).with_context(|| format!("{} stays", path.display()));
@@ -165,7 +170,7 @@ impl Files {
 ///
 /// # Errors
 /// The operating system has no random bytes.
-pub fn standing(identity: Option<&Identity>, token: bool) -> Result<Standing> {
+pub(super) fn standing(identity: Option<&Identity>, token: bool) -> Result<Standing> {
     let Some(identity) = identity else { return Ok(Standing::None { token }) };
     let name = identity.name();
     let at = |seconds: u64| WallTime::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
@@ -177,7 +182,7 @@ pub fn standing(identity: Option<&Identity>, token: bool) -> Result<Standing> {
 
 /// # Errors
 /// The operating system has no random bytes.
-pub fn random_u64() -> Result<u64> {
+pub(super) fn random_u64() -> Result<u64> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
     Ok(u64::from_le_bytes(bytes))

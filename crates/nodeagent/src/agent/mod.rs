@@ -35,11 +35,11 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use self::connect::{Applicant, Registration, Report};
 pub use self::{
     files::Files,
     local::{LocalRequest, ask},
 };
-use self::connect::{Applicant, Registration, Report};
 use crate::{
     journal::Journal,
     ledger::Ledger,
@@ -173,7 +173,8 @@ impl Shell {
         let disk = sampler.sample(std::time::Instant::now()).disks.first();
         let disk_total = disk.and_then(|disk| disk.total_bytes).unwrap_or_default();
         let hostname = setup.name.clone().or(info.hostname.clone());
-        let hostname = hostname.context("the board has no host name: set `name` in the configuration")?;
+        let hostname =
+            hostname.context("the board has no host name: set `name` in the configuration")?;
         let host = observe::host(hostname, &info, disk_total);
         let node = files.node_id()?;
         let applicant = Applicant {
@@ -203,9 +204,9 @@ impl Shell {
         let machine = NodeAgent::restore(settings, host, snapshot, standing, seed, now);
         let (reports_sender, reports) = mpsc::channel(connect::OUTGOING_MAX);
         let podman_client = setup.podman_socket.clone().map(podman::Client::new);
-        let podman = podman_client.clone().map(|client| {
-            podman::Watcher::start(client, podman::watcher::Options::default())
-        });
+        let podman = podman_client
+            .clone()
+            .map(|client| podman::Watcher::start(client, podman::watcher::Options::default()));
         Ok(Self {
             machine,
             files,

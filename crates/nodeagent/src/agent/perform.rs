@@ -12,7 +12,10 @@ use piccolo_core::{
     session::{AgentCommand, ToMaster},
 };
 use piccolo_rpc::{
-    tls::{connector::Connector, identity::{Identity, PrivateKey}},
+    tls::{
+        connector::Connector,
+        identity::{Identity, PrivateKey},
+    },
     v1,
 };
 use tokio::task::JoinError;
