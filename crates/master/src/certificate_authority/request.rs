@@ -71,6 +71,9 @@ fn public_key_of_der(der: &[u8]) -> Result<SubjectPublicKeyInfo, RequestError> {
         return Err(RequestError::Malformed(format!("{} bytes too many", rest.len())));
     }
     let key = &request.certification_request_info.subject_pki;
+    if key.subject_public_key.unused_bits != 0 || request.signature_value.unused_bits != 0 {
+        return Err(RequestError::Malformed("a key or signature of broken bytes".to_owned()));
+    }
     let algorithm = verification(&key.algorithm, &request.signature_algorithm)?;
     UnparsedPublicKey::new(algorithm, key.subject_public_key.as_ref())
         .verify(request.certification_request_info.raw, request.signature_value.as_ref())

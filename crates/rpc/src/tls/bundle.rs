@@ -145,3 +145,43 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     std::fs::rename(&temporary, path)?;
     folder_handle.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key_only() -> Bundle {
+        Bundle { key: PrivateKey::generate().unwrap(), certificates: Vec::new() }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_whatever_the_certificates_are() {
+        let bundle = Bundle {
+            certificates: (0..4).map(|bytes| CertificateDer::from(vec![7; bytes * 61])).collect(),
+            ..key_only()
+        };
+        let read = Bundle::from_pem(bundle.to_pem().as_bytes()).unwrap();
+        assert_eq!(read.key.pkcs8(), bundle.key.pkcs8());
+        assert_eq!(read.certificates, bundle.certificates);
+        assert!(bundle.to_pem().lines().all(|line| line.len() <= LINE_CHARS));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "(-----BEGIN [A-Z ]{0,20}-----\n)?[ -~\n]{0,200}") {
+            prop_assert!(Bundle::from_pem(text.as_bytes()).is_err());
+        }
+
+        #[test]
+        fn a_key_with_a_wrong_byte_is_refused_or_another_key(at: prop::sample::Index, bit in 0_u32..8) {
+            let bundle = key_only();
+            let mut der = bundle.key.pkcs8().to_vec();
+            let at = at.index(der.len());
+            der[at] ^= 1_u8 << bit;
+            // ring checks that the public half belongs to the private one.
+            prop_assert!(PrivateKey::from_pkcs8(&der).is_err());
+        }
+    }
+}

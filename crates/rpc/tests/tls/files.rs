@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use piccolo_rpc::tls::identity::{Identity, PrivateKey, certificate_pem, load_pair, save_pair};
+use piccolo_rpc::tls::names::{PeerIdentity, Principal};
 
 use crate::support::{Authority, PATIENCE, Spec, told};
 
@@ -115,6 +116,42 @@ fn nothing_that_is_printed_holds_the_key() {
     let shown = format!("{identity:?} {:?} {:?}", identity.key(), identity.chain().len());
     assert!(!shown.contains(secret_line), "{shown}");
     assert!(shown.contains("PrivateKey(..)"), "{shown}");
+}
+
+#[test]
+fn two_writers_at_once_leave_one_matching_pair() {
+    let (_folder, path, identity) = saved();
+    let authority = Authority::new();
+    let other = authority.dialler("sub", "hpc-2");
+    std::thread::scope(|scope| {
+        for writer in [&identity, &other] {
+            let path = &path;
+            scope.spawn(move || (0..100).for_each(|_| writer.save(path).unwrap()));
+        }
+        for _ in 0..500 {
+            assert!(Identity::load(&path).is_ok());
+        }
+    });
+}
+
+#[test]
+fn a_certificate_with_a_wrong_byte_names_somebody_well_formed_or_nobody() {
+    let identity = Authority::new().dialler("sub", "hpc-1");
+    let certificate = &identity.chain()[0];
+    let mut read = 0;
+    for at in 0..certificate.len() {
+        for bit in 0..8 {
+            let mut forged = certificate.to_vec();
+            forged[at] ^= 1 << bit;
+            if let Ok(name) = PeerIdentity::from_certificate(&forged, 0) {
+                assert!(Principal::new(&name.cluster_id, name.role, &name.id).is_ok(), "{name:?}");
+                assert!(name.not_before <= name.not_after, "{name:?}");
+                read += 1;
+            }
+        }
+    }
+    // Most of a certificate is keys, dates and a signature, which only the verifier understands.
+    assert!(read > 0, "nothing could be read: the test tests nothing");
 }
 
 /// Two identities in turn, for ever, each whole under the same name.

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use piccolo_rpc::tls::acceptor::{Acceptor, Protocol, ServerOptions};
+use piccolo_rpc::tls::clock::Clock;
 use piccolo_rpc::tls::limits::Limits;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{Authority, PATIENCE, Server, ask, connector, drained, eventually};
 
@@ -122,4 +124,24 @@ async fn a_connection_that_ends_is_forgotten() {
     eventually("no connection is left", || server.acceptor.connections() == 0).await;
     eventually("no socket is left", || server.acceptor.sockets() == 0).await;
     assert_eq!(server.acceptor.counts().admitted, 20);
+}
+
+#[tokio::test]
+async fn a_port_that_is_given_up_is_closed_and_its_connections_go_on() {
+    let authority = Authority::new();
+    let options = ServerOptions::new(Protocol::Grpc, Clock::default());
+    let acceptor = Acceptor::new(&authority.master(), options).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut incoming = acceptor.listen(listener);
+    let connector = connector(&authority.dialler("sub", "hpc-1"));
+    let mut client = connector.connect("127.0.0.1", port).await.unwrap();
+    let mut served = incoming.accept().await.unwrap();
+    drop(incoming);
+    let refused = async { while connector.connect("127.0.0.1", port).await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, refused).await.expect("the port is still open");
+    client.write_all(b"still here").await.unwrap();
+    let mut bytes = [0; 10];
+    served.read_exact(&mut bytes).await.unwrap();
+    assert_eq!(&bytes, b"still here");
 }
