@@ -16,5 +16,6 @@ pub mod agent;
 mod durable;
 pub mod journal;
 pub mod ledger;
+pub mod logging;
 pub mod podman;
 pub mod system;

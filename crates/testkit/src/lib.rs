@@ -1,5 +1,7 @@
 //! Real surroundings for tests. Never shipped.
 //!
 //! - [`podman::PrivatePodman`]: a Podman with storage, socket and namespace of its own
+//! - [`cluster::Cluster`]: the real executables on loopback, perhaps in a network where cables can be cut
 
+pub mod cluster;
 pub mod podman;
