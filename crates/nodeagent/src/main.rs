@@ -1,3 +1,33 @@
-//! The NodeAgent's executable.
+//! `piccolo-nodeagent`: the agent itself, and what can be asked of it on the board.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use piccolo_nodeagent::{
+    commands,
+    config::{Cli, Command, Config, RunArguments},
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Some(Command::Version) => commands::version(),
+        command => load(&cli.flags).and_then(|config| match command {
+            None => commands::run(config, &RunArguments::default()),
+            Some(Command::Run(arguments)) => commands::run(config, &arguments),
+            Some(Command::Status(arguments)) => commands::status(&config, &arguments),
+            Some(Command::Check(arguments)) => commands::check(&config, &arguments),
+            Some(Command::Leave) => commands::leave(&config),
+            Some(Command::Join(arguments)) => commands::join(&config, &arguments),
+            Some(Command::Version) => commands::version(),
+        }),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => commands::complain(&error),
+    }
+}
+
+fn load(flags: &piccolo_nodeagent::config::Flags) -> anyhow::Result<Config> {
+    Ok(Config::load(flags)?)
+}

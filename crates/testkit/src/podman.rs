@@ -12,11 +12,12 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use crate::kept::Kept;
 
 /// The image that every private Podman has.
 pub const IMAGE: &str = "localhost/busybox:1";
@@ -48,8 +49,8 @@ pub enum Error {
 #[derive(Debug)]
 pub struct PrivatePodman {
     dir: PathBuf,
-    holder: Option<Process>,
-    service: Option<Process>,
+    holder: Option<Kept>,
+    service: Option<Kept>,
     keep_running: bool,
 }
 
@@ -74,12 +75,16 @@ impl PrivatePodman {
         Ok(podman)
     }
 
-    /// Takes over what [`Self::leave_running`] left below `dir`; `None` if nothing runs there.
+    /// Takes over what [`Self::leave_running`] left below `dir`; `None` if nothing runs there. The
+    /// service may have died meanwhile: then [`Self::start_service`] brings it back.
     pub fn attach(dir: impl AsRef<Path>) -> Option<Self> {
         let dir = dir.as_ref().canonicalize().ok()?;
-        let service = Process::recall(&dir.join("service.pid"))?;
-        let holder = Process::recall(&dir.join("holder.pid"));
-        Some(Self { dir, holder, service: Some(service), keep_running: false })
+        let service = Kept::recall(&dir.join("service.pid"));
+        let holder = Kept::recall(&dir.join("holder.pid"));
+        if service.is_none() && holder.is_none() {
+            return None;
+        }
+        Some(Self { dir, holder, service, keep_running: false })
     }
 
     /// Lets everything run on after this program has ended.
@@ -87,7 +92,7 @@ impl PrivatePodman {
     /// # Errors
     /// The process ids cannot be written down; everything is ended then.
     pub fn leave_running(mut self) -> Result<(), Error> {
-        let note = |process: &Option<Process>, name: &str| match process {
+        let note = |process: &Option<Kept>, name: &str| match process {
             Some(process) => process.write_down(&self.dir.join(name)),
             None => Ok(()),
         };
@@ -105,7 +110,7 @@ impl PrivatePodman {
 
     /// The process id of the service, if it runs.
     pub fn service_pid(&self) -> Option<u32> {
-        self.service.as_ref().map(|service| service.pid)
+        self.service.as_ref().map(|service| service.pid())
     }
 
     /// Starts a container in the background and returns its id.
@@ -201,12 +206,13 @@ impl PrivatePodman {
         let child = self
             .command()
             .args(["system", "service", "--time=0", &address])
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .map_err(io_error("cannot start the podman service"))?;
-        self.service = Some(Process::of(child));
+        self.service = Some(Kept::of(child));
         let deadline = Instant::now() + SERVICE_STARTS_WITHIN;
         while UnixStream::connect(&socket).is_err() {
             let ended = self.service.as_mut().is_none_or(|service| !service.is_alive());
@@ -226,7 +232,7 @@ impl PrivatePodman {
         let mut command = match &self.holder {
             Some(holder) => {
                 let mut nsenter = Command::new("nsenter");
-                nsenter.args(["--target", &holder.pid.to_string(), "--mount", "podman"]);
+                nsenter.args(["--target", &holder.pid().to_string(), "--mount", "podman"]);
                 nsenter
             }
             None => Command::new("podman"),
@@ -261,18 +267,19 @@ impl PrivatePodman {
         fs::write(self.dir.join("containers.conf"), text).map_err(io_error("containers.conf"))
     }
 
-    fn private_namespace(&self) -> Result<Process, Error> {
+    fn private_namespace(&self) -> Result<Kept, Error> {
         let holder = Command::new("unshare")
             .args(["--mount", "sleep", "infinity"])
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .map_err(io_error("cannot make a mount namespace with unshare"))?;
-        let mut holder = Process::of(holder);
+        let mut holder = Kept::of(holder);
         let deadline = Instant::now() + PROCESS_ENDS_WITHIN;
         let own = fs::read_link("/proc/self/ns/mnt").ok();
-        while fs::read_link(format!("/proc/{}/ns/mnt", holder.pid)).ok() == own {
+        while fs::read_link(format!("/proc/{}/ns/mnt", holder.pid())).ok() == own {
             if Instant::now() > deadline || !holder.is_alive() {
                 holder.end();
                 let source = io::ErrorKind::PermissionDenied.into();
@@ -284,7 +291,7 @@ impl PrivatePodman {
             std::thread::sleep(POLL_EVERY);
         }
         for tree in second_cgroup_trees() {
-            let pid = holder.pid.to_string();
+            let pid = holder.pid().to_string();
             output(
                 Command::new("nsenter").args(["--target", &pid, "--mount", "umount"]).arg(&tree),
             )?;
@@ -336,62 +343,6 @@ impl Drop for PrivatePodman {
             fs::remove_file(self.dir.join(name)).ok();
         }
     }
-}
-
-/// A process that we started, or that an earlier run of ours did. Never a guess: a recalled id
-/// counts only if the process started at the noted time.
-#[derive(Debug)]
-struct Process {
-    pid: u32,
-    child: Option<Child>,
-}
-
-impl Process {
-    fn of(child: Child) -> Self {
-        Self { pid: child.id(), child: Some(child) }
-    }
-
-    fn write_down(&self, path: &Path) -> io::Result<()> {
-        let started = started_at_ticks(self.pid).ok_or(io::ErrorKind::NotFound)?;
-        fs::write(path, format!("{} {started}\n", self.pid))
-    }
-
-    fn recall(path: &Path) -> Option<Self> {
-        let text = fs::read_to_string(path).ok()?;
-        let (pid, started) = text.trim().split_once(' ')?;
-        let pid = pid.parse().ok()?;
-        (started_at_ticks(pid)? == started).then_some(Self { pid, child: None })
-    }
-
-    fn is_alive(&mut self) -> bool {
-        match &mut self.child {
-            Some(child) => matches!(child.try_wait(), Ok(None)),
-            None => started_at_ticks(self.pid).is_some(),
-        }
-    }
-
-    /// SIGTERM, and SIGKILL if that is not enough.
-    fn end(&mut self) {
-        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return };
-        for signal in [Signal::TERM, Signal::KILL] {
-            if !self.is_alive() || kill_process(pid, signal).is_err() {
-                return;
-            }
-            let deadline = Instant::now() + PROCESS_ENDS_WITHIN;
-            while self.is_alive() && Instant::now() < deadline {
-                std::thread::sleep(POLL_EVERY);
-            }
-        }
-    }
-}
-
-/// Field 22 of `/proc/PID/stat`, as text. A zombie is not there any more.
-fn started_at_ticks(pid: u32) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    let mut fields = after_name.split_whitespace();
-    let state = fields.next()?;
-    if state == "Z" { None } else { fields.nth(18).map(str::to_owned) }
 }
 
 /// Where cgroup2 is mounted beside a v1 tree.

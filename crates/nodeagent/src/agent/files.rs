@@ -47,10 +47,6 @@ impl Files {
         self.root.join("journal")
     }
 
-    pub fn socket(&self) -> PathBuf {
-        self.root.join("agent.sock")
-    }
-
     /// The id of this node: made at the first start, kept for ever after.
     ///
     /// # Errors

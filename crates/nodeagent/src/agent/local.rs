@@ -1,7 +1,6 @@
 //! The local socket: `piccolo-nodeagent status|leave|join` work with the master gone.
 //!
-//! One request, one line of JSON each way, over a unix socket that only its owner may open. It stands in
-//! the state folder, so that several agents on one machine do not meet.
+//! One request, one line of JSON each way, over a unix socket that only its owner may open.
 
 use std::{io, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
@@ -39,6 +38,10 @@ pub(super) type Asked = (LocalRequest, oneshot::Sender<serde_json::Value>);
 /// # Errors
 /// The socket cannot be made.
 pub(super) fn listen(path: &Path) -> Result<mpsc::Receiver<Asked>> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("{} cannot be made", folder.display()))?;
+    }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("{} is in the way", path.display()));

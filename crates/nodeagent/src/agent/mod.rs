@@ -17,14 +17,12 @@ mod perform;
 mod view;
 
 use std::{
-    net::IpAddr,
-    path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result};
 use piccolo_core::{
-    model::{JournalEntry, Labels, NodeKind, NodeRole},
+    model::JournalEntry,
     node_agent::{self, Effect, Input, NodeAgent, Snapshot},
     time::{Now, Timestamp, WallTime},
 };
@@ -41,36 +39,12 @@ pub use self::{
     local::{LocalRequest, ask},
 };
 use crate::{
+    config::Config,
     journal::Journal,
     ledger::Ledger,
     podman,
     system::{HostInfo, Roots, Sampler},
 };
-
-/// What the configuration says, in types.
-#[derive(Debug, Clone)]
-pub struct Setup {
-    pub state_dir: PathBuf,
-    /// Host name of the board where it is not configured.
-    pub name: Option<String>,
-    pub role: NodeRole,
-    pub kind: NodeKind,
-    pub labels: Labels,
-    /// What the master shall know the node by.
-    pub address: Option<IpAddr>,
-    /// Where to dial from.
-    pub bind: Option<IpAddr>,
-    pub masters: Vec<String>,
-    pub reconnect_max: Duration,
-    /// `None`: this node has no container runtime.
-    pub podman_socket: Option<PathBuf>,
-    pub sample_interval: Duration,
-    /// File systems whose space is watched.
-    pub disks: Vec<PathBuf>,
-    pub thresholds: node_agent::pressure::Thresholds,
-    pub journal_entries_max: usize,
-    pub journal_bytes_max: usize,
-}
 
 /// Changes the level of the log at run time.
 pub type SetLogLevel = Box<dyn Fn(&str) -> Result<(), String> + Send>;
@@ -80,13 +54,13 @@ pub type SetLogLevel = Box<dyn Fn(&str) -> Result<(), String> + Send>;
 /// # Errors
 /// What is on disk cannot be used, or the disk cannot be written: systemd starts the agent again.
 pub async fn run(
-    setup: Setup,
+    config: Config,
     set_log_level: SetLogLevel,
     mut stop: mpsc::Receiver<()>,
 ) -> Result<()> {
-    let mut shell = Shell::start(setup, set_log_level)?;
-    let mut local = local::listen(&shell.files.socket())?;
-    let mut sampling = tokio::time::interval(shell.setup.sample_interval);
+    let mut shell = Shell::start(config, set_log_level)?;
+    let mut local = local::listen(&shell.config.control_socket)?;
+    let mut sampling = tokio::time::interval(shell.config.sampling_interval);
     sampling.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         let deadline = shell.machine.deadline().map(|deadline| shell.instant(deadline.at));
@@ -130,7 +104,7 @@ enum Done {
 }
 
 struct Shell {
-    setup: Setup,
+    config: Config,
     machine: NodeAgent,
     files: Files,
     ledger: Ledger,
@@ -157,10 +131,10 @@ struct Shell {
 }
 
 impl Shell {
-    fn start(setup: Setup, set_log_level: SetLogLevel) -> Result<Self> {
-        let files = Files::open(&setup.state_dir)?;
+    fn start(config: Config, set_log_level: SetLogLevel) -> Result<Self> {
+        let files = Files::open(&config.state_dir)?;
         let ledger = Ledger::new(files.ledger());
-        let journal = Journal::open(files.journal(), perform::journal_limits(&setup))?;
+        let journal = Journal::open(files.journal(), perform::journal_limits(config.journal))?;
         let snapshot = snapshot(&ledger, &journal)?;
         let clock = Clock::with_floor(seconds(snapshot.ledger.clock_floor));
         let identity = files.identity()?;
@@ -169,31 +143,31 @@ impl Shell {
         }
         let roots = Roots::default();
         let info = HostInfo::read(&roots);
-        let mut sampler = Sampler::new(roots, setup.disks.clone());
+        let mut sampler = Sampler::new(roots, config.disks.clone());
         let disk = sampler.sample(std::time::Instant::now()).disks.first();
         let disk_total = disk.and_then(|disk| disk.total_bytes).unwrap_or_default();
-        let hostname = setup.name.clone().or(info.hostname.clone());
+        let hostname = config.name.as_ref().map(ToString::to_string).or(info.hostname.clone());
         let hostname =
             hostname.context("the board has no host name: set `name` in the configuration")?;
         let host = observe::host(hostname, &info, disk_total);
         let node = files.node_id()?;
         let applicant = Applicant {
             node: node.clone(),
-            role: setup.role,
-            kind: setup.kind,
-            labels: setup.labels.clone(),
+            role: config.role,
+            kind: config.kind,
+            labels: config.labels.clone(),
             host: host.clone(),
-            address: setup.address,
-            bind: setup.bind,
+            address: config.address,
+            bind: config.bind_address,
             clock: clock.clone(),
         };
         let settings = node_agent::Settings {
             node,
-            masters: setup.masters.clone(),
-            reconnect_max: setup.reconnect_max,
-            thresholds: setup.thresholds,
-            journal_entries_max: setup.journal_entries_max,
-            journal_bytes_max: setup.journal_bytes_max,
+            masters: config.masters.iter().map(ToString::to_string).collect(),
+            reconnect_max: config.reconnect_max,
+            thresholds: config.thresholds,
+            journal_entries_max: config.journal.entries_max,
+            journal_bytes_max: usize::try_from(config.journal.bytes_max).unwrap_or(usize::MAX),
         };
         let standing = files::standing(identity.as_ref(), files.token()?.is_some())?;
         let connector =
@@ -203,10 +177,11 @@ impl Shell {
         let seed = files::random_u64()?;
         let machine = NodeAgent::restore(settings, host, snapshot, standing, seed, now);
         let (reports_sender, reports) = mpsc::channel(connect::OUTGOING_MAX);
-        let podman_client = setup.podman_socket.clone().map(podman::Client::new);
-        let podman = podman_client
-            .clone()
-            .map(|client| podman::Watcher::start(client, podman::watcher::Options::default()));
+        let podman_client = config.podman.socket.clone().map(podman::Client::new);
+        let watching =
+            podman::watcher::Options { method: config.podman.watch, ..Default::default() };
+        let podman =
+            podman_client.clone().map(|client| podman::Watcher::start(client, watching));
         Ok(Self {
             machine,
             files,
@@ -229,7 +204,7 @@ impl Shell {
             set_log_level,
             started,
             stopped: false,
-            setup,
+            config,
         })
     }
 

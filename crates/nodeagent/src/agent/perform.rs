@@ -21,7 +21,7 @@ use piccolo_rpc::{
 use tokio::task::JoinError;
 
 use super::{
-    Done, Effects, Setup, Shell,
+    Done, Effects, Shell,
     connect::{self, Proof, Registration},
     files,
     local::{Asked, LocalRequest},
@@ -37,11 +37,10 @@ const FAREWELL: Duration = Duration::from_millis(300);
 const DISK_ALLOWANCE: usize = 2;
 
 /// The core bounds the journal; the file's own bounds are a second line.
-pub(super) fn journal_limits(setup: &Setup) -> journal::Limits {
+pub(super) fn journal_limits(core: journal::Limits) -> journal::Limits {
     journal::Limits {
-        entries_max: setup.journal_entries_max * DISK_ALLOWANCE,
-        bytes_max: setup.journal_bytes_max as u64 * DISK_ALLOWANCE as u64,
-        ..journal::Limits::default()
+        entries_max: core.entries_max.saturating_mul(DISK_ALLOWANCE),
+        bytes_max: core.bytes_max.saturating_mul(DISK_ALLOWANCE as u64),
     }
 }
 

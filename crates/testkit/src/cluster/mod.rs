@@ -194,8 +194,10 @@ impl Cluster {
         };
         let index = self.agent_index(name);
         let text = format!(
-            "masters: [\"{}\"]\nstate_dir: {}\nname: {name}\nbind_address: 127.0.1.{index}\n{podman}{}{config}",
+            "masters: [\"{}\"]\nstate_dir: {}\ncontrol_socket: {}/agent.sock\nname: {name}\n\
+             bind_address: 127.0.1.{index}\n{podman}{}{config}",
             self.address,
+            state.display(),
             state.display(),
             self.options.agent
         );
