@@ -11,10 +11,12 @@
 mod breaking;
 mod check;
 mod count;
+mod dist;
 mod progress;
 mod run;
 mod setup;
 mod test;
+mod up;
 mod workspace;
 
 use std::process::ExitCode;
@@ -39,18 +41,31 @@ enum Task {
         #[arg(long = "for", value_name = "PURPOSE")]
         purposes: Vec<Purpose>,
     },
+    /// Start a cluster on this machine: a master, NodeAgents and containers, until Ctrl-C
+    Up(up::Options),
+    /// End the cluster that `up` started, also after a crash
+    Down,
     /// Set up, then run every test there is: formatting, lints, wire, unit, contract, end to end
     Test,
     /// The quick look before a commit: formatting, lints, docs and the tests that need no root
     Check,
+    /// Build the executables as they are shipped: static, for x86-64, aarch64 and armv7
+    Dist {
+        /// For this architecture only; may be given more than once
+        #[arg(long, value_name = "ARCHITECTURE")]
+        only: Vec<dist::Architecture>,
+    },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = Workspace::find().and_then(|workspace| match arguments.task {
         Task::Setup { purposes } => setup::task(&workspace, &purposes),
+        Task::Up(options) => up::task(&workspace, &options),
+        Task::Down => up::down(&workspace),
         Task::Test => test::task(&workspace),
         Task::Check => check::task(&workspace),
+        Task::Dist { only } => dist::task(&workspace, &only),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

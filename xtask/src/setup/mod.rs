@@ -79,8 +79,6 @@ pub(crate) fn make_ready(workspace: &Workspace, purposes: &[Purpose]) -> Result<
     }
     if purposes.contains(&Purpose::Test) {
         tools::install_buf(workspace, &mut missing)?;
-    }
-    if purposes.iter().any(|purpose| matches!(purpose, Purpose::Test | Purpose::Dist)) {
         tools::install_python(workspace, &mut missing)?;
     }
     if !missing.is_nothing() {

@@ -47,10 +47,10 @@ const NEEDS: &[Need] = &[
     need("iptables", "cuts and loses packets in those namespaces", &[Test, Bench]),
     program("nodejs", "node", "runs buf", &[Test]),
     need("npm", "fetches buf", &[Test]),
-    program("python3", "python3", "a NodeAgent in another language", &[Test, Dist]),
+    program("python3", "python3", "the wire test; zig for static builds", &[Test, Dist]),
     Need {
         package: "python3-venv",
-        why: "keeps the Python packages in target/tools",
+        why: "keeps their Python packages below target",
         for_: &[Test, Dist],
         seen_by: SeenBy::PythonWithVenv,
     },
