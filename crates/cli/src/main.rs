@@ -1,1 +1,7 @@
-fn main() {}
+//! The `piccolo` executable.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    piccolo_cli::main()
+}

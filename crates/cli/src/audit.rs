@@ -1,0 +1,205 @@
+//! `piccolo audit`: who changed what, and who was refused.
+
+use std::fmt::Write as _;
+
+use clap::{Args, Subcommand};
+use piccolo_rpc::v1;
+use serde::Serialize;
+
+use crate::{
+    args::Globals,
+    connection::Cluster,
+    failure::Failure,
+    node::view::time,
+    output::{Cell, Format, Look, OutputArgs, Table, Tone, document, figure, print, text, word},
+    text::{clean, moment},
+};
+
+pub const EXAMPLES: &str = "Examples:
+  piccolo audit list -n 20
+  piccolo audit verify";
+const LIST_EXAMPLES: &str = "Examples:
+  piccolo audit list                              # the newest 50
+  piccolo audit list -n 500 -o json
+  piccolo audit list --after 1200                 # what came after entry 1200";
+const VERIFY_EXAMPLES: &str = "Examples:
+  piccolo audit verify";
+
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// List entries: every mutating call and every refusal
+    #[command(after_help = LIST_EXAMPLES)]
+    List(ListArgs),
+    /// Check the chain of hashes: exit code 1 if an entry was changed or is missing
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(OutputArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// How many entries at most; 1000 at most
+    #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    lines: u32,
+    /// The oldest after this id, instead of the newest
+    #[arg(long, value_name = "ID")]
+    after: Option<u64>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// # Errors
+/// As the master answers, or if the chain does not hold.
+pub async fn run(globals: &Globals, command: &AuditCommand) -> Result<(), Failure> {
+    let cluster = Cluster::new(globals)?;
+    match command {
+        AuditCommand::List(args) => list(&cluster, args).await,
+        AuditCommand::Verify(output) => verify(&cluster, output.format).await,
+    }
+}
+
+async fn list(cluster: &Cluster, args: &ListArgs) -> Result<(), Failure> {
+    let mut client = cluster.connect().await?;
+    let request = v1::ListAuditRequest {
+        after_id: args.after.unwrap_or(0),
+        limit: args.lines,
+        newest: args.after.is_none(),
+    };
+    let entries = client
+        .call("cannot list the audit log", request, async |api, r| api.list_audit(r).await)
+        .await?
+        .entries;
+    let format = args.output.format;
+    print(&match format {
+        Format::Table | Format::Wide => table(&entries, format, &Look::of_stdout()),
+        Format::Json | Format::Yaml => {
+            let entries = entries.iter().map(EntryView::from).collect();
+            document(&AuditView { entries }, format)?
+        }
+    })
+}
+
+async fn verify(cluster: &Cluster, format: Format) -> Result<(), Failure> {
+    let mut client = cluster.connect().await?;
+    let answer = client
+        .call("cannot verify the audit log", v1::VerifyAuditRequest {}, async |api, r| {
+            api.verify_audit(r).await
+        })
+        .await?;
+    match format {
+        Format::Json | Format::Yaml => print(&document(&VerifiedView::from(&answer), format)?)?,
+        Format::Table | Format::Wide if answer.intact => {
+            print(&format!("{} entries, intact\n", answer.entries))?;
+        }
+        Format::Table | Format::Wide => {}
+    }
+    if answer.intact {
+        return Ok(());
+    }
+    Err(Failure::failed(format!("the audit log is broken at entry {}", answer.first_bad_id))
+        .cause(answer.message)
+        .help(format!(
+            "somebody changed the store by hand, or it is damaged; what came before is intact:\n\
+             piccolo audit list --after {}",
+            answer.first_bad_id.saturating_sub(1)
+        )))
+}
+
+/// `piccolo audit list`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AuditView {
+    pub entries: Vec<EntryView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EntryView {
+    pub id: u64,
+    pub at: Option<String>,
+    pub who: String,
+    pub from: String,
+    pub call: String,
+    pub target: String,
+    /// `ok`, or the refusal.
+    pub outcome: String,
+    /// SHA-256, hexadecimal.
+    pub previous_hash: String,
+    pub hash: String,
+}
+
+impl From<&v1::AuditEntry> for EntryView {
+    fn from(entry: &v1::AuditEntry) -> Self {
+        Self {
+            id: entry.id,
+            at: time(entry.at.as_ref()),
+            who: entry.who.clone(),
+            from: entry.from.clone(),
+            call: entry.call.clone(),
+            target: entry.target.clone(),
+            outcome: entry.outcome.clone(),
+            previous_hash: hex(&entry.previous_hash),
+            hash: hex(&entry.hash),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// `piccolo audit verify`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VerifiedView {
+    pub entries: u64,
+    pub intact: bool,
+    pub first_bad_id: Option<u64>,
+    pub message: String,
+}
+
+impl From<&v1::VerifyAuditResponse> for VerifiedView {
+    fn from(answer: &v1::VerifyAuditResponse) -> Self {
+        Self {
+            entries: answer.entries,
+            intact: answer.intact,
+            first_bad_id: (!answer.intact).then_some(answer.first_bad_id),
+            message: answer.message.clone(),
+        }
+    }
+}
+
+/// `piccolo audit list` for people.
+pub fn table(entries: &[v1::AuditEntry], format: Format, look: &Look) -> String {
+    if entries.is_empty() {
+        return "no entries\n".to_owned();
+    }
+    let wide = format == Format::Wide;
+    let more = [word("HASH")].into_iter().filter(|_| wide);
+    let columns = [
+        figure("ID"),
+        word("TIME"),
+        word("WHO"),
+        word("FROM"),
+        word("CALL"),
+        text("TARGET"),
+        text("OUTCOME"),
+    ];
+    let mut table = Table::new(columns.into_iter().chain(more));
+    for entry in entries {
+        let done = entry.outcome == "ok";
+        let cells = [
+            Cell::new(entry.id.to_string()),
+            Cell::new(moment(entry.at.as_ref())),
+            Cell::or_nothing(&entry.who),
+            Cell::or_nothing(&entry.from),
+            Cell::or_nothing(&entry.call),
+            Cell::or_nothing(&entry.target),
+            Cell::toned(if done { Tone::Good } else { Tone::Bad }, clean(&entry.outcome)),
+        ];
+        let short: String = hex(&entry.hash).chars().take(16).collect();
+        let more = [Cell::or_nothing(&short)].into_iter().filter(|_| wide);
+        table.row(cells.into_iter().chain(more));
+    }
+    table.render(look)
+}

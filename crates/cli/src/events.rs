@@ -1,0 +1,384 @@
+//! `piccolo events`: what happened, and what happens.
+
+use std::{cell::Cell as Slot, collections::BTreeMap, time::Duration};
+
+use clap::Args;
+use piccolo_rpc::v1::{self, watch_events_response::Item};
+use prost_types::Timestamp;
+use serde::Serialize;
+
+use crate::{
+    args::Globals,
+    connection::{Client, Cluster, follow},
+    failure::Failure,
+    live::{self, Moment},
+    node::view::time,
+    output::{
+        Cell, Format, Look, OutputArgs, Table, Tone, document, figure, now, print, say, streamed,
+        text, word,
+    },
+    text::{age, clean, moment, parse_duration},
+    words::{self, SeverityArg},
+};
+
+pub const EXAMPLES: &str = "Examples:
+  piccolo events                                  # the newest 50
+  piccolo events --watch                          # and then what happens
+  piccolo events --watch -n 0 -o json             # only what happens, for programs
+  piccolo events --node zone-a --severity warning
+  piccolo events --since 10m
+  piccolo events --since 2026-11-23T18:00:00Z -o json
+  piccolo events --after 1200 -n 100              # what came after event 1200";
+
+/// Events in one answer of the master.
+const PAGE: u32 = 1000;
+
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Go on showing events until interrupted
+    #[arg(short, long)]
+    watch: bool,
+    /// Only of this node, by name or id
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+    /// Only events that are at least so severe
+    #[arg(long, value_enum, value_name = "SEVERITY")]
+    severity: Option<SeverityArg>,
+    /// Only events after a time, or within a length of time: 10m, 2026-11-23T18:00:00Z
+    #[arg(long, value_parser = since, value_name = "TIME", conflicts_with = "after")]
+    since: Option<Since>,
+    /// The oldest events after this id, instead of the newest
+    #[arg(long, value_name = "ID")]
+    after: Option<u64>,
+    /// How many events at most, of those that are there [default: 50; with --since: all]
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    lines: Option<u32>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Since {
+    Ago(Duration),
+    At(Timestamp),
+}
+
+impl Since {
+    fn moment(self, now: Timestamp) -> Timestamp {
+        match self {
+            Since::At(at) => at,
+            Since::Ago(ago) => {
+                let seconds = i64::try_from(ago.as_secs()).unwrap_or(i64::MAX);
+                Timestamp { seconds: now.seconds.saturating_sub(seconds), nanos: now.nanos }
+            }
+        }
+    }
+}
+
+fn since(text: &str) -> Result<Since, String> {
+    if let Ok(ago) = parse_duration(text) {
+        return Ok(Since::Ago(ago));
+    }
+    text.parse().map(Since::At).map_err(|_| {
+        "expected a length of time such as 10m, or a time such as 2026-11-23T18:00:00Z".to_owned()
+    })
+}
+
+/// # Errors
+/// As the master answers.
+pub async fn run(globals: &Globals, args: &EventsArgs) -> Result<(), Failure> {
+    let cluster = Cluster::new(globals)?;
+    let listed = {
+        let mut client = cluster.connect().await?;
+        list(&mut client, args).await?
+    };
+    let format = args.output.format;
+    let look = Look::of_stdout();
+    if args.watch {
+        for event in &listed.events {
+            print(&streamed_event(event, format, &look)?)?;
+        }
+        return watch(&cluster, args, listed.last_id).await;
+    }
+    print(&match format {
+        Format::Table | Format::Wide if listed.events.is_empty() => "no events\n".to_owned(),
+        Format::Table | Format::Wide => table(&listed.events, format, &look),
+        Format::Json | Format::Yaml => document(&EventsView::from(&listed), format)?,
+    })
+}
+
+/// What is there, as the arguments choose; `last_id` is where a watch begins.
+async fn list(
+    client: &mut Client<'_>,
+    args: &EventsArgs,
+) -> Result<v1::ListEventsResponse, Failure> {
+    let wanted = match (args.lines, args.since) {
+        (Some(lines), _) => lines as usize,
+        (None, Some(_)) => usize::MAX,
+        (None, None) => 50,
+    };
+    if let Some(after) = args.after {
+        return oldest(client, args, after, wanted).await;
+    }
+    let page = u32::try_from(wanted).unwrap_or(PAGE).clamp(1, PAGE);
+    let mut newest = ask(client, args, 0, page, true).await?;
+    if let Some(since) = args.since {
+        let from = since.moment(now());
+        let enough = newest.events.len() < page as usize
+            || newest.events.first().is_some_and(|event| !is_since(event, &from));
+        if !enough {
+            newest = oldest(client, args, 0, usize::MAX).await?;
+        }
+        newest.events.retain(|event| is_since(event, &from));
+    } else if wanted > page as usize {
+        newest = oldest(client, args, 0, usize::MAX).await?;
+    }
+    let surplus = newest.events.len().saturating_sub(wanted);
+    newest.events.drain(..surplus);
+    Ok(newest)
+}
+
+/// Ascending from `after`, page by page.
+async fn oldest(
+    client: &mut Client<'_>,
+    args: &EventsArgs,
+    after: u64,
+    wanted: usize,
+) -> Result<v1::ListEventsResponse, Failure> {
+    let mut all = v1::ListEventsResponse::default();
+    let mut after = after;
+    while all.events.len() < wanted {
+        let left = u32::try_from(wanted - all.events.len()).unwrap_or(PAGE).min(PAGE);
+        let page = ask(client, args, after, left, false).await?;
+        (all.first_kept_id, all.last_id) = (page.first_kept_id, page.last_id);
+        let Some(last) = page.events.last() else { break };
+        after = last.id;
+        let full = page.events.len() >= left as usize;
+        all.events.extend(page.events);
+        if !full {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+async fn ask(
+    client: &mut Client<'_>,
+    args: &EventsArgs,
+    after_id: u64,
+    limit: u32,
+    newest: bool,
+) -> Result<v1::ListEventsResponse, Failure> {
+    let request = v1::ListEventsRequest {
+        after_id,
+        limit,
+        node: args.node.clone().unwrap_or_default(),
+        minimum_severity: minimum(args),
+        newest,
+    };
+    client.call("cannot list events", request, async |api, r| api.list_events(r).await).await
+}
+
+fn minimum(args: &EventsArgs) -> i32 {
+    args.severity.map_or(v1::Severity::Unspecified, v1::Severity::from) as i32
+}
+
+fn is_since(event: &v1::Event, from: &Timestamp) -> bool {
+    event.at.as_ref().is_some_and(|at| (at.seconds, at.nanos) >= (from.seconds, from.nanos))
+}
+
+/// Goes on from `last_id`: between the list and the watch nothing is lost.
+async fn watch(cluster: &Cluster, args: &EventsArgs, last_id: u64) -> Result<(), Failure> {
+    let cursor = Slot::new(last_id);
+    let steps = follow(cluster, "cannot watch events", async |api| {
+        let request = v1::WatchEventsRequest {
+            after_id: cursor.get(),
+            from_now: false,
+            node: args.node.clone().unwrap_or_default(),
+            minimum_severity: minimum(args),
+        };
+        api.watch_events(request).await
+    });
+    let format = args.output.format;
+    let look = Look::of_stdout();
+    live::run(steps, |moment: Moment<v1::WatchEventsResponse>| match moment {
+        Moment::Item(message) => match message.item {
+            Some(Item::Event(event)) => {
+                cursor.set(cursor.get().max(event.id));
+                print(&streamed_event(&event, format, &look)?)
+            }
+            Some(Item::Missed(missed)) => {
+                cursor.set(cursor.get().max(missed.last_id));
+                tell_missed(missed, format)
+            }
+            // an item of a newer master
+            None => Ok(()),
+        },
+        Moment::Notice(text) => {
+            say(&text);
+            Ok(())
+        }
+        Moment::Tick => Ok(()),
+    })
+    .await
+}
+
+fn tell_missed(missed: v1::EventsMissed, format: Format) -> Result<(), Failure> {
+    let v1::EventsMissed { first_id, last_id } = missed;
+    say(&format!("events {first_id} to {last_id} are no longer kept and were missed"));
+    match format {
+        Format::Json | Format::Yaml => {
+            print(&streamed(&WatchEventView::Missed { first_id, last_id }, format)?)
+        }
+        Format::Table | Format::Wide => Ok(()),
+    }
+}
+
+/// One event of a stream, its lines ended.
+fn streamed_event(event: &v1::Event, format: Format, look: &Look) -> Result<String, Failure> {
+    match format {
+        Format::Json | Format::Yaml => {
+            streamed(&WatchEventView::Event { event: EventView::from(event) }, format)
+        }
+        Format::Table | Format::Wide => Ok(line(event, format, look)),
+    }
+}
+
+/// `piccolo events`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EventsView {
+    pub events: Vec<EventView>,
+    pub first_kept_id: u64,
+    pub last_id: u64,
+}
+
+impl From<&v1::ListEventsResponse> for EventsView {
+    fn from(listed: &v1::ListEventsResponse) -> Self {
+        Self {
+            events: listed.events.iter().map(EventView::from).collect(),
+            first_kept_id: listed.first_kept_id,
+            last_id: listed.last_id,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EventView {
+    pub id: u64,
+    /// By the clock of whom it happened to.
+    pub at: Option<String>,
+    pub severity: String,
+    pub kind: String,
+    /// Absent for the cluster itself.
+    pub node_id: Option<String>,
+    pub node_name: Option<String>,
+    pub message: String,
+    pub node_sequence: u64,
+    pub fields: BTreeMap<String, String>,
+    /// Recorded while the node was alone.
+    pub delivered_late: bool,
+}
+
+impl From<&v1::Event> for EventView {
+    fn from(event: &v1::Event) -> Self {
+        let known = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        Self {
+            id: event.id,
+            at: time(event.at.as_ref()),
+            severity: words::severity(event.severity),
+            kind: event.kind.clone(),
+            node_id: known(&event.node_id),
+            node_name: known(&event.node_name),
+            message: event.message.clone(),
+            node_sequence: event.node_sequence,
+            fields: event.fields.clone().into_iter().collect(),
+            delivered_late: event.delivered_late,
+        }
+    }
+}
+
+/// One document of `piccolo events --watch -o json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum WatchEventView {
+    Event { event: EventView },
+    Missed { first_id: u64, last_id: u64 },
+}
+
+fn tone(event: &v1::Event) -> Tone {
+    match v1::Severity::try_from(event.severity) {
+        Ok(v1::Severity::Warning) => Tone::Warning,
+        Ok(v1::Severity::Critical) => Tone::Bad,
+        Ok(v1::Severity::Unspecified | v1::Severity::Info) | Err(_) => Tone::Plain,
+    }
+}
+
+fn message(event: &v1::Event) -> String {
+    let late = if event.delivered_late { " (late)" } else { "" };
+    format!("{}{late}", clean(&event.message))
+}
+
+fn fields(event: &v1::Event) -> String {
+    let sorted: BTreeMap<_, _> = event.fields.iter().collect();
+    let pairs: Vec<_> = sorted.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.join(" ")
+}
+
+/// `piccolo events` for people.
+pub fn table(events: &[v1::Event], format: Format, look: &Look) -> String {
+    let wide = format == Format::Wide;
+    let (first, more): (&[_], &[_]) = if wide {
+        (&[figure("ID"), word("TIME")], &[text("FIELDS")])
+    } else {
+        (&[figure("AGE")], &[])
+    };
+    let middle = [word("SEVERITY"), word("NODE"), word("KIND"), text("MESSAGE")];
+    let mut table = Table::new(first.iter().copied().chain(middle).chain(more.iter().copied()));
+    for event in events {
+        let first = if wide {
+            vec![Cell::new(event.id.to_string()), Cell::new(moment(event.at.as_ref()))]
+        } else {
+            vec![Cell::new(age(look.now, event.at.as_ref()))]
+        };
+        let middle = [
+            Cell::toned(tone(event), words::severity(event.severity)),
+            Cell::or_nothing(&event.node_name),
+            Cell::new(&event.kind),
+            Cell::new(message(event)),
+        ];
+        let more = wide.then(|| Cell::or_nothing(&fields(event)));
+        table.row(first.into_iter().chain(middle).chain(more));
+    }
+    table.render(look)
+}
+
+/// One line of `--watch`: columns of a fixed width, since nobody knows what comes.
+pub fn line(event: &v1::Event, format: Format, look: &Look) -> String {
+    let severity = look.paint(tone(event), &format!("{:<8}", words::severity(event.severity)));
+    let node = if event.node_name.is_empty() { "-".into() } else { clean(&event.node_name) };
+    let mut line = format!(
+        "{}  {severity}  {node:<12}  {:<18}  {}",
+        moment(event.at.as_ref()),
+        clean(&event.kind),
+        message(event)
+    );
+    if format == Format::Wide {
+        line = format!("{:>6}  {line}  {}", event.id, clean(&fields(event)));
+    }
+    format!("{}\n", line.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_a_length_of_time_or_a_time() {
+        let now = Timestamp { seconds: 1_000, nanos: 5 };
+        let ago = since("10m").unwrap().moment(now);
+        assert_eq!(ago, Timestamp { seconds: 400, nanos: 5 });
+        let at = since("1970-01-01T00:01:00Z").unwrap().moment(now);
+        assert_eq!(at, Timestamp { seconds: 60, nanos: 0 });
+        assert!(since("yesterday").unwrap_err().contains("10m"));
+    }
+}

@@ -1,0 +1,143 @@
+//! What the master, or the way to it, answered instead of a result: as a [`Failure`] with its exit
+//! code, in one exhaustive place.
+
+use std::error::Error;
+
+use piccolo_rpc::{
+    status::ErrorView,
+    tls::{
+        PeerError,
+        connector::{ChannelError, ConnectError},
+    },
+};
+use tonic::{Code, Status};
+
+use crate::{
+    context::Context,
+    failure::{Exit, Failure},
+};
+
+/// A call that was refused or broke off. `what` says what was tried, e.g. `cannot list nodes`.
+pub fn of_status(what: &str, status: &Status, context: &Context, address: &str) -> Failure {
+    if let Some(PeerError::RefusedByPeer(alert)) = PeerError::find(status) {
+        return refused_certificate(what, &alert, context);
+    }
+    let exit = exit_of(status);
+    let failure = Failure::new(exit, what);
+    let failure = match status.message() {
+        "" => failure.cause(status.code().description()),
+        message => failure.cause(message),
+    };
+    if let Some(help) = ErrorView::from(status).help {
+        return failure.help(help);
+    }
+    match exit {
+        Exit::Denied => failure.help(format!(
+            "{} speaks for {}; an admin can issue another role:\n\
+             piccolo user create NAME --role operator",
+            context.path.display(),
+            context.who()
+        )),
+        Exit::Unreachable if is_local(status) => failure.help(format!(
+            "the connection to {address} broke while the master worked: look whether it was done\n\
+             before you try again"
+        )),
+        Exit::Unreachable => failure.help(format!(
+            "{address} may be overloaded or starting; try again, or allow more with --timeout 60s"
+        )),
+        Exit::Done | Exit::Failed | Exit::Usage | Exit::NotFound => failure,
+    }
+}
+
+fn exit_of(status: &Status) -> Exit {
+    match status.code() {
+        Code::Unknown | Code::Cancelled | Code::Internal if is_local(status) => Exit::Unreachable,
+        Code::InvalidArgument => Exit::Usage,
+        Code::NotFound => Exit::NotFound,
+        Code::PermissionDenied | Code::Unauthenticated => Exit::Denied,
+        Code::Unavailable | Code::DeadlineExceeded => Exit::Unreachable,
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::OutOfRange
+        | Code::AlreadyExists
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::DataLoss => Exit::Failed,
+    }
+}
+
+/// Made on this side, because the connection broke or its time was over: no master said it.
+fn is_local(status: &Status) -> bool {
+    status.source().is_some()
+}
+
+/// Whether asking again, maybe another master, may help.
+pub fn is_passing(status: &Status) -> bool {
+    exit_of(status) == Exit::Unreachable && PeerError::find(status).is_none()
+}
+
+/// A master that could not be dialled, in one line: for the list of all that were tried.
+pub fn dial_problem(error: &ChannelError) -> String {
+    if let Some(peer) = PeerError::find(error) {
+        return peer.to_string();
+    }
+    if let Some(ConnectError::Timeout(limit)) = find::<ConnectError>(error) {
+        return format!("no answer within {} s", limit.as_secs_f32());
+    }
+    let mut deepest: &(dyn Error + 'static) = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    match find::<ConnectError>(error) {
+        Some(tls @ ConnectError::Tls(_)) => format!("{tls}: {deepest}"),
+        Some(
+            ConnectError::NoAddress(_)
+            | ConnectError::NoRoute { .. }
+            | ConnectError::Timeout(_)
+            | ConnectError::Io(_)
+            | ConnectError::Peer(_),
+        )
+        | None => deepest.to_string(),
+    }
+}
+
+/// With TLS 1.3 a master refuses a certificate only after the handshake: by an alert.
+pub fn refused_certificate(what: &str, alert: &str, context: &Context) -> Failure {
+    let why = match alert {
+        "CertificateRevoked" => "it is revoked",
+        "CertificateExpired" => "it has expired",
+        "CertificateRequired" => "it wants one of this cluster",
+        "UnknownCA" => "it was issued by another authority",
+        other => other,
+    };
+    Failure::new(Exit::Denied, what)
+        .cause(format!("the master does not accept the certificate of {}: {why}", context.who()))
+        .help(format!(
+            "see {} with: piccolo context show;\n\
+             ask an admin for a new one: piccolo user create NAME --role viewer",
+            context.path.display()
+        ))
+}
+
+/// The first error of that type among an error and its sources.
+pub fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        // An io::Error hides what it wraps from source() but not from get_ref().
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && let Some(inner) = io.get_ref()
+            && let Some(found) = find::<E>(inner)
+        {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}

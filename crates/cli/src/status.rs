@@ -1,0 +1,230 @@
+//! `piccolo status`: is the cluster well, and if not, what is wrong?
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use piccolo_rpc::v1;
+use serde::Serialize;
+
+use crate::{
+    args::Globals,
+    connection::Cluster,
+    failure::Failure,
+    node::{table, view::time},
+    output::{
+        Cell, Format, Look, OutputArgs, Table, Tone, document, fields, figure, print, text, word,
+    },
+    text::{NOTHING, age, bytes, clean, moment, or_nothing, until},
+    words,
+};
+
+pub const EXAMPLES: &str = "Examples:
+  piccolo status
+  piccolo status -o json
+  piccolo --context ./bench.context.yaml status";
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// # Errors
+/// As the master answers.
+pub async fn run(globals: &Globals, args: &StatusArgs) -> Result<(), Failure> {
+    let cluster = Cluster::new(globals)?;
+    let mut client = cluster.connect().await?;
+    let status = client
+        .call("cannot get the cluster's status", v1::GetClusterStatusRequest {}, async |api, r| {
+            api.get_cluster_status(r).await
+        })
+        .await?;
+    let request = v1::GetNodesRequest::default();
+    let nodes = client
+        .call("cannot list nodes", request, async |api, r| api.get_nodes(r).await)
+        .await?
+        .nodes;
+    let format = args.output.format;
+    print(&match format {
+        Format::Table | Format::Wide => render(&status, &nodes, &Look::of_stdout()),
+        Format::Json | Format::Yaml => document(&StatusView::new(&status, &nodes), format)?,
+    })
+}
+
+/// What programs read.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StatusView {
+    pub cluster_id: String,
+    pub cluster_name: String,
+    pub master_version: String,
+    pub master_address: String,
+    pub started_at: Option<String>,
+    pub now: Option<String>,
+    pub store_kind: String,
+    /// `ok`, or what is wrong.
+    pub store_health: String,
+    pub store_size_bytes: u64,
+    pub revision: u64,
+    pub generation: u64,
+    pub nodes_by_status: BTreeMap<String, u32>,
+    pub containers_running: u32,
+    pub containers_total: u32,
+    pub sessions: u32,
+    pub watchers: u32,
+    /// `auto` or `manual`.
+    pub approval: String,
+    pub ca_expires_at: Option<String>,
+    pub events_kept: u64,
+    pub problems: Vec<ProblemView>,
+}
+
+/// A node that is not well.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ProblemView {
+    pub node: String,
+    pub status: String,
+    pub since: Option<String>,
+    pub reasons: Vec<String>,
+}
+
+impl StatusView {
+    pub fn new(status: &v1::GetClusterStatusResponse, nodes: &[v1::Node]) -> Self {
+        let problems = nodes.iter().filter(|node| !is_well(node)).map(|node| ProblemView {
+            node: node.name.clone(),
+            status: words::status(node.status),
+            since: time(node.status_since.as_ref()),
+            reasons: reasons(node),
+        });
+        Self {
+            cluster_id: status.cluster_id.clone(),
+            cluster_name: status.cluster_name.clone(),
+            master_version: status.master_version.clone(),
+            master_address: status.master_address.clone(),
+            started_at: time(status.started_at.as_ref()),
+            now: time(status.now.as_ref()),
+            store_kind: status.store_kind.clone(),
+            store_health: status.store_health.clone(),
+            store_size_bytes: status.store_size_bytes,
+            revision: status.revision,
+            generation: status.generation,
+            nodes_by_status: status.nodes_by_status.clone().into_iter().collect(),
+            containers_running: status.containers_running,
+            containers_total: status.containers_total,
+            sessions: status.sessions,
+            watchers: status.watchers,
+            approval: status.approval.clone(),
+            ca_expires_at: time(status.ca_expires_at.as_ref()),
+            events_kept: status.events_kept,
+            problems: problems.collect(),
+        }
+    }
+}
+
+fn is_well(node: &v1::Node) -> bool {
+    node.status == v1::NodeStatus::Ready as i32
+        && node.conditions.is_empty()
+        && !node.containers.iter().any(table::is_unwell)
+}
+
+/// Sentences, one for each condition and each container that is not well.
+fn reasons(node: &v1::Node) -> Vec<String> {
+    let conditions = node.conditions.iter().map(|condition| {
+        if condition.message.is_empty() {
+            condition.kind.clone()
+        } else {
+            format!("{}: {}", condition.kind, condition.message)
+        }
+    });
+    let containers = node.containers.iter().filter(|container| table::is_unwell(container));
+    let containers = containers.map(|container| {
+        format!("container {} {}", container.name, table::container_state(container))
+    });
+    conditions.chain(containers).collect()
+}
+
+/// `piccolo status` for people.
+pub fn render(status: &v1::GetClusterStatusResponse, nodes: &[v1::Node], look: &Look) -> String {
+    let well = nodes.iter().filter(|node| is_well(node)).count();
+    let store_tone = if status.store_health == "ok" { Tone::Good } else { Tone::Bad };
+    let store = format!(
+        "{}, {}, {}",
+        or_nothing(&status.store_kind),
+        look.paint(store_tone, &or_nothing(&status.store_health)),
+        bytes(status.store_size_bytes)
+    );
+    let master = format!(
+        "{} (version {}, up {})",
+        or_nothing(&status.master_address),
+        or_nothing(&status.master_version),
+        age(look.now, status.started_at.as_ref())
+    );
+    let ca = match status.ca_expires_at.as_ref() {
+        Some(at) => format!("{} left ({})", until(look.now, Some(at)), moment(Some(at))),
+        None => NOTHING.to_owned(),
+    };
+    let name = format!("{} ({})", or_nothing(&status.cluster_name), clean(&status.cluster_id));
+    let mut out = fields(
+        look,
+        [
+            ("Cluster", name),
+            ("Master", master),
+            ("Store", store),
+            ("Nodes", by_status(status, look)),
+            (
+                "Containers",
+                format!("{} of {} running", status.containers_running, status.containers_total),
+            ),
+            ("Sessions", format!("{}, {} watchers", status.sessions, status.watchers)),
+            ("Generation", status.generation.to_string()),
+            ("Events", format!("{} kept", status.events_kept)),
+            ("Approval", or_nothing(&status.approval)),
+            ("CA", ca),
+        ],
+    );
+    out.push('\n');
+    if nodes.is_empty() {
+        out.push_str("No board has joined yet: piccolo token create --role sub\n");
+    } else if well == nodes.len() {
+        out.push_str(&look.paint(Tone::Good, "Everything is well."));
+        out.push('\n');
+    } else {
+        out.push_str(&problems(nodes, look));
+    }
+    out
+}
+
+/// `2 Ready, 1 NotReady`, in the order of the lifecycle.
+fn by_status(status: &v1::GetClusterStatusResponse, look: &Look) -> String {
+    let order = piccolo_core::model::NodeStatus::ALL.map(|status| status.to_string());
+    let mut counts: Vec<_> =
+        status.nodes_by_status.iter().filter(|(_, count)| **count > 0).collect();
+    counts.sort_by_key(|(word, _)| {
+        (order.iter().position(|known| known == *word).unwrap_or(order.len()), (*word).clone())
+    });
+    let total: u32 = counts.iter().map(|(_, count)| **count).sum();
+    let parts: Vec<_> = counts
+        .into_iter()
+        .map(|(word, count)| {
+            let tone = match word.as_str() {
+                "Ready" => Tone::Good,
+                "NotReady" | "Terminating" => Tone::Bad,
+                _ => Tone::Warning,
+            };
+            look.paint(tone, &format!("{count} {}", clean(word)))
+        })
+        .collect();
+    if parts.is_empty() { "none".to_owned() } else { format!("{total}: {}", parts.join(", ")) }
+}
+
+fn problems(nodes: &[v1::Node], look: &Look) -> String {
+    let mut table = Table::new([word("NODE"), word("STATUS"), figure("SINCE"), text("WHY")]);
+    for node in nodes.iter().filter(|node| !is_well(node)) {
+        table.row([
+            Cell::toned(Tone::Strong, &node.name),
+            Cell::toned(table::status_tone(node), words::status(node.status)),
+            Cell::new(age(look.now, node.status_since.as_ref())),
+            Cell::or_nothing(&reasons(node).join("; ")),
+        ]);
+    }
+    table.render(look)
+}

@@ -1,0 +1,365 @@
+//! `piccolo topology`: the shape of the cluster and the configuration of all nodes (HLD §5.2).
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{Args, Subcommand, ValueEnum};
+use piccolo_rpc::v1;
+use serde::{Deserialize, Serialize};
+
+pub mod graph;
+
+use crate::{
+    args::Globals,
+    connection::{Client, Cluster},
+    failure::{Exit, Failure},
+    node::wait::{Goal, wait},
+    output::{Format, Look, OutputArgs, Tone, document, fields, print},
+    text::{clean, or_nothing, parse_duration},
+    words,
+};
+
+pub const EXAMPLES: &str = "Examples:
+  piccolo topology graph
+  piccolo topology get -o yaml
+  piccolo topology apply -f topology.yaml --wait";
+const GET_EXAMPLES: &str = "Examples:
+  piccolo topology get
+  piccolo topology get -o yaml                    # edit it, then: piccolo topology apply -f FILE";
+const APPLY_EXAMPLES: &str = "Examples:
+  piccolo topology apply -f topology.yaml
+  piccolo topology apply -f topology.yaml --wait  # until every node has applied it
+  piccolo topology apply -f -                     # from stdin";
+const GRAPH_EXAMPLES: &str = "Examples:
+  piccolo topology graph
+  piccolo topology graph -o dot                   # for: dot -Tsvg
+  piccolo topology graph -o mermaid               # for Markdown";
+
+/// A topology file.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+#[derive(Debug, Subcommand)]
+pub enum TopologyCommand {
+    /// Show the topology and its configuration
+    #[command(after_help = GET_EXAMPLES)]
+    Get(OutputArgs),
+    /// Change the topology: its name, type and configuration
+    ///
+    /// The file is what `piccolo topology get -o yaml` writes (JSON works too). Members come from
+    /// registration alone: what the file says of them must be true and changes nothing. The file's
+    /// generation must be the one in force, so that nobody's change is overwritten; leave it out to
+    /// overwrite.
+    #[command(after_help = APPLY_EXAMPLES)]
+    Apply(ApplyArgs),
+    /// Draw the cluster: masters, sub nodes, containers, and how they are
+    #[command(after_help = GRAPH_EXAMPLES)]
+    Graph(GraphArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// YAML or JSON; - is stdin
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    /// Wait until every node has applied it
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait at most
+    #[arg(long, default_value = "60s", value_parser = parse_duration, value_name = "TIME")]
+    wait_timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct GraphArgs {
+    /// How to draw
+    #[arg(
+        short = 'o',
+        long = "output",
+        value_enum,
+        default_value = "picture",
+        value_name = "FORMAT"
+    )]
+    format: GraphFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// Lines and signs, for the terminal
+    Picture,
+    /// Graphviz
+    Dot,
+    /// Mermaid, as Markdown renders it
+    Mermaid,
+}
+
+/// # Errors
+/// As the master answers, or if the file cannot be used.
+pub async fn run(globals: &Globals, command: &TopologyCommand) -> Result<(), Failure> {
+    match command {
+        TopologyCommand::Get(output) => get(&Cluster::new(globals)?, output.format).await,
+        TopologyCommand::Apply(args) => apply(globals, args).await,
+        TopologyCommand::Graph(args) => {
+            let cluster = Cluster::new(globals)?;
+            let topology = fetch(&mut cluster.connect().await?).await?;
+            print(&match args.format {
+                GraphFormat::Picture => graph::picture(&topology, &Look::of_stdout()),
+                GraphFormat::Dot => graph::dot(&topology),
+                GraphFormat::Mermaid => graph::mermaid(&topology),
+            })
+        }
+    }
+}
+
+async fn fetch(client: &mut Client<'_>) -> Result<v1::ClusterTopology, Failure> {
+    let what = "cannot get the topology";
+    let answer = client
+        .call(what, v1::GetTopologyRequest {}, async |api, r| api.get_topology(r).await)
+        .await?;
+    answer
+        .topology
+        .ok_or_else(|| Failure::failed(what).cause("the master's answer has no topology"))
+}
+
+async fn get(cluster: &Cluster, format: Format) -> Result<(), Failure> {
+    let topology = fetch(&mut cluster.connect().await?).await?;
+    print(&match format {
+        Format::Table | Format::Wide => render(&topology, &Look::of_stdout()),
+        Format::Json | Format::Yaml => document(&TopologyView::from(&topology), format)?,
+    })
+}
+
+async fn apply(globals: &Globals, args: &ApplyArgs) -> Result<(), Failure> {
+    let view = TopologyView::read(&args.file)?;
+    let topology = view.to_wire().map_err(|problem| not_a_topology(&args.file).cause(problem))?;
+    let cluster = Cluster::new(globals)?;
+    let mut client = cluster.connect().await?;
+    let request = v1::UpdateTopologyRequest { topology: Some(topology) };
+    let what = "cannot change the topology";
+    let answer = client.call(what, request, async |api, r| api.update_topology(r).await).await?;
+    let updated = answer.updated_topology.unwrap_or_default();
+    let name = clean(&updated.name).into_owned();
+    print(&format!("topology {name}: generation {}\n", updated.generation))?;
+    if args.wait {
+        wait(&cluster, &Goal::Applied(updated.generation), args.wait_timeout).await?;
+        print(&format!("topology {name}: applied by every node\n"))?;
+    }
+    Ok(())
+}
+
+fn not_a_topology(file: &Path) -> Failure {
+    Failure::usage(format!("{} is not a topology", file.display()))
+}
+
+/// `piccolo topology get -o json`, and the file of `piccolo topology apply`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopologyView {
+    #[serde(default)]
+    pub id: String,
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    #[serde(default)]
+    pub parent_cluster: Option<String>,
+    #[serde(default)]
+    pub config: BTreeMap<String, String>,
+    /// Of this configuration; an update must name the one in force, 0 means any.
+    #[serde(default)]
+    pub generation: u64,
+    /// How many nodes have confirmed the generation.
+    #[serde(default)]
+    pub applied_by: u32,
+    #[serde(default)]
+    pub master_nodes: Vec<MemberView>,
+    #[serde(default)]
+    pub sub_nodes: Vec<MemberView>,
+}
+
+/// `piccolo node get` has the rest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberView {
+    pub id: String,
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub status: String,
+    #[serde(default)]
+    pub applied_generation: u64,
+}
+
+impl From<&v1::ClusterTopology> for TopologyView {
+    fn from(topology: &v1::ClusterTopology) -> Self {
+        let members = |nodes: &[v1::Node]| {
+            let members = nodes.iter().map(|node| MemberView {
+                id: node.id.clone(),
+                name: node.name.clone(),
+                status: words::status(node.status),
+                applied_generation: node.applied_generation,
+            });
+            members.collect::<Vec<_>>()
+        };
+        Self {
+            id: topology.id.clone(),
+            name: topology.name.clone(),
+            kind: words::topology(topology.r#type),
+            parent_cluster: Some(topology.parent_cluster.clone()).filter(|id| !id.is_empty()),
+            config: topology.config.clone().into_iter().collect(),
+            generation: topology.generation,
+            applied_by: topology.applied_by,
+            master_nodes: members(&topology.master_nodes),
+            sub_nodes: members(&topology.sub_nodes),
+        }
+    }
+}
+
+impl TopologyView {
+    fn read(file: &Path) -> Result<Self, Failure> {
+        let text = if file == Path::new("-") {
+            read_bounded(io::stdin().lock())
+        } else {
+            std::fs::File::open(file).and_then(read_bounded)
+        };
+        let text = text.map_err(|error| {
+            let exit = match error.kind() {
+                io::ErrorKind::NotFound => Exit::NotFound,
+                _ => Exit::Failed,
+            };
+            Failure::new(exit, format!("{} cannot be read", file.display())).because(&error)
+        })?;
+        serde_saphyr::from_str(&text).map_err(|error| {
+            not_a_topology(file)
+                .cause(error.to_string())
+                .help("piccolo topology get -o yaml shows how one is written")
+        })
+    }
+
+    fn to_wire(&self) -> Result<v1::ClusterTopology, String> {
+        let kind =
+            words::parse_topology(&self.kind).map_err(|problem| format!("type: {problem}"))?;
+        let members = |members: &[MemberView], role: v1::NodeRole| {
+            let nodes = members.iter().map(|member| v1::Node {
+                id: member.id.clone(),
+                name: member.name.clone(),
+                role: role as i32,
+                ..v1::Node::default()
+            });
+            nodes.collect::<Vec<_>>()
+        };
+        Ok(v1::ClusterTopology {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            r#type: kind as i32,
+            master_nodes: members(&self.master_nodes, v1::NodeRole::Master),
+            sub_nodes: members(&self.sub_nodes, v1::NodeRole::Sub),
+            parent_cluster: self.parent_cluster.clone().unwrap_or_default(),
+            config: self.config.clone().into_iter().collect(),
+            generation: self.generation,
+            applied_by: 0,
+        })
+    }
+}
+
+fn read_bounded(reader: impl io::Read) -> io::Result<String> {
+    let mut text = String::new();
+    reader.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+/// `piccolo topology get` for people.
+pub fn render(topology: &v1::ClusterTopology, look: &Look) -> String {
+    let members = |nodes: &[v1::Node]| {
+        let names: Vec<_> = nodes.iter().map(|node| clean(&node.name).into_owned()).collect();
+        or_nothing(&names.join(", "))
+    };
+    let mut out = fields(
+        look,
+        [
+            ("Name", or_nothing(&topology.name)),
+            ("Id", or_nothing(&topology.id)),
+            ("Type", words::topology(topology.r#type)),
+            ("Parent", or_nothing(&topology.parent_cluster)),
+            ("Generation", format!("{}, {}", topology.generation, applied(topology))),
+            ("Masters", members(&topology.master_nodes)),
+            ("Sub nodes", members(&topology.sub_nodes)),
+        ],
+    );
+    out.push_str(&look.paint(Tone::Strong, "Configuration:"));
+    out.push('\n');
+    let config: BTreeMap<_, _> = topology.config.iter().collect();
+    if config.is_empty() {
+        out.push_str("  none: everything is as by default\n");
+    }
+    for (key, value) in config {
+        out.push_str(&format!("  {}: {}\n", clean(key), clean(value)));
+    }
+    out
+}
+
+/// `applied by 3 of 3 nodes`.
+fn applied(topology: &v1::ClusterTopology) -> String {
+    let members = topology.master_nodes.len() + topology.sub_nodes.len();
+    format!("applied by {} of {members} nodes", topology.applied_by)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expect: Result<(&str, u64), &str>) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("topology.yaml");
+        std::fs::write(&file, text).unwrap();
+        let got = TopologyView::read(&file).map_err(|failure| failure.to_string());
+        let got = got.and_then(|view| view.to_wire());
+        match (got, expect) {
+            (Ok(got), Ok(expect)) => assert_eq!((got.name.as_str(), got.generation), expect),
+            (Err(got), Err(part)) => assert!(got.contains(part), "{got:?} lacks {part:?}"),
+            (got, expect) => panic!("{text:?}: got {got:?}, expected {expect:?}"),
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_or_the_wrong_place_named() {
+        check("name: robot\ntype: basic-embedded\n", Ok(("robot", 0)));
+        check(
+            "{\"name\": \"robot\", \"type\": \"BasicEmbedded\", \"generation\": 3}",
+            Ok(("robot", 3)),
+        );
+        check("name: robot\ntype: ring\n", Err("type: \"ring\" is not a topology type"));
+        check("name: robot\ntyp: ring\n", Err("line 2"));
+        check("name: robot\n", Err("type"));
+        check("name: robot\ntype: BasicEmbedded\nconfig:\n  a: [1]\n", Err("line 4"));
+    }
+
+    #[test]
+    fn what_get_writes_apply_reads() {
+        let topology = v1::ClusterTopology {
+            id: "c1".to_owned(),
+            name: "robot".to_owned(),
+            r#type: v1::TopologyType::BasicEmbedded as i32,
+            sub_nodes: vec![v1::Node {
+                id: "n1".to_owned(),
+                name: "zone-a".to_owned(),
+                role: v1::NodeRole::Sub as i32,
+                ..v1::Node::default()
+            }],
+            config: [("heartbeat_interval_seconds".to_owned(), "10".to_owned())].into(),
+            generation: 4,
+            ..v1::ClusterTopology::default()
+        };
+        for format in [Format::Json, Format::Yaml] {
+            let text = document(&TopologyView::from(&topology), format).unwrap();
+            let read: TopologyView = serde_saphyr::from_str(&text).unwrap();
+            assert_eq!(read.to_wire().unwrap(), topology);
+        }
+    }
+}
