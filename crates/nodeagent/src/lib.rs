@@ -13,6 +13,8 @@
 //! Everything runs on one tokio `current_thread` runtime, because a board pays for each thread.
 
 pub mod agent;
+pub mod commands;
+pub mod config;
 mod durable;
 pub mod journal;
 pub mod ledger;
