@@ -19,19 +19,24 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::{
     Code, ConnectError, Request, Response, Status,
     metadata::{Ascii, MetadataValue},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+    transport::{Channel, Endpoint},
 };
 
 use crate::{
-    Error, EtcdOptions, EtcdTls, Result, Revision,
-    etcd::wire::{
-        self, HasHeader,
-        etcdserverpb::{AuthenticateRequest, ResponseHeader, auth_client::AuthClient},
+    Error, EtcdOptions, Result, Revision,
+    etcd::{
+        tls::TlsDialer,
+        wire::{
+            self, HasHeader,
+            etcdserverpb::{AuthenticateRequest, ResponseHeader, auth_client::AuthClient},
+        },
     },
 };
 
 /// How long to wait before the endpoints are tried again within one call.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// An attempt with less time than this is not begun.
+const ATTEMPT_MIN: Duration = Duration::from_millis(10);
 /// How often one call asks for a new token.
 const TOKEN_RENEWALS_MAX: usize = 2;
 /// HTTP/2 pings on a connection in use, so that a watch notices a dead peer.
@@ -325,6 +330,8 @@ pub(crate) fn refusal(location: &str, status: &Status) -> Error {
 struct Attempts {
     deadline: Instant,
     maybe_sent: Option<String>,
+    /// Why the TLS layer of an endpoint did not accept us, or we not it.
+    denied: Option<String>,
     not_reached: usize,
     renewals: usize,
     pause: Duration,
@@ -332,7 +339,14 @@ struct Attempts {
 
 impl Attempts {
     fn until(deadline: Instant) -> Self {
-        Self { deadline, maybe_sent: None, not_reached: 0, renewals: 0, pause: Duration::ZERO }
+        Self {
+            deadline,
+            maybe_sent: None,
+            denied: None,
+            not_reached: 0,
+            renewals: 0,
+            pause: Duration::ZERO,
+        }
     }
 
     fn left(&self) -> Duration {
@@ -365,8 +379,11 @@ impl Attempts {
                 self.not_reached += 1;
                 cluster.move_on(index);
                 let cause = format!("{at}: {problem}");
+                if denied {
+                    self.denied = Some(cause.clone());
+                }
                 if self.not_reached >= cluster.endpoints() {
-                    return Err(self.lost(cluster, cause, denied));
+                    return Err(self.lost(cluster, cause));
                 }
             }
             Meaning::Unknown(problem) => {
@@ -376,22 +393,20 @@ impl Attempts {
                 cluster.move_on(index);
             }
         }
-        if self.left() <= self.pause {
+        if self.left() <= self.pause + ATTEMPT_MIN {
             let cause =
                 self.maybe_sent.clone().unwrap_or_else(|| "the deadline is over".to_owned());
-            return Err(self.lost(cluster, cause, false));
+            return Err(self.lost(cluster, cause));
         }
         Ok(())
     }
 
-    fn lost(&self, cluster: &Cluster, cause: String, denied: bool) -> Failure {
-        let maybe_sent = self.maybe_sent.is_some();
-        let error = if denied && !maybe_sent {
-            Error::Denied { problem: cause }
-        } else {
-            Error::Unavailable { store: cluster.location.clone(), cause }
+    fn lost(&self, cluster: &Cluster, cause: String) -> Failure {
+        let error = match self.denied.clone() {
+            Some(problem) => Error::Denied { problem },
+            None => Error::Unavailable { store: cluster.location.clone(), cause },
         };
-        Failure::Lost { error, maybe_sent }
+        Failure::Lost { error, maybe_sent: self.maybe_sent.is_some() }
     }
 }
 
@@ -428,21 +443,11 @@ fn channel(uri: &str, options: &EtcdOptions) -> Result<Channel> {
     let tls = options.tls.as_ref().ok_or_else(|| {
         Error::invalid(format!("etcd endpoint {uri} needs the CA certificate of etcd (tls)"))
     })?;
-    let endpoint = endpoint.tls_config(tls_config(tls)).map_err(|e| Error::Denied {
-        problem: format!("the TLS files for etcd: {}", innermost(&e)),
-    })?;
-    Ok(endpoint.connect_lazy())
-}
-
-fn tls_config(tls: &EtcdTls) -> ClientTlsConfig {
-    let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&tls.ca_pem));
-    if let Some((certificate, key)) = &tls.client_pem {
-        config = config.identity(Identity::from_pem(certificate, key));
-    }
-    if let Some(name) = &tls.server_name {
-        config = config.domain_name(name);
-    }
-    config
+    let host = endpoint.uri().host().unwrap_or_default();
+    let connector = TlsDialer::new(tls, host)?.connector();
+    // The scheme tells tonic to leave TLS to our connector.
+    let plain = uri.replacen("https", "http", 1).parse().map_err(|_| Error::invalid(uri))?;
+    Ok(endpoint.origin(plain).connect_with_connector_lazy(connector))
 }
 
 fn is_loopback(host: &str) -> bool {

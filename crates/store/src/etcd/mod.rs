@@ -5,6 +5,7 @@
 //! though a connection broke ([`txn`]), and watches that go on where they were ([`watch`]).
 
 mod connection;
+mod tls;
 mod txn;
 mod watch;
 mod wire;

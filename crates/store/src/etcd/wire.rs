@@ -9,6 +9,7 @@ pub(crate) mod mvccpb {
 /// `package etcdserverpb`
 #[allow(
     clippy::all,
+    clippy::allow_attributes_without_reason,
     clippy::wildcard_enum_match_arm,
     unreachable_pub,
     missing_debug_implementations,
