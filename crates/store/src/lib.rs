@@ -16,6 +16,9 @@
 //! Secret values are sealed with [`KeyRing`] before they get here and live under [`SEALED`]. Metrics and heartbeats
 //! are never stored (docs/adr/0004-stores.md).
 
+#[cfg(not(any(feature = "embedded", feature = "etcd")))]
+compile_error!("a store is needed: enable the feature `embedded`, `etcd`, or both");
+
 mod error;
 mod migrate;
 mod sealed;

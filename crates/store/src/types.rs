@@ -95,6 +95,9 @@ impl Range {
                 )));
             }
         }
+        if self.revision == Some(0) {
+            return Err(Error::invalid("a page at revision 0; revisions start at 1"));
+        }
         if self.limit == 0 {
             return Err(Error::invalid("a page of 0 keys"));
         }

@@ -65,6 +65,7 @@ impl Engine {
             .map_err(sql)?;
         let leases = load_leases(&file.connection, Instant::now()).map_err(sql)?;
         let engine = Self { file, options, instance, revision, leases };
+        engine.check_rows()?;
         engine.refuse_incomplete()?;
         engine.revision.send_replace(engine.current()?);
         Ok(engine)
@@ -386,6 +387,16 @@ impl Engine {
             "UPDATE meta SET compact_revision = ?1, revision_floor = ?2",
             [revision.cast_signed(), current.cast_signed()],
         )?;
+        Ok(())
+    }
+
+    /// Reads every row once: what SQLite does not notice, the checksums do.
+    fn check_rows(&self) -> Result<()> {
+        let mut statement = self.prepare(&format!("{SELECT_RECORD} ORDER BY id"))?;
+        let mut rows = statement.query([]).map_err(|e| self.explain(&e))?;
+        while let Some(row) = rows.next().map_err(|e| self.explain(&e))? {
+            self.check(RawRecord::read(row).map_err(|e| self.explain(&e))?)?;
+        }
         Ok(())
     }
 

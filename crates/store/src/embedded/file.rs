@@ -213,16 +213,24 @@ fn refuse_orphaned_log(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Looks at the first bytes without SQLite, which would write to a file of somebody else.
 fn check_header(path: &Path) -> Result<()> {
     let mut file = File::open(path).map_err(|e| Error::io("open", path, e))?;
     let length = file.metadata().map_err(|e| Error::io("read", path, e))?.len();
-    let mut magic = [0; 16];
     if length < PAGE_BYTES {
         return Err(damaged(path, format!("it has only {length} bytes")));
     }
-    file.read_exact(&mut magic).map_err(|e| Error::io("read", path, e))?;
-    if &magic != SQLITE_MAGIC {
+    let mut header = [0; 100];
+    file.read_exact(&mut header).map_err(|e| Error::io("read", path, e))?;
+    if !header.starts_with(SQLITE_MAGIC) {
         return Err(damaged(path, "it does not begin like an SQLite file"));
+    }
+    let id = i32::from_be_bytes([header[68], header[69], header[70], header[71]]);
+    if id != APPLICATION_ID {
+        return Err(damaged(
+            path,
+            format!("its application id is {id:#x}, not {APPLICATION_ID:#x}"),
+        ));
     }
     Ok(())
 }
@@ -264,14 +272,6 @@ fn configure(connection: &Connection, options: &EmbeddedOptions) -> rusqlite::Re
 
 fn check(connection: &Connection, path: &Path) -> Result<()> {
     let sql = |e: rusqlite::Error| explain(path, &e);
-    let id: i32 =
-        connection.pragma_query_value(None, "application_id", |r| r.get(0)).map_err(sql)?;
-    if id != APPLICATION_ID {
-        return Err(damaged(
-            path,
-            format!("its application id is {id:#x}, not {APPLICATION_ID:#x}"),
-        ));
-    }
     let format: i32 =
         connection.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(sql)?;
     if format > FORMAT {
@@ -285,7 +285,7 @@ fn check(connection: &Connection, path: &Path) -> Result<()> {
         return Err(damaged(path, format!("its format is {format}, there never was such a one")));
     }
     let verdict: String =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(sql)?;
+        connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(sql)?;
     if verdict != "ok" {
         return Err(damaged(path, verdict));
     }

@@ -10,7 +10,7 @@ mod file;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Weak, mpsc as thread_channel},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as thread_channel},
     thread,
     time::{Duration, Instant},
 };
@@ -72,6 +72,7 @@ impl EmbeddedOptions {
 #[derive(Debug)]
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 impl EmbeddedStore {
@@ -91,8 +92,8 @@ impl EmbeddedStore {
             .spawn(move || serve(engine, &queue))
             .map_err(|e| Error::io("start a thread for", &path, e))?;
         let room = Arc::new(Semaphore::new(CALLS_WAITING_MAX));
-        let shared = Shared { calls: Some(calls), thread: Some(thread), room, revision };
-        Ok(Self { shared: Arc::new(shared) })
+        let shared = Arc::new(Shared { calls: Mutex::new(Some(calls)), room, revision });
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Writes a copy of the whole store as of now to a new file, which can be opened in its place.
@@ -139,7 +140,7 @@ impl Store for EmbeddedStore {
                 ));
             }
             let (items, watch) = Watch::channel();
-            let shared = Arc::downgrade(&self.shared);
+            let shared = Arc::clone(&self.shared);
             let revision = self.shared.revision.clone();
             tokio::spawn(follow(shared, prefix.to_owned(), from, revision, items));
             Ok(watch)
@@ -176,10 +177,10 @@ struct Call {
     _room: OwnedSemaphorePermit,
 }
 
+/// What the store and its watches share. The watches do not keep the file open: closing takes `calls` away.
 #[derive(Debug)]
 struct Shared {
-    calls: Option<thread_channel::Sender<Call>>,
-    thread: Option<thread::JoinHandle<()>>,
+    calls: Mutex<Option<thread_channel::Sender<Call>>>,
     room: Arc<Semaphore>,
     revision: watch::Receiver<Revision>,
 }
@@ -196,15 +197,21 @@ impl Shared {
             // The caller may have gone; the work is done all the same.
             reply.send(result).ok();
         });
-        let calls = self.calls.as_ref().ok_or(Error::Closed)?;
-        calls.send(Call { work, _room: room }).map_err(|_| Error::Closed)?;
+        match self.calls().as_ref() {
+            Some(calls) => calls.send(Call { work, _room: room }).map_err(|_| Error::Closed)?,
+            None => return Err(Error::Closed),
+        }
         answer.await.map_err(|_| Error::Closed)?
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Option<thread_channel::Sender<Call>>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Shared {
+impl Drop for EmbeddedStore {
     fn drop(&mut self) {
-        self.calls = None;
+        *self.shared.calls() = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -231,7 +238,7 @@ fn serve(mut engine: Engine, queue: &thread_channel::Receiver<Call>) {
 
 /// One watcher: reads what is there, then waits for the revision to grow.
 async fn follow(
-    store: Weak<Shared>,
+    shared: Arc<Shared>,
     prefix: String,
     mut next: Revision,
     mut revision: watch::Receiver<Revision>,
@@ -240,12 +247,11 @@ async fn follow(
     loop {
         let current = *revision.borrow_and_update();
         while next <= current {
-            let Some(shared) = store.upgrade() else { return };
             let (from, wanted) = (next, prefix.clone());
             let step = shared.call(move |engine| engine.changes(&wanted, from)).await;
-            drop(shared);
             let (found, after) = match step {
                 Ok(step) => step,
+                Err(Error::Closed) => return,
                 Err(Error::Compacted { compact_revision, .. }) => {
                     items.send(WatchItem::Compacted { compact_revision }).await.ok();
                     return;

@@ -238,6 +238,7 @@ async fn limits_are_refused_with_their_names(store: &dyn Store) {
     for range in [
         Range::prefix("/"),
         Range { limit: 0, ..Range::prefix(key) },
+        Range { revision: Some(0), ..Range::prefix(key) },
         Range { limit: 1001, ..Range::prefix(key) },
         Range { start: Some("/piccolo/v1/a".into()), ..Range::prefix(key) },
     ] {
