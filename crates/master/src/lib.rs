@@ -1,3 +1,22 @@
-//! The PICCOLO master as a library: what `main` puts together, and what tests may use by itself.
+//! The PICCOLO master: API Server, StateManager and certificate authority in one process (HLD §3.2; docs/adr/0003).
+//!
+//! - `state_manager`: the one owner of the state, and who makes its decisions durable and visible
+//! - `api_server`: gRPC for agents and people; `https`: `/metrics` and `/healthz`
+//! - `certificate_authority`: the cluster's own CA
+//! - `startup`: what has to be there before it serves; `master`: from start to stop
+//!
+//! It can be killed at any moment: what it showed to anybody is stored, and the next start goes on from there.
 
+mod api_server;
 pub mod certificate_authority;
+mod clock;
+pub mod config;
+mod figures;
+mod https;
+mod logging;
+mod master;
+pub mod program;
+mod startup;
+mod state_manager;
+
+pub use master::Master;

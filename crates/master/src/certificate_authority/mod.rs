@@ -160,6 +160,12 @@ impl CertificateAuthority {
         certificate_pem(&self.certificate)
     }
 
+    /// Last second of the authority's own life, since 1970.
+    #[must_use]
+    pub fn not_after(&self) -> u64 {
+        self.not_after
+    }
+
     /// What join tokens carry.
     #[must_use]
     pub fn digest(&self) -> CaDigest {

@@ -1,0 +1,222 @@
+//! The event log and the audit chain, page by page from the store.
+
+use std::sync::atomic::Ordering;
+
+use piccolo_core::{
+    api_server::{Call, Refusal},
+    model::{AuditEntry, ChainError, Event, FieldError, Severity, check_text, verify_chain},
+    state_manager::keys,
+};
+use piccolo_rpc::{convert::severity, v1};
+use piccolo_store::Range;
+use serde::de::DeserializeOwned;
+use tonic::{Request as Asked, Response, Status};
+
+use super::{Answered, Api};
+
+/// Entries of one answer.
+const LIMIT_DEFAULT: u32 = 100;
+const LIMIT_MAX: u32 = 1000;
+/// Entries that are read from the store at once.
+const PAGE: usize = 500;
+
+/// Which events somebody wants to see.
+#[derive(Debug, Clone)]
+pub(super) struct EventFilter {
+    /// Id or name; empty for all.
+    node: String,
+    minimum: Severity,
+}
+
+impl EventFilter {
+    pub(super) fn new(node: String, minimum: i32) -> Result<Self, FieldError> {
+        check_text("node", &node, 253)?;
+        Ok(Self { node, minimum: severity("minimum_severity", minimum)? })
+    }
+
+    pub(super) fn selects(&self, event: &Event) -> bool {
+        let id = || event.node.as_ref().is_some_and(|id| id.as_str() == self.node);
+        let name = || {
+            let name = event.node_name.as_ref();
+            name.is_some_and(|name| name.as_str().eq_ignore_ascii_case(&self.node))
+        };
+        event.severity >= self.minimum && (self.node.is_empty() || id() || name())
+    }
+}
+
+pub(super) async fn list_events(
+    api: &Api,
+    request: Asked<v1::ListEventsRequest>,
+) -> Answered<v1::ListEventsResponse> {
+    let by = api.admit_read(&request, Call::ListEvents).await?;
+    let wire = request.into_inner();
+    let asked = limit(wire.limit)
+        .and_then(|limit| Ok((limit, EventFilter::new(wire.node, wire.minimum_severity)?)));
+    let (limit, filter) = match asked {
+        Ok(asked) => asked,
+        Err(error) => return Err(api.refuse(by, Call::ListEvents, error.into()).await),
+    };
+    let last_id = api.board.last_event();
+    let events = if wire.newest {
+        api.newest_events(last_id, limit, &filter).await?
+    } else {
+        api.events_between(wire.after_id, last_id, limit, &filter).await?
+    };
+    Ok(Response::new(v1::ListEventsResponse {
+        events: events.into_iter().map(Into::into).collect(),
+        first_kept_id: api.published.first_event.load(Ordering::Relaxed),
+        last_id,
+    }))
+}
+
+pub(super) async fn list_audit(
+    api: &Api,
+    request: Asked<v1::ListAuditRequest>,
+) -> Answered<v1::ListAuditResponse> {
+    let by = api.admit_read(&request, Call::ListAudit).await?;
+    let wire = request.into_inner();
+    let limit = match limit(wire.limit) {
+        Ok(limit) => limit,
+        Err(error) => return Err(api.refuse(by, Call::ListAudit, error.into()).await),
+    };
+    let last = api.last_audit().await?.map_or(0, |(id, _)| id);
+    let after = if wire.newest { last.saturating_sub(limit as u64) } else { wire.after_id };
+    let entries: Vec<AuditEntry> = api.page(keys::AUDIT, keys::audit(after + 1), limit).await?;
+    let entries = entries.into_iter().map(Into::into).collect();
+    Ok(Response::new(v1::ListAuditResponse { entries }))
+}
+
+/// Reads the whole chain. What was cut off at its end shows too: this process knows what it wrote last.
+pub(super) async fn verify_audit(
+    api: &Api,
+    request: Asked<v1::VerifyAuditRequest>,
+) -> Answered<v1::VerifyAuditResponse> {
+    api.admit_read(&request, Call::VerifyAudit).await?;
+    let expected = api.last_audit().await?;
+    let (count, problem) = api.walk_audit(expected).await?;
+    Ok(Response::new(match problem {
+        None => v1::VerifyAuditResponse {
+            entries: count,
+            intact: true,
+            first_bad_id: 0,
+            message: format!("{count} entries, each links to the one before it"),
+        },
+        Some(error) => v1::VerifyAuditResponse {
+            entries: count,
+            intact: false,
+            first_bad_id: error.id,
+            message: error.to_string(),
+        },
+    }))
+}
+
+impl Api {
+    /// Events with ids in `(after, until]`, oldest first.
+    pub(super) async fn events_between(
+        &self,
+        after: u64,
+        until: u64,
+        limit: usize,
+        filter: &EventFilter,
+    ) -> Result<Vec<Event>, Status> {
+        let mut found = Vec::new();
+        let mut after = after;
+        while found.len() < limit && after < until {
+            let page: Vec<Event> = self.page(keys::EVENTS, keys::event(after + 1), PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            let wanted = page.into_iter().filter(|e| e.id <= until && filter.selects(e));
+            found.extend(wanted.take(limit - found.len()));
+        }
+        Ok(found)
+    }
+
+    async fn newest_events(
+        &self,
+        last: u64,
+        limit: usize,
+        filter: &EventFilter,
+    ) -> Result<Vec<Event>, Status> {
+        let first = self.published.first_event.load(Ordering::Relaxed);
+        let mut found: Vec<Event> = Vec::new();
+        let mut until = last;
+        while found.len() < limit && until >= first && until > 0 {
+            let after = until.saturating_sub(PAGE as u64);
+            let mut page = self.events_between(after, until, PAGE, filter).await?;
+            page.append(&mut found);
+            found = page;
+            until = after;
+        }
+        let surplus = found.len().saturating_sub(limit);
+        Ok(found.split_off(surplus))
+    }
+
+    async fn last_audit(&self) -> Result<Option<(u64, String)>, Status> {
+        if let Some(last) = self.board.audit_last() {
+            return Ok(Some(last));
+        }
+        // nothing was written since the start: the end is what the store has
+        let mut last = None;
+        let mut start = keys::audit(self.published.first_audit.load(Ordering::Relaxed));
+        loop {
+            let page: Vec<AuditEntry> = self.page(keys::AUDIT, start, PAGE).await?;
+            let Some(entry) = page.into_iter().next_back() else { return Ok(last) };
+            start = keys::audit(entry.id + 1);
+            last = Some((entry.id, entry.hash));
+        }
+    }
+
+    async fn walk_audit(
+        &self,
+        expected: Option<(u64, String)>,
+    ) -> Result<(u64, Option<ChainError>), Status> {
+        let mut count = 0;
+        let mut previous: Option<AuditEntry> = None;
+        let mut missing = expected;
+        loop {
+            let next = previous.as_ref().map_or(0, |entry| entry.id + 1);
+            let page: Vec<AuditEntry> = self.page(keys::AUDIT, keys::audit(next), PAGE).await?;
+            if page.is_empty() {
+                let problem = "is missing: entries were cut off at the end";
+                return Ok((count, missing.map(|(id, _)| ChainError { id, problem })));
+            }
+            if let Err(error) = verify_chain(previous.iter().chain(&page)) {
+                return Ok((count, Some(error)));
+            }
+            if missing.as_ref().is_some_and(|(id, hash)| {
+                page.iter().any(|entry| entry.id == *id && entry.hash == *hash)
+            }) {
+                missing = None;
+            }
+            count += page.len() as u64;
+            previous = page.into_iter().next_back();
+        }
+    }
+
+    async fn page<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        start: String,
+        limit: usize,
+    ) -> Result<Vec<T>, Status> {
+        let range = Range { start: Some(start), limit, ..Range::prefix(prefix) };
+        let page = self.store.range(&range).await.map_err(|error| {
+            let refusal = Refusal::new(
+                piccolo_core::api_server::Code::Unavailable,
+                "StoreUnavailable",
+                error.to_string(),
+            );
+            piccolo_rpc::status::status(&refusal)
+        })?;
+        let decoded = page.items.iter().map(|item| keys::decode(&item.key, &item.value));
+        decoded.collect::<Result<_, _>>().map_err(|error| Status::data_loss(error.to_string()))
+    }
+}
+
+fn limit(asked: u32) -> Result<usize, FieldError> {
+    match asked {
+        0 => Ok(LIMIT_DEFAULT as usize),
+        1..=LIMIT_MAX => Ok(asked as usize),
+        _ => Err(FieldError::new("limit", format!("{asked} is more than {LIMIT_MAX}"))),
+    }
+}

@@ -1,0 +1,238 @@
+//! Nodes, topology and the cluster as a whole (HLD §7.1.1).
+
+use piccolo_core::{
+    api_server::{Call, Refusal, Selector},
+    model::{FieldError, NodeView, check_text},
+    session::AgentCommand,
+    state_manager::{Answer, Approval, Request},
+    topology::TopologyUpdate,
+};
+use piccolo_rpc::{convert::timestamp, v1};
+use tonic::{Request as Asked, Response, Status};
+
+use super::{Answered, Api, caller::unexpected};
+
+/// Bytes of a container's name or id at most.
+const CONTAINER_BYTES_MAX: usize = 256;
+/// Bytes of what a caller may call a node at most.
+const NODE_BYTES_MAX: usize = 253;
+
+pub(super) async fn get_nodes(
+    api: &Api,
+    request: Asked<v1::GetNodesRequest>,
+) -> Answered<v1::GetNodesResponse> {
+    let by = api.admit_read(&request, Call::GetNodes).await?;
+    let filter = request.into_inner().filter.unwrap_or_default();
+    let selector = match Selector::parse(&filter) {
+        Ok(selector) => selector,
+        Err(refusal) => return Err(api.refuse(by, Call::GetNodes, refusal).await),
+    };
+    let (nodes, revision) = api.board.nodes(&selector);
+    api.figures.called(Call::GetNodes.name(), tonic::Code::Ok);
+    let nodes = nodes.iter().map(|view| view.as_ref().into()).collect();
+    Ok(Response::new(v1::GetNodesResponse { nodes, revision }))
+}
+
+pub(super) async fn get_node(
+    api: &Api,
+    request: Asked<v1::GetNodeRequest>,
+) -> Answered<v1::GetNodeResponse> {
+    let node = api.call(request, Call::GetNode, |w| Ok(Request::GetNode(named(w.node_id)?)));
+    let node = Some(node_of(node.await?, Call::GetNode)?);
+    Ok(Response::new(v1::GetNodeResponse { node }))
+}
+
+pub(super) async fn get_topology(
+    api: &Api,
+    request: Asked<v1::GetTopologyRequest>,
+) -> Answered<v1::GetTopologyResponse> {
+    let answer = api.call(request, Call::GetTopology, |_| Ok(Request::GetTopology)).await?;
+    let Answer::Topology(view) = answer else { return Err(unexpected(Call::GetTopology)) };
+    Ok(Response::new(v1::GetTopologyResponse { topology: Some(view.as_ref().into()) }))
+}
+
+pub(super) async fn update_topology(
+    api: &Api,
+    request: Asked<v1::UpdateTopologyRequest>,
+) -> Answered<v1::UpdateTopologyResponse> {
+    let convert = |wire: v1::UpdateTopologyRequest| {
+        let topology = wire.topology.ok_or_else(|| FieldError::new("topology", "must be set"))?;
+        Ok(Request::UpdateTopology(TopologyUpdate::try_from(topology)?))
+    };
+    let answer = api.call(request, Call::UpdateTopology, convert).await?;
+    let Answer::Topology(view) = answer else { return Err(unexpected(Call::UpdateTopology)) };
+    Ok(Response::new(v1::UpdateTopologyResponse {
+        updated_topology: Some(view.as_ref().into()),
+        success: true,
+        error_message: None,
+    }))
+}
+
+pub(super) async fn get_cluster_status(
+    api: &Api,
+    request: Asked<v1::GetClusterStatusRequest>,
+) -> Answered<v1::GetClusterStatusResponse> {
+    let call = Call::GetClusterStatus;
+    let answer = api.call(request, call, |_| Ok(Request::GetClusterStatus)).await?;
+    let Answer::ClusterStatus(status) = answer else { return Err(unexpected(call)) };
+    let store = api.store_figures().await;
+    let nodes = status.nodes_by_status.iter();
+    Ok(Response::new(v1::GetClusterStatusResponse {
+        cluster_id: status.cluster,
+        cluster_name: status.name,
+        master_version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: Some(timestamp(status.started_at)),
+        now: Some(timestamp(api.clock.now().wall)),
+        store_kind: store.kind,
+        store_health: store.health,
+        store_size_bytes: store.size_bytes,
+        revision: status.revision,
+        generation: status.generation,
+        nodes_by_status: nodes.map(|(status, count)| (status.to_string(), *count)).collect(),
+        sessions: status.sessions,
+        watchers: u32::try_from(api.watchers()).unwrap_or(u32::MAX),
+        approval: match status.approval {
+            Approval::Auto => "auto".to_owned(),
+            Approval::Manual => "manual".to_owned(),
+        },
+        ca_expires_at: api.authority_expires_at(),
+        events_kept: status.events_kept,
+        master_address: api.address.clone(),
+        containers_running: status.containers_running,
+        containers_total: status.containers_total,
+    }))
+}
+
+pub(super) async fn approve_node(
+    api: &Api,
+    request: Asked<v1::ApproveNodeRequest>,
+) -> Answered<v1::ApproveNodeResponse> {
+    let convert = |w: v1::ApproveNodeRequest| Ok(Request::ApproveNode(named(w.node_id)?));
+    let answer = api.call(request, Call::ApproveNode, convert).await?;
+    let node = Some(node_of(answer, Call::ApproveNode)?);
+    Ok(Response::new(v1::ApproveNodeResponse { node }))
+}
+
+pub(super) async fn reject_node(
+    api: &Api,
+    request: Asked<v1::RejectNodeRequest>,
+) -> Answered<v1::RejectNodeResponse> {
+    let convert = |w: v1::RejectNodeRequest| {
+        Ok(Request::RejectNode { node: named(w.node_id)?, reason: w.reason })
+    };
+    api.call(request, Call::RejectNode, convert).await?;
+    Ok(Response::new(v1::RejectNodeResponse {}))
+}
+
+pub(super) async fn set_maintenance(
+    api: &Api,
+    request: Asked<v1::SetMaintenanceRequest>,
+) -> Answered<v1::SetMaintenanceResponse> {
+    let convert = |w: v1::SetMaintenanceRequest| {
+        Ok(Request::SetMaintenance { node: named(w.node_id)?, on: w.on, reason: w.reason })
+    };
+    let answer = api.call(request, Call::SetMaintenance, convert).await?;
+    let node = Some(node_of(answer, Call::SetMaintenance)?);
+    Ok(Response::new(v1::SetMaintenanceResponse { node }))
+}
+
+pub(super) async fn remove_node(
+    api: &Api,
+    request: Asked<v1::RemoveNodeRequest>,
+) -> Answered<v1::RemoveNodeResponse> {
+    let convert = |w: v1::RemoveNodeRequest| Ok(Request::RemoveNode(named(w.node_id)?));
+    api.call(request, Call::RemoveNode, convert).await?;
+    Ok(Response::new(v1::RemoveNodeResponse {}))
+}
+
+pub(super) async fn label_node(
+    api: &Api,
+    request: Asked<v1::LabelNodeRequest>,
+) -> Answered<v1::LabelNodeResponse> {
+    let convert = |w: v1::LabelNodeRequest| {
+        let set = w.set.into_iter().collect();
+        Ok(Request::LabelNode { node: named(w.node_id)?, set, remove: w.remove })
+    };
+    let answer = api.call(request, Call::LabelNode, convert).await?;
+    let node = Some(node_of(answer, Call::LabelNode)?);
+    Ok(Response::new(v1::LabelNodeResponse { node }))
+}
+
+pub(super) async fn reset_node_identity(
+    api: &Api,
+    request: Asked<v1::ResetNodeIdentityRequest>,
+) -> Answered<v1::ResetNodeIdentityResponse> {
+    let convert =
+        |w: v1::ResetNodeIdentityRequest| Ok(Request::ResetNodeIdentity(named(w.node_id)?));
+    api.call(request, Call::ResetNodeIdentity, convert).await?;
+    Ok(Response::new(v1::ResetNodeIdentityResponse {}))
+}
+
+pub(super) async fn restart_container(
+    api: &Api,
+    request: Asked<v1::RestartContainerRequest>,
+) -> Answered<v1::RestartContainerResponse> {
+    let convert = |w: v1::RestartContainerRequest| {
+        if w.container.is_empty() {
+            return Err(FieldError::new("container", "must not be empty").into());
+        }
+        check_text("container", &w.container, CONTAINER_BYTES_MAX)?;
+        let command = AgentCommand::RestartContainer { container: w.container };
+        Ok(Request::Command { node: named(w.node_id)?, command })
+    };
+    let answer = api.call(request, Call::RestartContainer, convert).await?;
+    let Answer::Command(message) = answer else { return Err(unexpected(Call::RestartContainer)) };
+    Ok(Response::new(v1::RestartContainerResponse { message }))
+}
+
+/// A node as a person names it: by id or by name. Whether there is one is asked later.
+pub(super) fn named(node: String) -> Result<String, Refusal> {
+    check_text("node_id", &node, NODE_BYTES_MAX)?;
+    Ok(node)
+}
+
+fn node_of(answer: Answer, call: Call) -> Result<v1::Node, Status> {
+    let Answer::Node(view) = answer else { return Err(unexpected(call)) };
+    Ok(v1::Node::from(view.as_ref() as &NodeView))
+}
+
+/// What can be said of the store without waiting for it.
+struct StoreFigures {
+    kind: String,
+    health: String,
+    size_bytes: u64,
+}
+
+impl Api {
+    async fn store_figures(&self) -> StoreFigures {
+        const WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
+        let writing = self.health.get();
+        match tokio::time::timeout(WITHIN, self.store.status()).await {
+            Ok(Ok(status)) => StoreFigures {
+                kind: status.kind.to_string(),
+                health: match status.health {
+                    piccolo_store::Health::Good => writing,
+                    piccolo_store::Health::Degraded(why) if writing == "ok" => why,
+                    piccolo_store::Health::Degraded(_) => writing,
+                },
+                size_bytes: status.size_bytes,
+            },
+            Ok(Err(error)) => StoreFigures {
+                kind: self.store_kind.to_owned(),
+                health: if writing == "ok" { error.to_string() } else { writing },
+                size_bytes: 0,
+            },
+            Err(_) => StoreFigures {
+                kind: self.store_kind.to_owned(),
+                health: if writing == "ok" { "does not answer".to_owned() } else { writing },
+                size_bytes: 0,
+            },
+        }
+    }
+
+    fn authority_expires_at(&self) -> Option<prost_types::Timestamp> {
+        use piccolo_core::time::WallTime;
+        let seconds = i64::try_from(self.authority.not_after()).ok()?;
+        Some(timestamp(WallTime::from_secs(seconds)))
+    }
+}

@@ -1,0 +1,240 @@
+//! Sessions of agents (HLD §7.1.2; docs/protocol.md): the live ones, and the way of one.
+//!
+//! A session has a task that reads, and a bounded queue that is read. Neither the owner nor the performer ever waits
+//! for an agent: one that does not read what it is sent loses its session, and nobody else notices.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use piccolo_core::{
+    api_server::{Call, Caller, Code, Refusal},
+    model::{FieldError, SessionId},
+    session::{Goodbye, GoodbyeReason, Hello, ToAgent, ToMaster},
+    state_manager::Input,
+};
+use piccolo_rpc::{convert::AgentFrame, status, v1};
+use tokio::time::Instant;
+use tonic::{Status, Streaming};
+
+use super::{
+    connections::Connections,
+    outgoing::{Outgoing, OutgoingStream},
+};
+use crate::{
+    certificate_authority::request_spki_sha256, figures::Figures, state_manager::StateHandle,
+};
+
+/// For the first message of a stream.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+/// For an agent to read the farewell before its connection is closed.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Messages of one agent in a moment, and per second in the long run. An agent that comes back with a full
+/// journal sends some hundreds.
+const MESSAGES_BURST: f64 = 1000.0;
+const MESSAGES_PER_SECOND: f64 = 50.0;
+
+/// The live sessions.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    live: Mutex<HashMap<SessionId, Live>>,
+    connections: Arc<Connections>,
+    figures: Arc<Figures>,
+}
+
+#[derive(Debug, Clone)]
+struct Live {
+    outgoing: Arc<Outgoing>,
+    connection: u64,
+}
+
+impl Sessions {
+    pub(crate) fn new(connections: Arc<Connections>, figures: Arc<Figures>) -> Self {
+        Self { live: Mutex::default(), connections, figures }
+    }
+
+    /// To an agent; where it does not read, its session ends.
+    pub(crate) fn send(&self, session: &SessionId, message: ToAgent) {
+        let Some(live) = self.lock().get(session).cloned() else { return };
+        if live.outgoing.push(message.into()).is_err() {
+            self.figures.sessions_dropped.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%session, "an agent does not read what it is sent; its session ends");
+            let message = "what was sent was not read in time".to_owned();
+            self.close(session, Goodbye { reason: GoodbyeReason::Slow, message });
+        }
+    }
+
+    /// Says goodbye and ends the stream. A connection on which even that is not read is closed a little later.
+    pub(crate) fn close(&self, session: &SessionId, goodbye: Goodbye) {
+        let Some(live) = self.lock().remove(session) else { return };
+        live.outgoing.end(Some(ToAgent::Goodbye(goodbye).into()), Ok(()));
+        let connections = Arc::clone(&self.connections);
+        tokio::spawn(async move {
+            tokio::time::sleep(FAREWELL).await;
+            if !live.outgoing.is_delivered() {
+                connections.close_one(live.connection);
+            }
+        });
+    }
+
+    /// The master stops.
+    pub(crate) fn close_all(&self, goodbye: &Goodbye) {
+        for (_, live) in self.lock().drain() {
+            live.outgoing.end(Some(ToAgent::Goodbye(goodbye.clone()).into()), Ok(()));
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One session from its first message to its end.
+pub(super) struct SessionTask {
+    pub(super) state: StateHandle,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) by: Caller,
+    pub(super) connection: u64,
+    pub(super) inbound: Streaming<v1::AgentMessage>,
+    pub(super) outgoing: Arc<Outgoing>,
+}
+
+impl SessionTask {
+    /// Starts it, and gives the stream for the agent.
+    pub(super) fn start(self) -> OutgoingStream {
+        let stream = OutgoingStream(Arc::clone(&self.outgoing));
+        tokio::spawn(self.run());
+        stream
+    }
+
+    async fn run(mut self) {
+        let hello = match tokio::time::timeout(HELLO_WITHIN, self.hello()).await {
+            Ok(Ok(hello)) => hello,
+            Ok(Err(refusal)) => return self.refuse(refusal).await,
+            Err(_) => {
+                let message = format!("no Hello within {} s", HELLO_WITHIN.as_secs());
+                return self.refuse(Refusal::new(Code::InvalidArgument, "NoHello", message)).await;
+            }
+        };
+        let session = match new_session_id() {
+            Ok(session) => session,
+            Err(error) => {
+                tracing::error!(%error, "no session can be named");
+                self.outgoing.end(None, Err(Status::internal("no randomness")));
+                return;
+            }
+        };
+        let node = hello.node.clone();
+        let live = Live { outgoing: Arc::clone(&self.outgoing), connection: self.connection };
+        self.sessions.lock().insert(session.clone(), live);
+        let opened = Input::SessionOpened { by: self.by.clone(), session: session.clone(), hello };
+        self.state.tell(opened).await;
+        if let Err(refusal) = self.follow(&node, &session).await {
+            let message = refusal.message.clone();
+            self.state.refused(self.by.clone(), Call::Session, refusal).await;
+            self.sessions.close(&session, Goodbye { reason: GoodbyeReason::Protocol, message });
+        }
+        self.sessions.lock().remove(&session);
+        self.outgoing.end(None, Ok(()));
+        self.state.tell(Input::SessionClosed { node, session }).await;
+    }
+
+    async fn hello(&mut self) -> Result<Hello, Refusal> {
+        let broken = |message: &str| Refusal::new(Code::InvalidArgument, "NoHello", message);
+        match self.inbound.message().await {
+            Ok(Some(message)) => match AgentFrame::try_from(message)? {
+                AgentFrame::Hello(hello) => Ok(*hello),
+                AgentFrame::Message(_) => Err(broken("the first message must be Hello")),
+            },
+            Ok(None) => Err(broken("the stream ended before Hello")),
+            Err(status) => Err(broken(status.message())),
+        }
+    }
+
+    /// Until either side ends it. An error is a breach of the protocol.
+    async fn follow(
+        &mut self,
+        node: &piccolo_core::model::NodeId,
+        session: &SessionId,
+    ) -> Result<(), Refusal> {
+        let mut allowance = Allowance::new();
+        loop {
+            let message = tokio::select! {
+                () = self.outgoing.over() => return Ok(()),
+                message = self.inbound.message() => message,
+            };
+            let message = match message {
+                Ok(Some(message)) => message,
+                // ended, or broken: the owner hears of it at once
+                Ok(None) => return Ok(()),
+                Err(status) if status.code() == tonic::Code::Internal => {
+                    return Err(protocol(&format!(
+                        "a message cannot be read: {}",
+                        status.message()
+                    )));
+                }
+                Err(_) => return Ok(()),
+            };
+            if !allowance.take() {
+                return Err(protocol("too many messages"));
+            }
+            let (node, session) = (node.clone(), session.clone());
+            let input = match AgentFrame::try_from(message)? {
+                AgentFrame::Hello(_) => return Err(protocol("a second Hello")),
+                AgentFrame::Message(ToMaster::CertificateRequest { csr }) => {
+                    let key_fingerprint = request_spki_sha256(&csr).map_err(bad_request)?;
+                    Input::RenewalRequested { node, session, csr, key_fingerprint }
+                }
+                AgentFrame::Message(message) => Input::FromAgent { node, session, message },
+            };
+            self.state.tell(input).await;
+        }
+    }
+
+    async fn refuse(self, refusal: Refusal) {
+        self.outgoing.end(None, Err(status::status(&refusal)));
+        self.state.refused(self.by, Call::Session, refusal).await;
+    }
+}
+
+fn protocol(message: &str) -> Refusal {
+    Refusal::new(Code::InvalidArgument, "BrokenProtocol", message)
+}
+
+fn bad_request(error: impl std::fmt::Display) -> Refusal {
+    let field = "certificate_request.certificate_signing_request";
+    FieldError::new(field, error.to_string()).into()
+}
+
+fn new_session_id() -> Result<SessionId, getrandom::Error> {
+    let mut bytes = [0_u8; 12];
+    getrandom::fill(&mut bytes)?;
+    Ok(SessionId::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
+}
+
+/// A budget of messages that fills up again.
+struct Allowance {
+    left: f64,
+    at: Instant,
+}
+
+impl Allowance {
+    fn new() -> Self {
+        Self { left: MESSAGES_BURST, at: Instant::now() }
+    }
+
+    fn take(&mut self) -> bool {
+        let now = Instant::now();
+        let refill = (now - self.at).as_secs_f64() * MESSAGES_PER_SECOND;
+        self.left = (self.left + refill).min(MESSAGES_BURST);
+        self.at = now;
+        self.left -= 1.0;
+        self.left >= 0.0
+    }
+}

@@ -1,0 +1,249 @@
+//! `/metrics` in Prometheus' text format.
+//!
+//! Written by hand: the format is a few lines, and what the usual crate writes (OpenMetrics) is not what
+//! `promtool check metrics` takes. Everything is read at the moment of the scrape.
+
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, sync::atomic::Ordering};
+
+use piccolo_core::{
+    api_server::Selector,
+    model::{NodeStatus, NodeView},
+    time::WallTime,
+};
+
+use super::process::Process;
+use crate::{api_server::Api, figures::COMMIT_BOUNDS};
+
+/// The page.
+pub(super) fn page(api: &Api) -> String {
+    let mut page = Page::default();
+    process(&mut page);
+    own(&mut page, api);
+    let (nodes, _) = api.board.nodes(&Selector::default());
+    by_node(&mut page, &nodes, api.clock.now().wall);
+    page.text
+}
+
+fn process(page: &mut Page) {
+    let process = Process::read();
+    let bytes = process.resident_bytes as f64;
+    page.gauge("process_resident_memory_bytes", "Memory of this process in RAM.", bytes);
+    page.counter("process_cpu_seconds_total", "CPU time of this process.", process.cpu_seconds);
+    page.gauge("process_open_fds", "Open files of this process.", process.open_fds as f64);
+    page.gauge("process_threads", "Threads of this process.", process.threads as f64);
+}
+
+fn own(page: &mut Page, api: &Api) {
+    let version = Labels::new(&[("version", env!("CARGO_PKG_VERSION"))]);
+    page.family("piccolo_master_info", "Which master this is.", "gauge");
+    page.sample("piccolo_master_info", &version, 1.0);
+    let gauges = [
+        ("piccolo_sessions", "Open sessions of agents.", api.sessions.count() as u64),
+        ("piccolo_watchers", "Open watches.", api.watchers()),
+        ("piccolo_connections", "Open TLS connections.", api.connections.count() as u64),
+        ("piccolo_inputs_waiting", "Inputs that wait for the state's owner.", backlog(api)),
+        ("piccolo_effects_waiting", "Decisions that wait for the store.", api.queue.len() as u64),
+        ("piccolo_last_event_id", "Newest event in the log.", api.board.last_event()),
+    ];
+    for (name, help, value) in gauges {
+        page.gauge(name, help, value as f64);
+    }
+    let up = u8::from(api.health.get() == "ok");
+    page.gauge("piccolo_store_up", "Whether the store takes commits.", up.into());
+    let counters = [
+        (
+            "piccolo_inputs_total",
+            "Inputs that the state's owner has handled.",
+            api.published.inputs.load(Ordering::Relaxed),
+        ),
+        (
+            "piccolo_sessions_dropped_total",
+            "Sessions that ended because their agent did not read.",
+            api.figures.sessions_dropped.load(Ordering::Relaxed),
+        ),
+        (
+            "piccolo_watchers_dropped_total",
+            "Watches that ended because their watcher did not read.",
+            api.figures.watchers_dropped.load(Ordering::Relaxed),
+        ),
+    ];
+    for (name, help, value) in counters {
+        page.counter(name, help, value as f64);
+    }
+    calls(page, api);
+    commits(page, api);
+}
+
+fn backlog(api: &Api) -> u64 {
+    api.state.backlog() as u64
+}
+
+fn calls(page: &mut Page, api: &Api) {
+    let name = "piccolo_calls_total";
+    page.family(name, "Calls that were answered, by gRPC status.", "counter");
+    for ((call, code), count) in api.figures.calls() {
+        let code = format!("{:?}", tonic::Code::from_i32(code));
+        page.sample(name, &Labels::new(&[("call", call), ("code", &code)]), count as f64);
+    }
+}
+
+fn commits(page: &mut Page, api: &Api) {
+    let name = "piccolo_store_commit_seconds";
+    let commits = api.figures.commits();
+    page.family(name, "How long commits took until they were durable.", "histogram");
+    let bucket = format!("{name}_bucket");
+    for (bound, count) in COMMIT_BOUNDS.iter().zip(commits.at_most) {
+        page.sample(&bucket, &Labels::new(&[("le", &bound.to_string())]), count as f64);
+    }
+    page.sample(&bucket, &Labels::new(&[("le", "+Inf")]), commits.count as f64);
+    page.sample(&format!("{name}_sum"), &Labels::default(), commits.seconds);
+    page.sample(&format!("{name}_count"), &Labels::default(), commits.count as f64);
+}
+
+fn by_node(page: &mut Page, nodes: &[Arc<NodeView>], now: WallTime) {
+    let mut each = |name: &str, help: &str, value: &dyn Fn(&NodeView) -> Option<f64>| {
+        page.family(name, help, "gauge");
+        for node in nodes {
+            if let Some(value) = value(node) {
+                page.sample(name, &of(node), value);
+            }
+        }
+    };
+    each("piccolo_node_up", "Whether the node is Ready.", &|node| {
+        Some(f64::from(u8::from(node.record.status == NodeStatus::Ready)))
+    });
+    each("piccolo_node_connected", "Whether the node has a session.", &|node| {
+        Some(f64::from(u8::from(node.connected)))
+    });
+    each("piccolo_node_heartbeat_age_seconds", "Time since the node was heard.", &|node| {
+        node.last_heartbeat.map(|at| now.since(at).as_secs_f64())
+    });
+    each("piccolo_node_containers", "Containers on the node.", &|node| {
+        Some(node.containers.len() as f64)
+    });
+    each("piccolo_node_containers_running", "Running containers on the node.", &|node| {
+        Some(node.containers.iter().filter(|c| c.is_running()).count() as f64)
+    });
+    each("piccolo_node_applied_generation", "Configuration that the node confirmed.", &|node| {
+        Some(node.record.applied_generation as f64)
+    });
+    each(
+        "piccolo_node_certificate_expiry_timestamp_seconds",
+        "End of the node's certificate, since 1970.",
+        &|node| node.record.certificate_expires_at.map(|at| at.0 as f64 / 1000.0),
+    );
+    let name = "piccolo_node_status";
+    page.family(name, "1 for the status that the node has.", "gauge");
+    for node in nodes {
+        for status in NodeStatus::ALL {
+            let labels = of(node).with("status", &status.to_string());
+            page.sample(name, &labels, u8::from(node.record.status == status).into());
+        }
+    }
+    reported(page, nodes);
+}
+
+/// What the agents report as numbers, each under its own name: `cpu_percent` is `piccolo_node_cpu_ratio`.
+fn reported(page: &mut Page, nodes: &[Arc<NodeView>]) {
+    let mut families: BTreeMap<String, Vec<(&NodeView, f64)>> = BTreeMap::new();
+    for node in nodes {
+        for (key, text) in &node.metrics {
+            let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+            if let (Some(number), Some(name)) = (number, base_name(key)) {
+                let (name, number) = match name.strip_suffix("_percent") {
+                    Some(name) => (format!("{name}_ratio"), number / 100.0),
+                    None => (name, number),
+                };
+                families.entry(name).or_default().push((node, number));
+            }
+        }
+    }
+    for (name, samples) in families {
+        page.family(&name, "As the node reports it.", "gauge");
+        for (node, number) in samples {
+            page.sample(&name, &of(node), number);
+        }
+    }
+}
+
+/// A name that Prometheus takes; keys that cannot be one are left out.
+fn base_name(key: &str) -> Option<String> {
+    let key = key.strip_suffix("_total").unwrap_or(key);
+    let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let good = key.len() <= 64 && key.starts_with(|c: char| c.is_ascii_lowercase());
+    (good && key.chars().all(word)).then(|| format!("piccolo_node_{key}"))
+}
+
+fn of(node: &NodeView) -> Labels {
+    Labels::new(&[("node", node.record.name.as_str())])
+}
+
+/// The text so far.
+#[derive(Debug, Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn family(&mut self, name: &str, help: &str, kind: &str) {
+        // writing into a String cannot fail, here and below
+        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn sample(&mut self, name: &str, labels: &Labels, value: f64) {
+        let _ = writeln!(self.text, "{name}{labels} {value}");
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: f64) {
+        self.family(name, help, "gauge");
+        self.sample(name, &Labels::default(), value);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: f64) {
+        self.family(name, help, "counter");
+        self.sample(name, &Labels::default(), value);
+    }
+}
+
+/// `{node="a",status="Ready"}`, escaped.
+#[derive(Debug, Clone, Default)]
+struct Labels(String);
+
+impl Labels {
+    fn new(pairs: &[(&str, &str)]) -> Self {
+        pairs.iter().fold(Self::default(), |labels, (key, value)| labels.with(key, value))
+    }
+
+    fn with(mut self, key: &str, value: &str) -> Self {
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let comma = if self.0.is_empty() { "" } else { "," };
+        let _ = write!(self.0, "{comma}{key}=\"{value}\"");
+        self
+    }
+}
+
+impl std::fmt::Display for Labels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, "{{{}}}", self.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_text_stays_inside_its_label() {
+        let labels = Labels::new(&[("node", "a\"} 1\nevil 2\\")]);
+        assert_eq!(labels.to_string(), "{node=\"a\\\"} 1\\nevil 2\\\\\"}");
+    }
+
+    #[test]
+    fn only_good_names_become_metrics() {
+        assert_eq!(base_name("cpu_percent").as_deref(), Some("piccolo_node_cpu_percent"));
+        assert_eq!(base_name("net_rx_bytes_total").as_deref(), Some("piccolo_node_net_rx_bytes"));
+        for bad in ["", "Cpu", "a b", "1st", "{x}"] {
+            assert_eq!(base_name(bad), None, "{bad}");
+        }
+    }
+}

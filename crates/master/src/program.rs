@@ -1,0 +1,168 @@
+//! The program `piccolo-master`: its commands and its end.
+
+use std::{io::Write as _, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use piccolo_core::state_manager::Approval;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    Master,
+    config::{
+        Config, EtcdConfig, StoreConfig,
+        cli::{Cli, Command, Flags, MigrateArgs, StoreCommand},
+    },
+    logging, startup,
+};
+
+/// Threads that serve. One would do for a handful of boards; the second keeps beats on time while thousands of
+/// agents come back at once and want their handshakes done.
+const WORKERS: usize = 2;
+/// Threads for what blocks: name look-ups and opening the store.
+const BLOCKING_THREADS_MAX: usize = 2;
+/// Bytes of stack of each thread.
+const STACK_BYTES: usize = 1024 * 1024;
+
+/// What `main` does.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command.unwrap_or(Command::Run) {
+        Command::Run => in_runtime(run(&cli.flags)),
+        Command::CheckConfig => check_config(&cli.flags),
+        Command::Store { command: StoreCommand::Migrate(args) } => {
+            in_runtime(migrate(&cli.flags, &args))
+        }
+        Command::Version => say(&format!("piccolo-master {}\n", env!("CARGO_PKG_VERSION"))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut causes = error.chain();
+            let first = causes.next().map(ToString::to_string).unwrap_or_default();
+            let mut text = format!("error: {first}\n");
+            for cause in causes {
+                text += &format!("cause: {cause}\n");
+            }
+            // where nobody reads stderr there is nobody to tell
+            std::io::stderr().write_all(text.as_bytes()).ok();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn in_runtime(future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_stack_size(STACK_BYTES)
+        .enable_all()
+        .build()?;
+    runtime.block_on(future)
+}
+
+async fn run(flags: &Flags) -> anyhow::Result<()> {
+    let config = Config::load(flags)?;
+    let log_level = logging::start(&config.log_filter).map_err(anyhow::Error::msg)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut master = tokio::select! {
+        started = Master::start_with(config, log_level) => started?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let https = master.https_address().map(|address| address.to_string()).unwrap_or_default();
+    tracing::info!(grpc = %master.address(), https, "the master serves");
+    sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
+    tokio::select! {
+        error = master.failure() => return Err(error),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    sd_notify::notify(&[sd_notify::NotifyState::Stopping]).ok();
+    tracing::info!("the master stops");
+    master.stop().await;
+    Ok(())
+}
+
+fn check_config(flags: &Flags) -> anyhow::Result<()> {
+    let config = Config::load(flags)?;
+    let Config { state_dir, listen, advertise, cluster_name, approval, .. } = &config;
+    let https = config.https_listen.map_or("none".to_owned(), |address| address.to_string());
+    let approval = match approval {
+        Approval::Auto => "auto",
+        Approval::Manual => "manual",
+    };
+    let store = match &config.store {
+        StoreConfig::Embedded => format!("embedded ({})", config.store_file().display()),
+        StoreConfig::Etcd(etcd) => format!("etcd ({})", etcd.endpoints.join(", ")),
+    };
+    say(&format!(
+        "the configuration is good\n\
+         state_dir:            {}\n\
+         listen:               {listen}\n\
+         https_listen:         {https}\n\
+         advertise:            {}\n\
+         cluster_name:         {cluster_name}\n\
+         approval:             {approval}\n\
+         certificate_lifetime: {} s\n\
+         store:                {store}\n\
+         log:                  {}\n",
+        state_dir.display(),
+        advertise.join(", "),
+        config.certificate_lifetime.as_secs(),
+        config.log_filter,
+    ))
+}
+
+async fn migrate(flags: &Flags, args: &MigrateArgs) -> anyhow::Result<()> {
+    let config = Config::load(flags)?;
+    if args.wipe {
+        let target = open(&config, &args.to, false, true).await.context("the target")?;
+        let removed = piccolo_store::wipe_incomplete(target.as_ref()).await?;
+        return say(&format!("{removed} keys of an unfinished migration were removed\n"));
+    }
+    let source = open(&config, &args.from, false, false).await.context("the source")?;
+    let target = open(&config, &args.to, true, true).await.context("the target")?;
+    let report = piccolo_store::migrate(source.as_ref(), target.as_ref()).await?;
+    say(&format!(
+        "{} keys, {} bytes were copied and compared\n\
+         next: set store.kind in the configuration, and start the master\n",
+        report.keys, report.bytes
+    ))
+}
+
+async fn open(
+    config: &Config,
+    store: &str,
+    create: bool,
+    incomplete: bool,
+) -> anyhow::Result<std::sync::Arc<dyn piccolo_store::Store>> {
+    let configured = match &config.store {
+        StoreConfig::Etcd(etcd) => etcd.clone(),
+        StoreConfig::Embedded => EtcdConfig::default(),
+    };
+    match store.split_once(':').unwrap_or((store, "")) {
+        ("embedded", "") => {
+            if create {
+                startup::make_state_dir(&config.state_dir)?;
+            }
+            startup::open_embedded(config.store_file(), create, incomplete).await
+        }
+        ("embedded", file) => startup::open_embedded(file.into(), create, incomplete).await,
+        ("etcd", "") => startup::open_etcd(&configured, &config.state_dir, incomplete).await,
+        ("etcd", urls) => {
+            let endpoints = urls.split(',').map(str::to_owned).collect();
+            let etcd = EtcdConfig { endpoints, ..configured };
+            startup::open_etcd(&etcd, &config.state_dir, incomplete).await
+        }
+        _ => anyhow::bail!(
+            "{store:?} is no store; expected embedded, embedded:FILE, etcd or etcd:URL[,URL...]"
+        ),
+    }
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
