@@ -10,7 +10,7 @@
 //! - [`connector`] (feature `client`): the dialling side, as a tonic channel;
 //! - [`clock`]: a time that never runs behind what is already known, for boards without a clock;
 //! - [`renewal`]: when to ask for the next certificate;
-//! - [`socket`]: TCP options that keep heartbeats punctual on lossy links.
+//! - [`socket`]: TCP options for small frames and dead peers.
 //!
 //! The reasons are in `docs/adr/0006-trust.md`.
 

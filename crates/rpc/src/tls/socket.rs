@@ -1,9 +1,8 @@
-//! TCP options for sessions: small frames that must not wait.
+//! TCP options for sessions: small frames that must not wait, and dead peers that must not linger.
 //!
-//! A session sends one beat a second each way. That is a *thin* stream: after a loss there are no
-//! further packets that would trigger a fast retransmission, and the ordinary time-out doubles each
-//! time. At 10 % loss a few doublings look like a dead node. `TCP_THIN_LINEAR_TIMEOUTS` makes the
-//! first six retries linear. Nothing here replaces the beats: a frozen process still acknowledges.
+//! Nothing here replaces the beats: a frozen process still acknowledges. `TCP_THIN_LINEAR_TIMEOUTS`
+//! is left alone on purpose: at 10 % loss each way it made long gaps between beats no rarer. What
+//! does is that both sides send (docs/adr/0006).
 
 use std::io;
 use std::time::Duration;
@@ -23,8 +22,7 @@ pub const KEEPALIVE_PROBES: u32 = 3;
 /// Sets the options on a connected socket.
 ///
 /// # Errors
-/// The kernel's, if it refuses an option that every Linux since 3.7 has. Thin-stream time-outs are
-/// an improvement only: a kernel without them is no error.
+/// The kernel's, if it refuses an option that every Linux since 2.6.37 has.
 pub fn tune(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
@@ -33,11 +31,7 @@ pub fn tune(stream: &TcpStream) -> io::Result<()> {
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_PROBES);
-    socket.set_tcp_keepalive(&keepalive)?;
-    if let Err(error) = socket.set_tcp_thin_linear_timeouts(true) {
-        tracing::debug!(%error, "no thin-stream time-outs on this kernel");
-    }
-    Ok(())
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 #[cfg(test)]
@@ -55,6 +49,5 @@ mod tests {
         assert!(socket.tcp_nodelay().unwrap());
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_MAX));
-        assert!(socket.tcp_thin_linear_timeouts().unwrap());
     }
 }
