@@ -12,9 +12,11 @@ mod breaking;
 mod check;
 mod count;
 mod dist;
+mod fuzz;
 mod progress;
 mod run;
 mod setup;
+mod sim;
 mod test;
 mod up;
 mod workspace;
@@ -49,6 +51,14 @@ enum Task {
     Test,
     /// The quick look before a commit: formatting, lints, docs and the tests that need no root
     Check,
+    /// Simulate clusters, replay one, or break each rule once
+    Sim(sim::Options),
+    /// Try random inputs on every parser and machine that has a property
+    Fuzz {
+        /// For at least so long
+        #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+        seconds: u64,
+    },
     /// Build the executables as they are shipped: static, for x86-64, aarch64 and armv7
     Dist {
         /// For this architecture only; may be given more than once
@@ -65,6 +75,8 @@ fn main() -> ExitCode {
         Task::Down => up::down(&workspace),
         Task::Test => test::task(&workspace),
         Task::Check => check::task(&workspace),
+        Task::Sim(options) => sim::task(&workspace, &options),
+        Task::Fuzz { seconds } => fuzz::task(&workspace, seconds),
         Task::Dist { only } => dist::task(&workspace, &only),
     });
     match result {

@@ -1,0 +1,108 @@
+//! `cargo xtask fuzz`: every property test of the tree, with fresh random inputs until time is up.
+//!
+//! `cargo test` tries a few hundred inputs of each. What fails here is shrunk and noted by proptest
+//! in a file beside the test (`proptest-regressions`), to be committed with the fix.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::count::{self, Count, Runner};
+use crate::run;
+use crate::workspace::Workspace;
+
+/// Inputs of each test in one round.
+const CASES: u32 = 10_000;
+
+pub(crate) fn task(workspace: &Workspace, seconds: u64) -> Result<()> {
+    let tests = property_tests(&workspace.root().join("crates"))?;
+    let total: usize = tests.values().map(Vec::len).sum();
+    println!("{total} property tests in {} crates, for {seconds} s", tests.len());
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let mut round = 0;
+    while round == 0 || Instant::now() < until {
+        round += 1;
+        for (krate, names) in &tests {
+            let passed = one_round(workspace, krate, names)?;
+            println!("round {round}, {krate}: {passed} tests, {CASES} inputs each");
+        }
+    }
+    println!("{round} rounds: nothing was found");
+    Ok(())
+}
+
+/// # Errors
+/// A test failed: what it found was printed.
+fn one_round(workspace: &Workspace, krate: &str, names: &[String]) -> Result<u64> {
+    let mut command = workspace.cargo();
+    command.args(["test", "--quiet", "--manifest-path"]);
+    command.arg(workspace.root().join("crates").join(krate).join("Cargo.toml"));
+    command.args(["--lib", "--bins", "--tests", "--"]).args(names);
+    command.env("PROPTEST_CASES", CASES.to_string());
+    let output = command.output().context("cargo cannot be started")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        println!("{text}{}", String::from_utf8_lossy(&output.stderr));
+        bail!("`{}` found something", run::shown(&command));
+    }
+    let mut count = Count::default();
+    text.lines()
+        .filter_map(|line| count::of_line(Runner::Libtest, line))
+        .for_each(|c| count.add(c));
+    Ok(count.passed)
+}
+
+/// The names of the tests inside `proptest! { ... }`, by the folder of their crate.
+fn property_tests(crates: &Path) -> Result<BTreeMap<String, Vec<String>>> {
+    let mut tests = BTreeMap::new();
+    for entry in fs::read_dir(crates).context("crates/")?.flatten() {
+        let mut names = Vec::new();
+        collect(&entry.path(), &mut names);
+        if !names.is_empty() {
+            tests.insert(entry.file_name().to_string_lossy().into_owned(), names);
+        }
+    }
+    Ok(tests)
+}
+
+fn collect(path: &Path, names: &mut Vec<String>) {
+    if path.is_dir() {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        entries.for_each(|entry| collect(&entry.path(), names));
+    } else if path.extension().is_some_and(|extension| extension == "rs") {
+        names.extend(names_in(&fs::read_to_string(path).unwrap_or_default()));
+    }
+}
+
+fn names_in(source: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    // The closing brace of the block that we are in: rustfmt indents it as its first line.
+    let mut closing: Option<String> = None;
+    for line in source.lines() {
+        let trimmed = line.trim_start();
+        if closing.as_deref() == Some(line) {
+            closing = None;
+        } else if trimmed == "proptest! {" {
+            closing = Some(format!("{}}}", &line[..line.len() - trimmed.len()]));
+        } else if closing.is_some() {
+            let name = trimmed.strip_prefix("fn ").and_then(|rest| rest.split_once('('));
+            names.extend(name.map(|(name, _)| name.to_owned()));
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_inside_the_macro_alone() {
+        let source = "fn before() {}\n    proptest! {\n        #[test]\n        fn one(x in 0..3) {\n\
+                      \x20       }\n        fn two(\n            x: u8,\n        ) {}\n    }\nfn after() {}\n";
+        assert_eq!(names_in(source), ["one", "two"]);
+    }
+}
