@@ -78,12 +78,12 @@ pub struct Issued {
 }
 
 impl CertificateAuthority {
-    /// The authority in `path`, or a new one, written there. `cluster_id` names a new cluster; if it
-    /// is `None`, a random one is chosen. The second value says whether it was made now.
+    /// The authority in `path`, or a new one, written there. `cluster_id` names a new cluster; if
+    /// it is `None`, a random one is chosen. The second value says whether it was made now.
     ///
     /// # Errors
-    /// [`AuthorityError`]: the file is there and cannot be used (it is left as it is), it belongs to
-    /// another cluster than `cluster_id`, or a new one could not be written.
+    /// [`AuthorityError`]: the file is there and cannot be used (it is left as it is), it belongs
+    /// to another cluster than `cluster_id`, or a new one could not be written.
     pub fn open_or_create(
         path: &Path,
         cluster_id: Option<&str>,
