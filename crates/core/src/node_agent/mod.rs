@@ -380,6 +380,11 @@ impl NodeAgent {
         &self.ledger
     }
 
+    /// Whether the master said that the node was removed.
+    pub fn is_removed(&self) -> bool {
+        self.removed
+    }
+
     /// Whether a session is open now.
     pub fn in_session(&self) -> bool {
         matches!(self.phase, Phase::InSession { .. })

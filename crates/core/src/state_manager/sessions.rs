@@ -16,6 +16,7 @@ use crate::{
         EVENTS_PER_BATCH_MAX, Goodbye, GoodbyeReason, Hello, StatusReport, TEXT_BYTES_MAX, ToAgent,
         ToMaster, Welcome,
     },
+    mutant::mutant,
     time::Now,
 };
 
@@ -325,7 +326,9 @@ impl StateManager {
             node.record.acknowledged_sequence = newest;
             out.touched.insert(id.clone());
         }
-        for entry in entries.into_iter().filter(|e| e.sequence > acknowledged) {
+        let is_new =
+            |e: &JournalEntry| e.sequence > acknowledged || mutant!("events are appended again");
+        for entry in entries.into_iter().filter(is_new) {
             let event = Event {
                 id: 0,
                 at: entry.at,

@@ -1,0 +1,175 @@
+//! Every event of every journal is in the log once, in order, or counted as dropped; the audit chain holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use piccolo_core::{
+    model::{AuditEntry, Event, JournalEntry, NodeId, verify_chain},
+    node_agent,
+};
+
+use super::{Judge, rules};
+use crate::world::Disk;
+
+/// What one node's journal truly held.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    /// Durable, and not in the log yet.
+    waiting: BTreeMap<u64, JournalEntry>,
+    dropped: BTreeSet<u64>,
+    logged_through: u64,
+    /// It was lost once, and begun again: sequences were stepped over.
+    lost: bool,
+}
+
+impl Judge {
+    pub(super) fn note_journal(
+        &mut self,
+        _board: usize,
+        disk: &Disk,
+        effect: &node_agent::Effect,
+    ) {
+        match effect {
+            node_agent::Effect::JournalAppend(entry) => {
+                let journal = self.journals.entry(disk.node.clone()).or_default();
+                if journal.lost {
+                    // renumbered, above what an earlier life had told
+                    let twin = journal.waiting.iter().find(|(sequence, old)| {
+                        **sequence != entry.sequence
+                            && (&old.message, old.at, old.kind)
+                                == (&entry.message, entry.at, entry.kind)
+                    });
+                    if let Some(sequence) = twin.map(|(sequence, _)| *sequence) {
+                        journal.waiting.remove(&sequence);
+                    }
+                }
+                journal.waiting.insert(entry.sequence, entry.clone());
+            }
+            node_agent::Effect::JournalDrop { sequence } => {
+                let journal = self.journals.entry(disk.node.clone()).or_default();
+                journal.waiting.remove(sequence);
+                journal.dropped.insert(*sequence);
+            }
+            node_agent::Effect::JournalTrim { through } => {
+                rules!(self, trimmed_only_when_logged(disk, *through));
+            }
+            _ => {}
+        }
+    }
+
+    /// An entry leaves the disk when it is in the log, and not before.
+    fn trimmed_only_when_logged(&self, disk: &Disk, through: u64) -> Result<(), String> {
+        if self.cloned.contains(&disk.node) {
+            return Ok(());
+        }
+        let Some(journal) = self.journals.get(&disk.node) else { return Ok(()) };
+        match journal.waiting.range(..=through).next() {
+            Some((sequence, entry)) if disk.journal.contains_key(sequence) => {
+                Err(format!("{}: {sequence} is lost: {entry:?}", disk.node))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    pub(super) fn events_exactly_once_in_order(
+        &mut self,
+        events: Vec<Event>,
+    ) -> Result<(), String> {
+        for event in events {
+            if event.id <= self.last_event {
+                // the same commit, taken twice by the store
+                continue;
+            }
+            if event.id != self.last_event + 1 {
+                return Err(format!("event {} follows {}", event.id, self.last_event));
+            }
+            self.last_event = event.id;
+            if event.node_sequence > 0 {
+                self.one_event_in_order(event)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn one_event_in_order(&mut self, event: Event) -> Result<(), String> {
+        let Some(node) = event.node else { return Err("an event of nobody".to_owned()) };
+        let sequence = event.node_sequence;
+        let cloned = self.cloned.contains(&node);
+        let journal = self.journals.entry(node.clone()).or_default();
+        if sequence <= journal.logged_through {
+            return Err(format!("{node}: {sequence} after {}", journal.logged_through));
+        }
+        let passed_over = journal.waiting.range(..sequence).next().map(|(s, _)| *s);
+        journal.logged_through = sequence;
+        let truth = journal.waiting.remove(&sequence);
+        if cloned {
+            return Ok(());
+        }
+        if let Some(passed_over) = passed_over
+            && !journal.lost
+        {
+            return Err(format!("{node}: {passed_over} was passed over by {sequence}"));
+        }
+        match truth {
+            Some(truth) if truth.message == event.message && truth.at == event.at => Ok(()),
+            Some(truth) => Err(format!("{node}: {sequence} was {truth:?}")),
+            // dropped while it was under way
+            None if journal.dropped.contains(&sequence) => Ok(()),
+            None => Err(format!("{node}: {sequence} was never written: {}", event.message)),
+        }
+    }
+
+    pub(super) fn journal_within_bound(
+        &self,
+        disk: &Disk,
+        effect: &node_agent::Effect,
+    ) -> Result<(), String> {
+        // one more while an append is not followed by its drop yet
+        if disk.journal.len() <= self.journal_max + 1 {
+            return Ok(());
+        }
+        let held = disk.journal.len();
+        Err(format!("{}: {held} entries before {effect:?}", disk.node))
+    }
+
+    pub(super) fn audit_chain_intact(&mut self, entries: Vec<AuditEntry>) -> Result<(), String> {
+        for entry in entries {
+            if self.last_audit.as_ref().is_some_and(|last| last == &entry) {
+                continue;
+            }
+            let chain = self.last_audit.iter().chain([&entry]);
+            verify_chain(chain).map_err(|e| e.to_string())?;
+            if self.last_audit.is_none() && entry.id != 1 {
+                return Err(format!("the chain begins with {}", entry.id));
+            }
+            self.last_audit = Some(entry);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn journal_lost(&mut self, node: &NodeId) {
+        let journal = self.journals.entry(node.clone()).or_default();
+        journal.waiting.clear();
+        journal.lost = true;
+    }
+
+    pub(crate) fn agent_started(&mut self, _board: usize, _disk: &Disk) {}
+
+    pub(crate) fn agent_died(&mut self, _board: usize) {}
+
+    pub(crate) fn cloned(&mut self, node: &NodeId, _original: usize, _clone: usize) {
+        self.cloned.insert(node.clone());
+    }
+
+    pub(crate) fn reflashed(&mut self, _old: &NodeId) {}
+
+    /// At the end: whatever was written is in the log.
+    pub(crate) fn events_left_behind(&self, present: &[NodeId]) -> Option<String> {
+        for node in present.iter().filter(|node| !self.cloned.contains(*node)) {
+            let Some(journal) = self.journals.get(node) else { continue };
+            if let Some((sequence, entry)) = journal.waiting.first_key_value() {
+                return Some(format!("{node}: {sequence} never came: {entry:?}"));
+            }
+        }
+        None
+    }
+}

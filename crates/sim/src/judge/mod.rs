@@ -1,0 +1,360 @@
+//! The judge: what must hold after every step, one named function each.
+//!
+//! It sees what the machines decide, what the shells perform and what the store holds, keeps its own short
+//! account of each node, and compares. It shares no code with what it judges.
+//!
+//! - `nodes`: status, sessions, silence
+//! - `events`: journals and the log, exactly once and in order
+//! - `reveal`: nothing is shown that is not stored
+//! - `access`: who may, and who is not let in any more
+
+mod access;
+mod events;
+mod nodes;
+mod reveal;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use piccolo_core::{
+    api_server::{Call, Caller, Role},
+    failure_detector::Timing,
+    model::{AuditEntry, NodeId, NodeStatus, SessionId},
+    node_agent,
+    session::{Hello, ToMaster},
+    state_manager::{Effect, Input, Request, StateManager, Transaction},
+    time::{Now, Timestamp},
+    topology::NodeConfig,
+};
+
+use self::{events::Journal, nodes::Account};
+use crate::{
+    clock::True,
+    plan::Plan,
+    store::{Appended, Store},
+    world::Disk,
+};
+
+/// Writes of one transaction at most: etcd takes 128.
+const WRITES_MAX: usize = 120;
+
+/// An invariant that did not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    pub invariant: &'static str,
+    pub what: String,
+}
+
+/// What an input asked for, as far as somebody will ask about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct About {
+    pub(crate) call: Option<Call>,
+    pub(crate) role: Role,
+    pub(crate) request: bool,
+    pub(crate) node: Option<NodeId>,
+    pub(crate) expired: bool,
+    pub(crate) leaving: bool,
+    pub(crate) known_user: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Judge {
+    pub(crate) violation: Option<Violation>,
+    accounts: BTreeMap<NodeId, Account>,
+    journals: BTreeMap<NodeId, Journal>,
+    /// Ids that two boards have, or had.
+    cloned: BTreeSet<NodeId>,
+    /// Nodes that were taken out, with the token they had.
+    removed: BTreeSet<NodeId>,
+    sessions: BTreeMap<SessionId, (NodeId, Caller)>,
+    configs: BTreeMap<u64, NodeConfig>,
+    /// Pace of the slowest and of the fastest topology so far.
+    loosest: Timing,
+    tightest: Timing,
+    base: Timing,
+    generation: u64,
+    revision: u64,
+    last_event: u64,
+    last_audit: Option<AuditEntry>,
+    tokens_used: BTreeMap<String, u32>,
+    journal_max: usize,
+    attentive_since: Option<True>,
+    /// Local time of the master's start, and true.
+    started: (Timestamp, True),
+    commands_run: BTreeSet<String>,
+    /// Sessions that were welcomed and are not over.
+    open: BTreeMap<NodeId, SessionId>,
+    drift: u64,
+}
+
+macro_rules! rules {
+    ($judge:expr, $($rule:ident ( $($argument:expr),* $(,)? )),+ $(,)?) => {
+        $(if let Err(what) = $judge.$rule($($argument),*) {
+            $judge.fail(stringify!($rule), what);
+        })+
+    };
+}
+pub(crate) use rules;
+
+impl Judge {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        Self {
+            violation: None,
+            accounts: BTreeMap::new(),
+            journals: BTreeMap::new(),
+            cloned: BTreeSet::new(),
+            removed: BTreeSet::new(),
+            sessions: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            loosest: plan.timing,
+            tightest: plan.timing,
+            base: plan.timing,
+            generation: 0,
+            revision: 0,
+            last_event: 0,
+            last_audit: None,
+            tokens_used: BTreeMap::new(),
+            journal_max: plan.journal_entries_max,
+            attentive_since: None,
+            started: (Timestamp(0), 0),
+            commands_run: BTreeSet::new(),
+            open: BTreeMap::new(),
+            drift: plan.drift,
+        }
+    }
+
+    /// The first one counts: what follows may be its consequence.
+    pub(crate) fn fail(&mut self, invariant: &'static str, what: String) {
+        self.violation.get_or_insert(Violation { invariant, what });
+    }
+
+    pub(crate) fn about(&self, input: &Input) -> Option<About> {
+        let about = |call, by: &Caller, request, node| About {
+            call,
+            role: by.role,
+            request,
+            node,
+            expired: by.expired,
+            leaving: false,
+            known_user: by.role.is_user() && by.id != "ghost",
+        };
+        match input {
+            Input::Request { by, request, .. } => {
+                let node = match request {
+                    Request::Register(registration) => Some(registration.node.clone()),
+                    _ => None,
+                };
+                Some(about(Some(request.call()), by, true, node))
+            }
+            Input::SessionOpened { by, hello, .. } => {
+                Some(about(Some(Call::Session), by, false, Some(hello.node.clone())))
+            }
+            Input::FromAgent { node, message: ToMaster::Goodbye(_), .. } => Some(About {
+                call: None,
+                role: Role::Sub,
+                request: false,
+                node: Some(node.clone()),
+                expired: false,
+                leaving: true,
+                known_user: false,
+            }),
+            Input::Cancelled { .. }
+            | Input::FromAgent { .. }
+            | Input::RenewalRequested { .. }
+            | Input::SessionClosed { .. }
+            | Input::Refused { .. }
+            | Input::AdminIssued { .. } => None,
+        }
+    }
+
+    pub(crate) fn master_started(
+        &mut self,
+        at: True,
+        local: Timestamp,
+        store: &Store,
+        machine: &StateManager,
+    ) {
+        self.started = (local, at);
+        self.attentive_since = None;
+        self.sessions.clear();
+        self.open.clear();
+        rules!(self, a_restart_knows_what_was_stored(store, machine));
+        self.accounts = store
+            .nodes
+            .values()
+            .map(|record| (record.id.clone(), Account::restored(record, at)))
+            .collect();
+        self.revision = machine.revision();
+    }
+
+    pub(crate) fn master_died(&mut self) {
+        self.attentive_since = None;
+    }
+
+    /// What the master's machine has decided; not performed yet.
+    pub(crate) fn decided(
+        &mut self,
+        at: True,
+        now: Now,
+        effects: &[Effect],
+        about: Option<About>,
+        machine: &StateManager,
+    ) {
+        if let [effect] = effects
+            && effect.may_overtake()
+        {
+            return;
+        }
+        if effects.is_empty() && about.is_none() {
+            return;
+        }
+        rules!(
+            self,
+            one_commit_comes_first(effects),
+            statuses(at, now, effects, about.as_ref(), machine),
+            no_call_without_its_role(effects, about.as_ref()),
+        );
+    }
+
+    pub(crate) fn committed(
+        &mut self,
+        store: &Store,
+        transaction: &Transaction,
+        appended: Appended,
+    ) {
+        rules!(
+            self,
+            generation_never_goes_back(store),
+            names_are_unique(store, transaction),
+            tokens_are_used_up(store),
+            audit_chain_intact(appended.audit),
+            events_exactly_once_in_order(appended.events),
+        );
+    }
+
+    /// What is shown to somebody from now on.
+    pub(crate) fn performed(&mut self, at: True, effect: &Effect, store: &Store) {
+        rules!(
+            self,
+            nothing_revealed_before_committed(effect, store),
+            a_removed_node_is_refused(effect, store),
+            a_member_is_not_turned_away(effect, store),
+            at_most_one_session_per_node(effect),
+            watchers_see_revisions_grow(effect),
+        );
+        self.note_shown(at, effect);
+    }
+
+    pub(crate) fn within_store_limit(&mut self, transaction: &Transaction) {
+        rules!(self, transaction_within_store_limit(transaction));
+    }
+
+    fn transaction_within_store_limit(&self, transaction: &Transaction) -> Result<(), String> {
+        let writes = transaction.writes.len();
+        if writes <= WRITES_MAX {
+            return Ok(());
+        }
+        Err(format!("{writes} writes in one transaction"))
+    }
+
+    fn one_commit_comes_first(&self, effects: &[Effect]) -> Result<(), String> {
+        let last = effects.iter().rposition(|e| matches!(e, Effect::Commit(_)));
+        match last {
+            None | Some(0) => Ok(()),
+            Some(at) => Err(format!("a commit is effect {at} of its input")),
+        }
+    }
+
+    pub(crate) fn agent_performs(&mut self, board: usize, disk: &Disk, effect: &node_agent::Effect) {
+        rules!(
+            self,
+            agents_generation_never_goes_back(disk, effect),
+            config_matches_generation(effect),
+            journal_within_bound(disk, effect),
+        );
+        self.note_journal(board, disk, effect);
+    }
+
+    fn agents_generation_never_goes_back(
+        &self,
+        disk: &Disk,
+        effect: &node_agent::Effect,
+    ) -> Result<(), String> {
+        match effect {
+            node_agent::Effect::SaveLedger(ledger)
+                if ledger.generation < disk.ledger.generation =>
+            {
+                let (was, is) = (disk.ledger.generation, ledger.generation);
+                Err(format!("{}: from {was} to {is}", disk.node))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn config_matches_generation(&self, effect: &node_agent::Effect) -> Result<(), String> {
+        let node_agent::Effect::SaveLedger(ledger) = effect else { return Ok(()) };
+        let Some(config) = &ledger.config else { return Ok(()) };
+        match self.configs.get(&ledger.generation) {
+            Some(made) if made == config => Ok(()),
+            Some(_) => Err(format!("generation {} has another content", ledger.generation)),
+            None => Err(format!("generation {} was never made", ledger.generation)),
+        }
+    }
+
+    fn generation_never_goes_back(&mut self, store: &Store) -> Result<(), String> {
+        let Some(topology) = &store.topology else { return Ok(()) };
+        if topology.generation == self.generation {
+            return Ok(());
+        }
+        if topology.generation < self.generation {
+            return Err(format!("from {} to {}", self.generation, topology.generation));
+        }
+        self.generation = topology.generation;
+        let config = topology.node_config(self.base);
+        let (tight, loose) = (&mut self.tightest, &mut self.loosest);
+        for (get, pace) in [
+            (|t: &mut Timing| &mut t.beat_silence) as fn(&mut Timing) -> &mut std::time::Duration,
+            |t| &mut t.session_grace,
+            |t| &mut t.heartbeat_interval,
+        ]
+        .map(|get| (get, *get(&mut { config.timing })))
+        {
+            *get(tight) = (*get(tight)).min(pace);
+            *get(loose) = (*get(loose)).max(pace);
+        }
+        self.configs.insert(self.generation, config);
+        Ok(())
+    }
+
+    fn watchers_see_revisions_grow(&mut self, effect: &Effect) -> Result<(), String> {
+        let revision = match effect {
+            Effect::Changed(view) => view.revision,
+            Effect::Removed { revision, .. } => *revision,
+            _ => return Ok(()),
+        };
+        if revision <= self.revision {
+            return Err(format!("{revision} after {}", self.revision));
+        }
+        self.revision = revision;
+        Ok(())
+    }
+
+    pub(crate) fn ran(&mut self, board: usize, ran: &[String]) {
+        rules!(self, commands_run_at_most_once(board, ran));
+    }
+
+    fn commands_run_at_most_once(&mut self, board: usize, ran: &[String]) -> Result<(), String> {
+        let Some(newest) = ran.last() else { return Ok(()) };
+        if self.commands_run.insert(newest.clone()) {
+            return Ok(());
+        }
+        Err(format!("command {newest} ran again, on board {board}"))
+    }
+
+    pub(crate) fn hello(&mut self, _at: True, session: &SessionId, by: &Caller, hello: &Hello) {
+        self.sessions.insert(session.clone(), (hello.node.clone(), by.clone()));
+    }
+
+    pub(crate) fn status_of(&self, node: &NodeId) -> Option<NodeStatus> {
+        self.accounts.get(node).map(|account| account.status)
+    }
+}

@@ -1,0 +1,59 @@
+//! Mutants: each rule of the cores, broken on purpose. A simulator that does not notice asks too little.
+
+use crate::shell_mutants::ShellMutant;
+
+/// One rule that can be broken.
+#[derive(Debug, Clone, Copy)]
+pub struct Mutant {
+    pub name: &'static str,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Core,
+    Shell(ShellMutant),
+}
+
+/// Every mutant that this build can be made to.
+pub fn mutants() -> Vec<Mutant> {
+    let core = piccolo_core::mutant::ALL.iter().map(|name| Mutant { name, kind: Kind::Core });
+    let shell = ShellMutant::ALL.iter().map(|(name, m)| Mutant { name, kind: Kind::Shell(*m) });
+    core.chain(shell).collect()
+}
+
+/// The mutant is active on this thread while this lives.
+#[derive(Debug)]
+pub(crate) struct Active;
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        piccolo_core::mutant::activate(None);
+    }
+}
+
+impl Mutant {
+    pub(crate) fn activate(&self) -> Active {
+        if matches!(self.kind, Kind::Core) {
+            piccolo_core::mutant::activate(Some(self.name));
+        }
+        Active
+    }
+
+    pub(crate) fn shell(&self) -> Option<ShellMutant> {
+        match self.kind {
+            Kind::Core => None,
+            Kind::Shell(mutant) => Some(mutant),
+        }
+    }
+}
+
+/// Mutants that no seed can show, and why that is right.
+const EXCUSES: &[(&str, &str)] = &[];
+
+impl Mutant {
+    /// Why it may survive, where it may.
+    pub fn excuse(&self) -> Option<&'static str> {
+        EXCUSES.iter().find(|(name, _)| *name == self.name).map(|(_, why)| *why)
+    }
+}

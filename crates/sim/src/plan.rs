@@ -1,0 +1,120 @@
+//! What a seed means: the cluster, its pace, and which faults it meets how often (swarm testing).
+//!
+//! Each seed leaves some faults out altogether and has too much of others: what only shows where one fault
+//! is alone, or where two are frequent, is found sooner than with one mixture for all.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use piccolo_core::{failure_detector::Timing, state_manager::Approval};
+
+use crate::{
+    clock::{MINUTE, SECOND},
+    rng::Rng,
+};
+
+macro_rules! faults {
+    ($($name:ident),* $(,)?) => {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum Fault { $($name),* }
+
+        impl Fault {
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+faults! {
+    CutUp, CutDown, CutBoth, CutAll, Reset, HalfClose, SlowLink,
+    AgentCrash, ColdBoot, Reflash, Clone, JournalLost, AgentSuspend, WallJump,
+    MasterCrash, MasterPowerCut, MasterSuspend, StoreStall, StoreFailure,
+    Container, PodmanDown, Pressure, Burst,
+    Maintenance, Label, Topology, TokenRevoked, Remove, Reject, Trespass, Command, Leave,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) nodes: usize,
+    pub(crate) timing: Timing,
+    pub(crate) approval: Approval,
+    pub(crate) certificate_lifetime: Duration,
+    /// One token for all, or one for each.
+    pub(crate) shared_token: bool,
+    pub(crate) chaos: u64,
+    /// Microseconds one way.
+    pub(crate) delay: (u64, u64),
+    /// Of messages that meet a loss, in a thousand.
+    pub(crate) loss: u64,
+    /// Microseconds between two faults of a kind, on average.
+    pub(crate) faults: BTreeMap<Fault, u64>,
+    /// Clock rates differ from the true one by so many parts in a million at most.
+    pub(crate) drift: u64,
+    /// Boards without a clock of their own, in percent.
+    pub(crate) clockless: u64,
+    pub(crate) journal_entries_max: usize,
+    pub(crate) events_max: usize,
+    pub(crate) audit_max: usize,
+    /// Microseconds that a commit takes where the store is well.
+    pub(crate) commit_takes: u64,
+}
+
+impl Plan {
+    pub(crate) fn of(rng: &mut Rng) -> Self {
+        let beat = [1, 1, 2, 5, 10][rng.index(5)];
+        let timing = Timing {
+            beat_interval: Duration::from_secs(beat),
+            beat_silence: Duration::from_secs(beat * rng.between(2, 4)),
+            session_grace: Duration::from_millis(rng.between(500, 2000)),
+            ..Timing::default()
+        };
+        let timing = Timing {
+            heartbeats_missed: if beat == 10 { 6 } else { 3 },
+            ..timing
+        };
+        let mut faults = BTreeMap::new();
+        let busy = rng.between(10, 70);
+        for fault in Fault::ALL {
+            let often = rng.scale(15, 900) * SECOND;
+            if rng.chance(busy) {
+                faults.insert(*fault, often);
+            }
+        }
+        Self {
+            nodes: usize::try_from(rng.between(2, 10)).unwrap_or(2),
+            timing,
+            approval: if rng.chance(30) { Approval::Manual } else { Approval::Auto },
+            certificate_lifetime: Duration::from_secs(rng.scale(120, 86_400)),
+            shared_token: rng.chance(50),
+            chaos: rng.between(20, 45) * MINUTE,
+            delay: [(200, 2_000), (1_000, 20_000), (20_000, 200_000)][rng.index(3)],
+            loss: if rng.chance(50) { rng.between(1, 50) } else { 0 },
+            faults,
+            drift: [0, 100, 5_000][rng.index(3)],
+            clockless: [0, 30, 100][rng.index(3)],
+            journal_entries_max: [8, 64, 1000][rng.index(3)],
+            events_max: [60, 300, 10_000][rng.index(3)],
+            audit_max: [20, 10_000][rng.index(2)],
+            commit_takes: [0, 0, 500, 30_000][rng.index(4)],
+        }
+    }
+
+    /// For scripts: nothing happens but what the script says.
+    pub(crate) fn quiet(nodes: usize) -> Self {
+        Self {
+            nodes,
+            timing: Timing::default(),
+            approval: Approval::Auto,
+            certificate_lifetime: Duration::from_secs(90 * 86_400),
+            shared_token: true,
+            chaos: 0,
+            delay: (1_000, 1_000),
+            loss: 0,
+            faults: BTreeMap::new(),
+            drift: 0,
+            clockless: 0,
+            journal_entries_max: 1000,
+            events_max: 10_000,
+            audit_max: 10_000,
+            commit_takes: 0,
+        }
+    }
+}

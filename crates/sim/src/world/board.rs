@@ -1,0 +1,607 @@
+//! A board: its disk, its containers, its link, and the agent's process with the shell around it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use piccolo_core::{
+    api_server::{Code, Registration},
+    model::{
+        ContainerReport, JournalEntry, Labels, NodeId, NodeKind, NodeName, NodeRole,
+        Resources, SystemInfo,
+    },
+    node_agent::{
+        Effect, Host, Input, Ledger, NodeAgent, Observation, Runtime, Sample, Settings, Snapshot,
+        Standing, pressure::Thresholds,
+    },
+    session::AgentCommand,
+    state_manager::Registered,
+    time::WallTime,
+};
+
+use super::{
+    Due, World,
+    network::{Call, ConnId, Link, Up},
+};
+use crate::{
+    clock::{Clock, SECOND, True},
+    plan::Plan,
+    rng::Rng,
+};
+
+const DEADLINE_ROUNDS_MAX: u32 = 200;
+const SAMPLE_EVERY: u64 = 10 * SECOND;
+/// A board without a clock of its own starts here, in milliseconds before the true time.
+const CLOCKLESS: i64 = -1_793_491_200_000;
+
+/// What a certificate says; the key stands for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Certificate {
+    pub(crate) node: NodeId,
+    pub(crate) role: NodeRole,
+    pub(crate) key: String,
+    pub(crate) serial: u64,
+    pub(crate) not_before: WallTime,
+    pub(crate) not_after: WallTime,
+}
+
+impl Certificate {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let Self { node, role, key, serial, not_before, not_after } = self;
+        format!("{node}|{role}|{key}|{serial}|{}|{}", not_before.0, not_after.0).into_bytes()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let mut parts = text.split('|');
+        Some(Self {
+            node: NodeId::parse("node", parts.next()?).ok()?,
+            role: match parts.next()? {
+                "master" => NodeRole::Master,
+                _ => NodeRole::Sub,
+            },
+            key: parts.next()?.to_owned(),
+            serial: parts.next()?.parse().ok()?,
+            not_before: WallTime(parts.next()?.parse().ok()?),
+            not_after: WallTime(parts.next()?.parse().ok()?),
+        })
+    }
+}
+
+/// What outlives a crash and a cold boot, but not a re-flash.
+#[derive(Debug, Clone)]
+pub(crate) struct Disk {
+    pub(crate) node: NodeId,
+    pub(crate) key: String,
+    pub(crate) certificate: Option<Certificate>,
+    /// Hash of the token that a person has put there.
+    pub(crate) token: Option<String>,
+    pub(crate) ledger: Ledger,
+    pub(crate) journal: BTreeMap<u64, JournalEntry>,
+    pub(crate) next_sequence: u64,
+    /// Tells journals apart that were lost and begun again.
+    pub(crate) journal_life: u64,
+}
+
+impl Disk {
+    fn new(node: &str, key: String) -> Self {
+        Self {
+            node: NodeId::parse("node", node).expect("simulated ids are words"),
+            key,
+            certificate: None,
+            token: None,
+            ledger: Ledger::default(),
+            journal: BTreeMap::new(),
+            next_sequence: 1,
+            journal_life: 0,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub(crate) machine: NodeAgent,
+    inbox: VecDeque<Input>,
+    pub(crate) suspended_until: Option<True>,
+    pub(crate) dies_after: Option<u64>,
+    conn: Option<ConnId>,
+    call: Option<u64>,
+    /// Of the certificate request that is under way.
+    new_key: Option<String>,
+    wake: Option<True>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Board {
+    pub(crate) index: usize,
+    pub(crate) hostname: String,
+    pub(crate) disk: Disk,
+    pub(crate) clock: Clock,
+    pub(crate) link: Link,
+    pub(crate) agent: Option<Agent>,
+    /// Of the agent's process.
+    pub(crate) boot: u32,
+    pub(crate) powered: bool,
+    pub(crate) clockless: bool,
+    pub(crate) podman_down: bool,
+    pub(crate) containers: Vec<ContainerReport>,
+    /// What the system says of the memory, percent.
+    pub(crate) memory_percent: f32,
+    /// Restarts that the agent was told to do, by the command's id.
+    pub(crate) ran: Vec<String>,
+    /// The board from which this one was cloned.
+    pub(crate) clone_of: Option<usize>,
+    /// The node has said goodbye for good, or was thrown out; people may take it in again.
+    pub(crate) retired: bool,
+    settings_journal: usize,
+    lives: u64,
+}
+
+impl Board {
+    pub(crate) fn new(index: usize, plan: &Plan, clocks: &mut Rng) -> Self {
+        let rate = 1_000_000 - plan.drift + clocks.below(plan.drift * 2 + 1);
+        let clockless = clocks.chance(plan.clockless);
+        let containers = (0..clocks.below(4)).map(|i| container(index, i)).collect();
+        Self {
+            index,
+            hostname: format!("node-{}", index + 1),
+            disk: Disk::new(&format!("id-{}-0", index + 1), format!("key-{index}-0")),
+            clock: Clock::new(rate, clocks.below(1 << 40)),
+            link: Link::default(),
+            agent: None,
+            boot: 0,
+            powered: true,
+            clockless,
+            podman_down: false,
+            containers,
+            memory_percent: 40.0,
+            ran: Vec::new(),
+            clone_of: None,
+            retired: false,
+            settings_journal: plan.journal_entries_max,
+            lives: 0,
+        }
+    }
+
+    /// The same disk in another board.
+    pub(crate) fn cloned(&self, index: usize, clock: Clock) -> Self {
+        let mut disk = self.disk.clone();
+        disk.journal_life += 1_000_000;
+        Self {
+            index,
+            hostname: self.hostname.clone(),
+            disk,
+            clock,
+            link: Link::default(),
+            agent: None,
+            boot: 0,
+            powered: true,
+            clockless: false,
+            podman_down: false,
+            containers: self.containers.clone(),
+            memory_percent: 40.0,
+            ran: Vec::new(),
+            clone_of: Some(self.index),
+            retired: false,
+            settings_journal: self.settings_journal,
+            lives: 0,
+        }
+    }
+
+    /// A new identity on an empty disk.
+    pub(crate) fn reflash(&mut self) {
+        self.lives += 1;
+        let (board, life) = (self.index, self.lives);
+        let journal_life = self.disk.journal_life + 1;
+        self.disk = Disk::new(&format!("id-{}-{life}", board + 1), format!("key-{board}-{life}"));
+        self.disk.journal_life = journal_life;
+    }
+
+    pub(crate) fn left(&mut self, conn: ConnId) {
+        if let Some(agent) = &mut self.agent
+            && agent.conn == Some(conn)
+        {
+            agent.conn = None;
+        }
+    }
+
+    pub(crate) fn in_session(&self) -> bool {
+        self.agent.as_ref().is_some_and(|agent| agent.machine.in_session())
+    }
+
+    fn standing(&self, renew_percent: u64) -> Standing {
+        match &self.disk.certificate {
+            None => Standing::None { token: self.disk.token.is_some() },
+            Some(certificate) => {
+                let life = certificate.not_after.since(certificate.not_before);
+                let at = u32::try_from(renew_percent).unwrap_or(50);
+                Standing::Certified {
+                    renew_at: certificate.not_before.plus(life * at / 100),
+                    expires_at: certificate.not_after,
+                }
+            }
+        }
+    }
+
+    fn observation(&self) -> Observation {
+        if self.podman_down {
+            let why = "connection refused".to_owned();
+            return Observation { runtime: Runtime::Down { why }, containers: Vec::new() };
+        }
+        let runtime = Runtime::Up { version: "4.3.1".to_owned() };
+        Observation { runtime, containers: self.containers.clone() }
+    }
+}
+
+pub(crate) fn container(board: usize, number: u64) -> ContainerReport {
+    ContainerReport {
+        id: format!("c{board}-{number}"),
+        name: format!("app-{number}"),
+        image: "localhost/app:1".to_owned(),
+        state: "running".to_owned(),
+        started_at: Some(WallTime(1)),
+        ..ContainerReport::default()
+    }
+}
+
+impl World {
+    pub(crate) fn agent_boots(&mut self, b: usize) {
+        let now = self.now;
+        let board = &mut self.boards[b];
+        if board.agent.is_some() {
+            return;
+        }
+        if !board.powered {
+            board.powered = true;
+            board.clock.boot(now, 0);
+            board.clock.wall_offset = if board.clockless { CLOCKLESS } else { 0 };
+        }
+        board.boot += 1;
+        let renew_at = self.randoms.shell.between(50, 80);
+        let snapshot = Snapshot {
+            ledger: board.disk.ledger.clone(),
+            journal: board.disk.journal.values().cloned().collect(),
+            next_sequence: board.disk.next_sequence,
+        };
+        let settings = Settings {
+            node: board.disk.node.clone(),
+            masters: vec!["10.0.0.100:47098".to_owned()],
+            reconnect_max: std::time::Duration::from_secs(3),
+            thresholds: Thresholds::default(),
+            journal_entries_max: board.settings_journal,
+            journal_bytes_max: 1 << 20,
+        };
+        let host = Host {
+            hostname: board.hostname.clone(),
+            system: SystemInfo { agent_version: "0.1.0".to_owned(), ..SystemInfo::default() },
+            resources: Resources { cpu: 4, memory: 1024, disk: 16 },
+        };
+        let seed = self.randoms.shell.next();
+        let local = board.clock.now(now);
+        let standing = board.standing(renew_at);
+        let machine = NodeAgent::restore(settings, host, snapshot, standing, seed, local);
+        board.agent = Some(Agent {
+            machine,
+            inbox: VecDeque::new(),
+            suspended_until: None,
+            dies_after: None,
+            conn: None,
+            call: None,
+            new_key: None,
+            wake: None,
+        });
+        let boot = board.boot;
+        self.judge.agent_started(b, &self.boards[b].disk);
+        self.tell(|| format!("board-{b}: agent starts"));
+        let phase = self.randoms.shell.below(SAMPLE_EVERY);
+        self.push(now, Due::Observe { board: b, boot });
+        self.push(now + phase, Due::Sample { board: b, boot });
+        self.wake_agent(b);
+    }
+
+    /// The process ends; `silently`: with the whole board.
+    pub(crate) fn agent_dies(&mut self, b: usize, silently: bool) {
+        if self.boards[b].agent.take().is_none() {
+            return;
+        }
+        self.tell(|| format!("board-{b}: agent dies{}", if silently { " with its board" } else { "" }));
+        if silently {
+            self.boards[b].powered = false;
+            self.vanish_agent_end(b);
+        } else {
+            for conn in self.conns_of(b) {
+                self.close_agent_end(conn);
+            }
+        }
+        self.judge.agent_died(b);
+    }
+
+    pub(crate) fn agent_input(&mut self, b: usize, input: Input) {
+        let Some(agent) = &mut self.boards[b].agent else { return };
+        agent.inbox.push_back(input);
+        self.agent_works(b);
+    }
+
+    /// Inputs first, each with its effects in order; then the deadlines.
+    fn agent_works(&mut self, b: usize) {
+        loop {
+            let now = self.boards[b].clock.now(self.now);
+            let Some(agent) = &mut self.boards[b].agent else { return };
+            if agent.suspended_until.is_some() {
+                return;
+            }
+            let Some(input) = agent.inbox.pop_front() else { break };
+            let effects = agent.machine.handle(now, input);
+            if !self.agent_performs(b, effects) {
+                return;
+            }
+        }
+        self.wake_agent(b);
+    }
+
+    fn agent_performs(&mut self, b: usize, effects: Vec<Effect>) -> bool {
+        for effect in effects {
+            self.agent_performs_one(b, effect);
+            let Some(agent) = &mut self.boards[b].agent else { return false };
+            match &mut agent.dies_after {
+                None => {}
+                Some(0) => {
+                    self.agent_dies(b, false);
+                    let at = self.now + self.randoms.shell.scale(50_000, 10 * SECOND);
+                    self.push(at, Due::AgentBoots(b));
+                    return false;
+                }
+                Some(left) => *left -= 1,
+            }
+        }
+        true
+    }
+
+    fn agent_performs_one(&mut self, b: usize, effect: Effect) {
+        self.judge.agent_performs(b, &self.boards[b].disk, &effect);
+        let board = &mut self.boards[b];
+        match effect {
+            Effect::SaveLedger(ledger) => board.disk.ledger = ledger,
+            Effect::JournalAppend(entry) => {
+                let disk = &mut board.disk;
+                disk.next_sequence = disk.next_sequence.max(entry.sequence + 1);
+                disk.journal.insert(entry.sequence, entry);
+            }
+            Effect::JournalTrim { through } => {
+                board.disk.journal.retain(|sequence, _| *sequence > through);
+            }
+            Effect::JournalDrop { sequence } => drop(board.disk.journal.remove(&sequence)),
+            Effect::Register { .. } => self.registers(b),
+            Effect::Connect { .. } => {
+                let conn = self.dial(b);
+                if let Some(agent) = &mut self.boards[b].agent {
+                    agent.conn = Some(conn);
+                }
+            }
+            Effect::Disconnect => {
+                if let Some(conn) = board.agent.as_ref().and_then(|agent| agent.conn) {
+                    self.close_agent_end(conn);
+                }
+            }
+            Effect::SayHello(hello) => self.agent_says(b, Up::Hello(Box::new(hello))),
+            Effect::Send(message) => self.agent_says(b, Up::Message(message)),
+            Effect::Apply { .. } => {}
+            Effect::Run { id, command } => self.runs(b, id, command),
+            Effect::MakeCertificateRequest => {
+                let key = format!("key-{b}-{}", self.name_next());
+                if let Some(agent) = &mut self.boards[b].agent {
+                    agent.new_key = Some(key.clone());
+                    let csr = key.into_bytes();
+                    agent.inbox.push_back(Input::CertificateRequestMade { csr });
+                }
+            }
+            Effect::InstallCertificate { certificate, .. } => self.installs(b, &certificate),
+            Effect::Stopped { left } => {
+                board.retired |= left;
+                if left {
+                    board.disk.certificate = None;
+                    board.disk.token = None;
+                }
+                self.agent_dies(b, false);
+            }
+        }
+    }
+
+    fn agent_says(&mut self, b: usize, message: Up) {
+        if let Some(conn) = self.boards[b].agent.as_ref().and_then(|agent| agent.conn) {
+            self.send_up(conn, message);
+        }
+    }
+
+    fn installs(&mut self, b: usize, bytes: &[u8]) {
+        let renew_at = self.randoms.shell.between(50, 80);
+        let board = &mut self.boards[b];
+        let Some(agent) = &mut board.agent else { return };
+        let input = match Certificate::decode(bytes) {
+            Some(certificate) if agent.new_key.as_ref() == Some(&certificate.key) => {
+                board.disk.key.clone_from(&certificate.key);
+                board.disk.certificate = Some(certificate);
+                Input::CertificateInstalled { standing: board.standing(renew_at) }
+            }
+            Some(_) | None => {
+                let why = "the certificate is for another key".to_owned();
+                Input::CertificateRefused { why }
+            }
+        };
+        if let Some(agent) = &mut board.agent {
+            agent.inbox.push_back(input);
+        }
+    }
+
+    fn runs(&mut self, b: usize, id: String, command: AgentCommand) {
+        let board = &mut self.boards[b];
+        let success = match command {
+            AgentCommand::SetLogLevel { .. } => true,
+            AgentCommand::RestartContainer { container } => {
+                board.ran.push(id.clone());
+                let found = board.containers.iter_mut().find(|c| c.name == container);
+                found.map(|c| c.restarts += 1).is_some()
+            }
+        };
+        let ran = board.ran.clone();
+        self.judge.ran(b, &ran);
+        if let Some(agent) = &mut self.boards[b].agent {
+            let message = String::new();
+            agent.inbox.push_back(Input::CommandDone { id, success, message });
+        }
+    }
+
+    fn registers(&mut self, b: usize) {
+        let caller = self.caller_of(b);
+        let board = &self.boards[b];
+        let disk = &board.disk;
+        // with a certificate the board shows who it is; without one it shows the token
+        let token_hash = if disk.certificate.is_some() { None } else { disk.token.clone() };
+        let registration = Box::new(Registration {
+            node: disk.node.clone(),
+            name: NodeName::parse("hostname", &board.hostname).expect("simulated names are names"),
+            ip: format!("10.0.0.{}", b + 1),
+            role: NodeRole::Sub,
+            kind: NodeKind::Embedded,
+            resources: Resources { cpu: 4, memory: 1024, disk: 16 },
+            labels: Labels::new(),
+            system: SystemInfo::default(),
+            token_hash,
+            key_fingerprint: disk.key.clone(),
+        });
+        let (boot, key) = (board.boot, disk.key.clone());
+        let call = Call { board: b, boot, caller, registration, key, answer: None };
+        let call = self.call(call);
+        if let Some(agent) = &mut self.boards[b].agent {
+            agent.call = Some(call);
+        }
+    }
+
+    pub(crate) fn registration_answered(&mut self, id: u64, call: Call) {
+        let renew_at = self.randoms.shell.between(50, 80);
+        let board = &mut self.boards[call.board];
+        let Some(agent) = &mut board.agent else { return };
+        if agent.call.take_if(|waiting| *waiting == id).is_none() || board.boot != call.boot {
+            return;
+        }
+        let input = match call.answer {
+            None => return,
+            Some(Err(refusal)) => Input::RegisterFailed {
+                fatal: !matches!(refusal.code, Code::Unavailable | Code::ResourceExhausted),
+                why: refusal.message,
+            },
+            Some(Ok(Registered { certificate_until: None, .. })) => {
+                Input::Registered { standing: board.standing(renew_at), pending: true }
+            }
+            Some(Ok(Registered { node, role, certificate_until: Some(not_after), .. })) => {
+                let not_before = self.master.clock.now(self.now).wall;
+                board.disk.certificate =
+                    Some(Certificate { node, role, key: call.key, serial: id, not_before, not_after });
+                Input::Registered { standing: board.standing(renew_at), pending: false }
+            }
+        };
+        let b = call.board;
+        self.agent_input(b, input);
+    }
+
+    pub(crate) fn registration_timed_out(&mut self, id: u64, b: usize, boot: u32) {
+        let board = &mut self.boards[b];
+        let Some(agent) = &mut board.agent else { return };
+        if board.boot == boot && agent.call.take_if(|waiting| *waiting == id).is_some() {
+            let why = "no answer in time".to_owned();
+            self.agent_input(b, Input::RegisterFailed { why, fatal: false });
+        }
+    }
+
+    fn wake_agent(&mut self, b: usize) {
+        let now = self.now;
+        let board = &mut self.boards[b];
+        let Some(agent) = &mut board.agent else { return };
+        let Some(deadline) = agent.machine.deadline() else { return };
+        let at = board.clock.when(deadline.at).max(now);
+        if agent.wake.is_none_or(|wake| at < wake || wake < now) {
+            agent.wake = Some(at);
+            self.push(at, Due::AgentDeadline(b));
+        }
+    }
+
+    pub(crate) fn agent_deadline(&mut self, b: usize) {
+        let now = self.now;
+        let Some(agent) = &mut self.boards[b].agent else { return };
+        if agent.wake.is_none_or(|wake| wake > now) || agent.suspended_until.is_some() {
+            return;
+        }
+        agent.wake = None;
+        self.agent_deadlines(b);
+        self.agent_works(b);
+    }
+
+    fn agent_deadlines(&mut self, b: usize) {
+        for _ in 0..DEADLINE_ROUNDS_MAX {
+            let now = self.boards[b].clock.now(self.now);
+            let Some(agent) = &mut self.boards[b].agent else { return };
+            if agent.machine.deadline().is_none_or(|d| d.at > now.at) {
+                return;
+            }
+            let effects = agent.machine.handle_deadline(now);
+            if !self.agent_performs(b, effects) {
+                return;
+            }
+        }
+        let why = self.boards[b].agent.as_ref().and_then(|a| a.machine.deadline());
+        self.judge.fail("deadline_makes_progress", format!("board-{b}'s {why:?} stays overdue"));
+    }
+
+    pub(crate) fn suspend_agent(&mut self, b: usize, how_long: u64) {
+        let until = self.now + how_long;
+        let board = &mut self.boards[b];
+        let Some(agent) = &mut board.agent else { return };
+        agent.suspended_until = Some(until.max(agent.suspended_until.unwrap_or(0)));
+        let boot = board.boot;
+        self.push(until, Due::AgentResumes { board: b, boot });
+        self.tell(|| format!("board-{b}: agent is suspended"));
+    }
+
+    pub(crate) fn agent_resumes(&mut self, b: usize, boot: u32) {
+        let now = self.now;
+        let board = &mut self.boards[b];
+        let Some(agent) = &mut board.agent else { return };
+        if board.boot != boot || agent.suspended_until.is_none_or(|until| until > now) {
+            return;
+        }
+        agent.suspended_until = None;
+        agent.wake = None;
+        self.agent_works(b);
+        self.agent_deadlines(b);
+        self.agent_works(b);
+    }
+
+    pub(crate) fn observe(&mut self, b: usize, boot: u32) {
+        let board = &self.boards[b];
+        if board.boot == boot && board.agent.is_some() {
+            let observation = board.observation();
+            self.agent_input(b, Input::Observed(observation));
+        }
+    }
+
+    /// The runtime's event stream wakes the agent's shell, where there is one.
+    pub(crate) fn podman_stirs(&mut self, b: usize) {
+        let boot = self.boards[b].boot;
+        let at = self.now + self.randoms.shell.between(1_000, 50_000);
+        self.push(at, Due::Observe { board: b, boot });
+    }
+
+    pub(crate) fn sample(&mut self, b: usize, boot: u32) {
+        let board = &self.boards[b];
+        if board.boot != boot || board.agent.is_none() {
+            return;
+        }
+        let sample = Sample { memory_percent: Some(board.memory_percent), ..Sample::default() };
+        self.push(self.now + SAMPLE_EVERY, Due::Sample { board: b, boot });
+        self.agent_input(b, Input::Sampled(sample));
+    }
+
+    pub(crate) fn podman_returns(&mut self, b: usize) {
+        self.boards[b].podman_down = false;
+        self.podman_stirs(b);
+    }
+}
+

@@ -1,0 +1,288 @@
+//! The people: they make tokens, approve, look after boards that cannot help themselves, and at bad
+//! moments ask for things that they may or may not do.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use piccolo_core::{
+    api_server::{Call, Caller, Refusal, Role},
+    model::{NodeId, NodeName, NodeRole, NodeStatus, UserName, UserRecord},
+    state_manager::{Answer, Approval, Input, Request, RequestId, TokenRequest},
+    time::WallTime,
+    topology::{TopologyType, TopologyUpdate},
+};
+
+use super::{Due, World, master::Arrival};
+use crate::clock::SECOND;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    Admin,
+    Operator,
+    Viewer,
+}
+
+/// What somebody wants to know the answer for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    SetUp,
+    Token { board: Option<usize>, hash: String },
+    Reset { board: usize },
+    Other,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) role: Role,
+    pub(crate) call: Call,
+    pub(crate) purpose: Purpose,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Operator {
+    asked: BTreeMap<RequestId, Asked>,
+    /// The token that all boards share.
+    shared: Option<String>,
+    /// Boards whose name was set free, and the node that held it.
+    reset: BTreeMap<usize, NodeId>,
+    users_made: u32,
+}
+
+impl Operator {
+    pub(crate) fn master_died(&mut self) {
+        self.asked.clear();
+    }
+
+    fn waits_for(&self, board: usize) -> bool {
+        self.asked.values().any(|asked| match &asked.purpose {
+            Purpose::Token { board: Some(b), .. } | Purpose::Reset { board: b } => *b == board,
+            Purpose::Token { board: None, .. } => true,
+            Purpose::SetUp | Purpose::Other => false,
+        })
+    }
+
+    pub(crate) fn unanswered(&self) -> usize {
+        self.asked.len()
+    }
+}
+
+impl Who {
+    pub(crate) fn caller(self) -> Caller {
+        let (role, id, serial) = match self {
+            Self::Admin => (Role::Admin, "admin", "1"),
+            Self::Operator => (Role::Operator, "operator", "2"),
+            Self::Viewer => (Role::Viewer, "viewer", "3"),
+        };
+        Caller {
+            role,
+            id: id.to_owned(),
+            serial: serial.to_owned(),
+            ..Caller::anonymous("10.0.1.1")
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn set_up_people(&mut self) {
+        let user = UserRecord {
+            name: UserName::parse("name", "admin").expect("a word"),
+            role: Role::Admin,
+            created_at: WallTime(0),
+            expires_at: WallTime(i64::MAX),
+            serial: "1".to_owned(),
+            created_by: "the master".to_owned(),
+        };
+        self.master_input(Input::AdminIssued { user });
+    }
+
+    pub(crate) fn people_ask(&mut self, who: Who, what: Request, purpose: Purpose) {
+        self.ask_as(who.caller(), what, purpose);
+    }
+
+    pub(crate) fn ask_as(&mut self, by: Caller, what: Request, purpose: Purpose) {
+        if !self.master.is_running() {
+            return;
+        }
+        let request = RequestId(self.name_next());
+        let asked = Asked { role: by.role, call: what.call(), purpose };
+        self.tell(|| format!("people: {:?} ask {:?}", by.who(), asked.call));
+        self.operator.asked.insert(request, asked);
+        self.master_arrival(Arrival::People { request, by, what });
+    }
+
+    pub(crate) fn people_hear(&mut self, request: RequestId, result: Result<Answer, Refusal>) {
+        let Some(asked) = self.operator.asked.remove(&request) else {
+            let what = format!("{request:?} by people");
+            return self.judge.fail("every_request_is_answered_once", what);
+        };
+        self.judge.answered(&asked, &result);
+        if let Err(refusal) = &result {
+            self.tell(|| format!("people: refused: {}", refusal.message));
+        }
+        match (asked.purpose, result) {
+            (Purpose::Token { board, hash }, Ok(_)) => match board {
+                None => self.operator.shared = Some(hash),
+                Some(board) => self.put_token(board, hash),
+            },
+            (Purpose::Reset { board }, Ok(_)) => {
+                if let Some(holder) = self.holder_of_name(board) {
+                    self.operator.reset.insert(board, holder);
+                }
+            }
+            (Purpose::SetUp, Ok(_)) => self.operator.users_made += 1,
+            (Purpose::Other, Ok(_)) | (_, Err(_)) => {}
+        }
+    }
+
+    /// `piccolo-nodeagent join TOKEN`.
+    fn put_token(&mut self, b: usize, hash: String) {
+        self.boards[b].disk.token = Some(hash);
+        self.agent_dies(b, false);
+        self.push(self.now + SECOND / 2, Due::AgentBoots(b));
+    }
+
+    fn holder_of_name(&self, b: usize) -> Option<NodeId> {
+        let board = &self.boards[b];
+        let nodes = self.master.store.nodes.values();
+        nodes
+            .filter(|n| n.id != board.disk.node && n.status != NodeStatus::Terminating)
+            .find(|n| n.name.as_str() == board.hostname)
+            .map(|n| n.id.clone())
+    }
+
+    /// Once a second: users, tokens, approvals, boards that need a hand.
+    pub(crate) fn errands(&mut self) {
+        self.push(self.now + SECOND, Due::Errands);
+        if self.operator.users_made < 2 && self.operator.asked.is_empty() {
+            self.make_users();
+        }
+        for b in 0..self.boards.len() {
+            if self.boards[b].powered && self.boards[b].clone_of.is_none() && !self.boards[b].retired
+            {
+                self.help_board(b);
+            }
+        }
+        if self.plan.approval == Approval::Manual && (self.calm || self.randoms.people.chance(10)) {
+            self.approve_one();
+        }
+    }
+
+    fn make_users(&mut self) {
+        for (name, role, serial) in
+            [("operator", Role::Operator, "2"), ("viewer", Role::Viewer, "3")]
+        {
+            let request = Request::CreateUser {
+                name: UserName::parse("name", name).expect("a word"),
+                role,
+                ttl: Duration::ZERO,
+                serial: serial.to_owned(),
+            };
+            self.people_ask(Who::Admin, request, Purpose::SetUp);
+        }
+    }
+
+    fn approve_one(&mut self) {
+        let pending = self.master.store.nodes.values().find(|n| n.status == NodeStatus::Pending);
+        if let Some(id) = pending.map(|n| n.id.to_string()) {
+            self.people_ask(Who::Operator, Request::ApproveNode(id), Purpose::Other);
+        }
+    }
+
+    fn help_board(&mut self, b: usize) {
+        if self.operator.waits_for(b) {
+            return;
+        }
+        let board = &self.boards[b];
+        let member = self.master.store.nodes.contains_key(&board.disk.node);
+        let removed = board.agent.as_ref().is_some_and(|a| a.machine.is_removed());
+        if board.disk.certificate.is_some() && !removed {
+            return;
+        }
+        // thrown out with a certificate, or refused with a token: it begins a new life
+        let spent = board.disk.token.as_ref().is_some_and(|hash| !member && !self.is_usable(hash, b));
+        let worthless = board.disk.certificate.is_some() && removed && !member;
+        if worthless || removed {
+            if !self.calm && !self.randoms.people.chance(5) {
+                return;
+            }
+            self.new_life(b);
+        } else if spent {
+            self.boards[b].disk.token = None;
+        }
+        if self.boards[b].disk.token.is_none() {
+            self.see_to_token(b);
+        }
+    }
+
+    pub(crate) fn new_life(&mut self, b: usize) {
+        self.agent_dies(b, false);
+        self.judge.reflashed(&self.boards[b].disk.node.clone());
+        self.boards[b].reflash();
+        self.operator.reset.remove(&b);
+        self.tell(|| format!("board-{b}: begins a new life"));
+    }
+
+    fn is_usable(&self, hash: &str, b: usize) -> bool {
+        let now = self.master.clock.now(self.now).wall;
+        let name_free = self.holder_of_name(b);
+        self.master.store.tokens.get(hash).is_some_and(|token| {
+            let bound = token.node_name.is_some();
+            let reset = name_free.is_none() || self.operator.reset.get(&b) == name_free.as_ref();
+            token.uses_left > 0
+                && token.expires_at > now
+                && !token.used_by.contains(&self.boards[b].disk.node)
+                && (bound || reset)
+        })
+    }
+
+    fn see_to_token(&mut self, b: usize) {
+        let holder = self.holder_of_name(b);
+        let free = holder.is_none() || self.operator.reset.get(&b) == holder.as_ref();
+        // a name that is taken is set free by a bound token, or by reset-identity
+        let bound = !free && b.is_multiple_of(2);
+        if !free && !bound {
+            let name = self.boards[b].hostname.clone();
+            let request = Request::ResetNodeIdentity(name);
+            return self.people_ask(Who::Admin, request, Purpose::Reset { board: b });
+        }
+        if self.plan.shared_token && !bound {
+            if let Some(hash) = self.operator.shared.clone()
+                && self.is_usable(&hash, b)
+            {
+                return self.put_token(b, hash);
+            }
+            return self.ask_token(None, None, 20);
+        }
+        let name = bound.then(|| self.boards[b].hostname.clone());
+        let uses = self.randoms.people.between(1, 2);
+        self.ask_token(Some(b), name, u32::try_from(uses).unwrap_or(1));
+    }
+
+    fn ask_token(&mut self, board: Option<usize>, name: Option<String>, uses: u32) {
+        let hash = format!("{:064x}", self.name_next() | 1 << 60);
+        let request = TokenRequest {
+            hash: hash.clone(),
+            role: NodeRole::Sub,
+            ttl: Duration::from_secs(600),
+            uses,
+            node_name: name.map(|n| NodeName::parse("name", &n).expect("a host name")),
+        };
+        self.people_ask(
+            Who::Admin,
+            Request::CreateToken(request),
+            Purpose::Token { board, hash },
+        );
+    }
+
+    pub(crate) fn topology_update(&mut self, config: BTreeMap<String, String>) {
+        let update = TopologyUpdate {
+            id: String::new(),
+            name: "simulated".to_owned(),
+            kind: TopologyType::BasicEmbedded,
+            parent_cluster: String::new(),
+            config,
+            generation: 0,
+            members: Vec::new(),
+        };
+        self.people_ask(Who::Admin, Request::UpdateTopology(update), Purpose::Other);
+    }
+}
