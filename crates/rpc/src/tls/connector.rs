@@ -1,9 +1,9 @@
 //! The dialling side: from an address to a tonic channel whose other end is proven to be a master.
 //!
 //! A master is recognised by its certificate and not by its address: issued by the cluster's
-//! authority, for the name `piccolo-master`, for the role master, of the right cluster. A board that
-//! joins knows only the digest of the authority's certificate, and checks the same with that. In
-//! both cases the check comes before the first byte of the application.
+//! authority, for the name `piccolo-master`, for the role master, of the right cluster. A board
+//! that joins knows only the digest of the authority's certificate, and checks the same with
+//! that. In both cases the check comes before the first byte of the application.
 //!
 //! The connector is a tower service for tonic's `Endpoint`, whose address is then always written
 //! `http://`: with `https://` tonic would want to do TLS itself.

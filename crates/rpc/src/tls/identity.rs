@@ -214,8 +214,8 @@ impl Identity {
         &self.name
     }
 
-    /// What TLS presents: the chain and then the roots, so that a joining board finds the root whose
-    /// digest its token holds.
+    /// What TLS presents: the chain and then the roots, so that a joining board finds the root
+    /// whose digest its token holds.
     pub(super) fn certified(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.certified)
     }

@@ -6,7 +6,8 @@
 //! - [`names`]: what a certificate says about its holder, `piccolo://<cluster>/<role>/<id>`;
 //! - [`identity`]: a private key and its certificate as one file that survives a power cut;
 //! - [`token`]: the join token, whose first half proves the master before the second half is sent;
-//! - [`acceptor`] (feature `server`): the listening side, with limits on everything a stranger can do;
+//! - [`acceptor`] (feature `server`): the listening side, with limits on everything a stranger
+//!   can do;
 //! - [`connector`] (feature `client`): the dialling side, as a tonic channel;
 //! - [`clock`]: a time that never runs behind what is already known, for boards without a clock;
 //! - [`renewal`]: when to ask for the next certificate;

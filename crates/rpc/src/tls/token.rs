@@ -3,8 +3,9 @@
 //! A board that joins knows nothing of the cluster but this text. The digest (all 256 bits of
 //! SHA-256) lets it prove the master on the very first connection, before the secret (128 bits from
 //! the operating system) leaves the board. Both are written in base32 with the digits and letters
-//! that people do not confuse (no i, l, o, u), so a token has 88 characters and can be copied with a
-//! double click per part. Upper and lower case are the same; nothing else has two spellings.
+//! that people do not confuse (no i, l, o, u), so a token has 88 characters and can be copied
+//! with a double click per part. Upper and lower case are the same; nothing else has two
+//! spellings.
 
 use std::fmt;
 use std::str::FromStr;

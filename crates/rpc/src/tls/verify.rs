@@ -175,10 +175,10 @@ mod server {
 
     /// What the master checks of who connects.
     ///
-    /// No certificate at all is let through: a joining board has none, and neither has a browser. An
-    /// *expired* certificate is let through too, and [`PeerIdentity::expired`] says so: the board
-    /// slept past its renewal and may ask for a grace re-issue. Both get no further than the API's
-    /// role table allows them.
+    /// No certificate at all is let through: a joining board has none, and neither has a browser.
+    /// An *expired* certificate is let through too, and [`PeerIdentity::expired`] says so: the
+    /// board slept past its renewal and may ask for a grace re-issue. Both get no further than
+    /// the API's role table allows them.
     #[derive(Debug)]
     pub(crate) struct ClientVerifier {
         pub(crate) inner: Arc<dyn ClientCertVerifier>,
