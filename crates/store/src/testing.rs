@@ -138,11 +138,17 @@ impl Etcd {
     }
 
     /// Stops all its threads where they are (SIGSTOP), as a disk that hangs or a suspended machine would.
+    /// Returns when the last of them stands still.
     ///
     /// # Panics
     /// Where the process is gone.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
+        let deadline = Instant::now() + START_DEADLINE;
+        while !self.pid().is_some_and(all_threads_stopped) {
+            assert!(Instant::now() < deadline, "etcd does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Lets it go on (SIGCONT).
@@ -355,6 +361,16 @@ impl Ports {
             listeners.each_ref().map(|l| l.local_addr().expect("a bound socket").port());
         Self { client, peer, health }
     }
+}
+
+fn all_threads_stopped(pid: u32) -> bool {
+    let threads =
+        std::fs::read_dir(format!("/proc/{pid}/task")).expect("etcd's threads can be listed");
+    threads.flatten().all(|thread| {
+        // `pid (name) state ...`; a thread that ended meanwhile does not count.
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('T'))
+    })
 }
 
 fn http(port: u16, request: &str) -> std::io::Result<String> {

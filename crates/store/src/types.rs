@@ -31,7 +31,7 @@ pub const TXN_COMPARES_MAX: usize = 127;
 pub const TXN_BYTES_MAX: usize = 1024 * 1024;
 /// Keys in one page of a range.
 pub const RANGE_PAGE_KEYS_MAX: usize = 1000;
-/// Bytes after which a page ends early. One key always fits.
+/// Bytes after which a page ends early (with etcd, twice as many). One key always fits.
 pub const RANGE_PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Revisions that wait for a slow watcher in memory; the others wait in the store.
 pub const WATCH_QUEUE_ITEMS_MAX: usize = 16;

@@ -80,7 +80,7 @@ fn write_until_killed(path: &Path) {
         loop {
             let revision = store.txn(&numbered(number, lease)).await.unwrap();
             say(&number.to_string());
-            if number.is_multiple_of(COMPACT_EVERY) {
+            if number % COMPACT_EVERY == 0 {
                 store.compact(revision).await.unwrap();
             }
             number += 1;

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::stream;
+use futures_util::{future::join_all, stream};
 use tokio::{sync::Mutex, time::timeout};
 use tonic::{Code, Request, Status};
 
@@ -45,7 +45,7 @@ use crate::{
 const RANGE_ANSWER_BYTES_MAX: usize = 2 * RANGE_PAGE_BYTES_MAX;
 
 /// How to reach an etcd cluster.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct EtcdOptions {
     /// `https://host:port`, tried in this order. `http://` is for loopback only, see `allow_plaintext`.
     pub endpoints: Vec<String>,
@@ -98,6 +98,20 @@ impl EtcdOptions {
     pub fn allow_incomplete(mut self) -> Self {
         self.allow_incomplete = true;
         self
+    }
+}
+
+impl fmt::Debug for EtcdOptions {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdOptions")
+            .field("endpoints", &self.endpoints)
+            .field("tls", &self.tls)
+            .field("user", &self.user)
+            .field("client", &self.client)
+            .field("call_deadline", &self.call_deadline)
+            .field("attempt_deadline", &self.attempt_deadline)
+            .finish_non_exhaustive()
     }
 }
 
@@ -425,15 +439,16 @@ impl Shared {
         if answer.leader == 0 {
             problems.push("no leader".to_owned());
         }
-        for index in 0..self.cluster.endpoints() {
+        let asking = (0..self.cluster.endpoints()).map(async |index| {
             let (uri, channel) = self.cluster.endpoint(index);
-            let asking = ask_status(channel, Request::new(StatusRequest {}));
-            match timeout(self.cluster.options().attempt_deadline, asking).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(status)) => problems.push(format!("{uri}: {}", status.message())),
-                Err(_) => problems.push(format!("{uri} does not answer")),
+            let answer = ask_status(channel, Request::new(StatusRequest {}));
+            match timeout(self.cluster.options().attempt_deadline, answer).await {
+                Ok(Ok(_)) => None,
+                Ok(Err(status)) => Some(format!("{uri}: {}", status.message())),
+                Err(_) => Some(format!("{uri} does not answer")),
             }
-        }
+        });
+        problems.extend(join_all(asking).await.into_iter().flatten());
         if problems.is_empty() { Health::Good } else { Health::Degraded(problems.join("; ")) }
     }
 }

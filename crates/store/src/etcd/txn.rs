@@ -122,9 +122,23 @@ impl Fence {
                     }
                     self.marker = Some(now);
                 }
-                Err(Refusal { error, .. }) if matches!(error, Error::CompareFailed { .. }) => {
-                    self.marker = Some(marker);
-                    return Err(error);
+                Err(Refusal { error, maybe_sent })
+                    if matches!(error, Error::CompareFailed { .. }) =>
+                {
+                    if !maybe_sent && !sent_before {
+                        self.marker = Some(marker);
+                        return Err(error);
+                    }
+                    // An earlier attempt may still be on its way to a time when its compares hold. Moving the marker
+                    // makes sure that it comes too late; if that fails it was there, and the next round sees it.
+                    match move_marker(cluster, &key, &marker).await {
+                        Ok(moved) => {
+                            self.marker = Some(moved);
+                            return Err(error);
+                        }
+                        Err(Error::CompareFailed { .. }) => {}
+                        Err(lost) => return Err(unknown(lost.to_string())),
+                    }
                 }
                 Err(Refusal { error, maybe_sent }) => {
                     return Err(if maybe_sent || sent_before {
@@ -178,7 +192,7 @@ async fn attempt(
     if now.revision != marker.revision {
         return Ok(Outcome::MarkerMoved { now, repeated });
     }
-    Err(Refusal { error: compare_failed(cluster, transaction, found), maybe_sent: false })
+    Err(Refusal { error: compare_failed(cluster, transaction, found), maybe_sent: repeated })
 }
 
 /// A transaction that writes nothing needs no marker.
@@ -188,6 +202,21 @@ async fn check_only(cluster: &Cluster, transaction: &Transaction) -> Result<Revi
         Ok(Answer { message, .. }) => Err(compare_failed(cluster, transaction, message.responses)),
         Err(Failure::Lost { error, .. }) => Err(error),
         Err(Failure::Refused { status, .. }) => Err(refused(cluster, transaction, &status)),
+    }
+}
+
+/// Writes the marker, so that nothing sent before can find it as it was.
+async fn move_marker(cluster: &Cluster, key: &str, marker: &Marker) -> Result<Marker> {
+    let token = new_token()?;
+    let move_it = Transaction::new().when(key, marker.revision).put(key, token);
+    let mut message = request(&move_it);
+    message.success.extend(move_it.operations.iter().map(wire::op));
+    match cluster.call(message, send).await {
+        Ok(Answer { message, .. }) if message.succeeded => {
+            Ok(Marker { revision: revision_of(&message), token: token.to_vec() })
+        }
+        Ok(Answer { message, .. }) => Err(compare_failed(cluster, &move_it, message.responses)),
+        Err(failure) => Err(failure.into_error(cluster)),
     }
 }
 

@@ -54,7 +54,7 @@ enum End {
     Refused(Error),
     /// Tell the watcher, and stop.
     Last(WatchItem),
-    /// Nobody listens any more.
+    /// Nobody listens any more, or the store was closed.
     Unwanted,
 }
 
@@ -113,7 +113,7 @@ async fn follow_once(
     items: &mpsc::Sender<WatchItem>,
     connected: &mut bool,
 ) -> End {
-    let Some(shared) = store.upgrade() else { return End::Last(WatchItem::Failed(Error::Closed)) };
+    let Some(shared) = store.upgrade() else { return End::Unwanted };
     let opened = open(&shared, at).await;
     drop(shared);
     let (mut answers, _requests) = match opened {
@@ -128,7 +128,7 @@ async fn follow_once(
             Err(status) => return broken(store, &status),
         };
         let Some(shared) = store.upgrade() else {
-            return End::Last(WatchItem::Failed(Error::Closed));
+            return End::Unwanted;
         };
         if let Err(error) = shared.cluster.accept(&answer, 0) {
             return End::Last(WatchItem::Failed(error));
@@ -208,7 +208,7 @@ fn create_request(at: &Position) -> WatchRequest {
 fn broken(store: &std::sync::Weak<Shared>, status: &Status) -> End {
     match store.upgrade() {
         Some(shared) => after(&shared, status),
-        None => End::Last(WatchItem::Failed(Error::Closed)),
+        None => End::Unwanted,
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) async fn passes_the_contract(store: Arc<dyn Store>) {
     the_largest_transaction_fits(store).await;
     a_watch_tells_each_revision_whole_and_in_order(store).await;
     a_watch_from_the_past_catches_up(store).await;
+    a_watch_catches_up_with_megabytes(store).await;
     a_slow_watcher_misses_nothing(store).await;
     a_watch_from_the_future_waits_for_it(store).await;
     a_lease_takes_its_keys_along(store).await;
@@ -306,6 +307,27 @@ async fn a_watch_from_the_past_catches_up(store: &dyn Store) {
         let told: Vec<_> = changes.iter().map(describe).collect();
         assert_eq!(told, [format!("{key}={i} v{} @{revision}", i + 1)]);
     }
+}
+
+async fn a_watch_catches_up_with_megabytes(store: &dyn Store) {
+    let prefix = "/piccolo/v1/contract/megabytes/";
+    let half = vec![b'x'; TXN_BYTES_MAX / 2 - 100];
+    let mut revisions = Vec::new();
+    for _ in 0..6 {
+        let both = Transaction::new()
+            .put(format!("{prefix}a"), half.clone())
+            .put(format!("{prefix}b"), half.clone());
+        revisions.push(store.txn(&both).await.unwrap());
+    }
+    let mut watch = store.watch(prefix, revisions[0]).await.unwrap();
+    for revision in revisions {
+        let (told, changes) = next(&mut watch).await;
+        assert_eq!((told, changes.len()), (revision, 2));
+    }
+    store
+        .txn(&Transaction::new().delete(format!("{prefix}a")).delete(format!("{prefix}b")))
+        .await
+        .unwrap();
 }
 
 async fn a_slow_watcher_misses_nothing(store: &dyn Store) {

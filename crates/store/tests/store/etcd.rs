@@ -85,7 +85,8 @@ async fn a_wrong_user_or_password_or_key_is_refused() {
         );
     }
     // A watch without permission ends with the reason instead of waiting for ever.
-    let mut watch = store(etcd.options("test")).watch(KEY, 1).await.unwrap();
+    let stranger = store(etcd.options("test"));
+    let mut watch = stranger.watch(KEY, 1).await.unwrap();
     assert!(matches!(timeout(PATIENCE, watch.next()).await.unwrap(), Some(WatchItem::Failed(_))));
     put(&*store(with_user), KEY, b"1").await;
 }
@@ -204,6 +205,63 @@ async fn blind_puts_interrupted_by_a_freeze_are_applied_once() {
         assert_eq!(found.value, round.to_string().into_bytes());
         assert_eq!(found.version, unknown + 1, "each of the puts was done exactly once");
     }
+}
+
+#[tokio::test]
+async fn a_refused_compare_stays_refused_after_a_freeze() {
+    let etcd = Etcd::start();
+    let store =
+        store(EtcdOptions { call_deadline: Duration::from_millis(300), ..etcd.options("test") });
+    let revision = put(&*store, KEY, b"other").await;
+    etcd.freeze();
+    let add = Transaction::new().when(KEY, 0).put(KEY, "mine");
+    let error = store.txn(&add).await.unwrap_err();
+    assert!(matches!(error, Error::OutcomeUnknown { .. }), "{error:?}");
+    etcd.thaw();
+    let deadline = Instant::now() + PATIENCE;
+    let error = loop {
+        match store.txn(&add).await.unwrap_err() {
+            error if error.is_retryable() => assert!(Instant::now() < deadline, "{error}"),
+            error => break error,
+        }
+    };
+    assert!(matches!(error, Error::CompareFailed { found, .. } if found == revision), "{error:?}");
+    // Even when the compare would hold now, what was sent before comes too late.
+    txn_until_done(&*store, &Transaction::new().delete(KEY)).await;
+    assert_eq!(store.get(KEY).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn two_processes_with_one_client_name_are_slow_but_right() {
+    let etcd = Etcd::start();
+    let (one, two) = (connect(&etcd), connect(&etcd));
+    let add = async |store: &EtcdStore| {
+        for _ in 0..50 {
+            let before = store.get(COUNTER).await.unwrap();
+            let count = before.as_ref().map_or(0, |item| item.value.len());
+            let next = Transaction::new()
+                .when(COUNTER, before.map_or(0, |item| item.mod_revision))
+                .put(COUNTER, vec![b'+'; count + 1]);
+            match store.txn(&next).await {
+                Ok(_) | Err(Error::CompareFailed { .. }) => {}
+                Err(other) => panic!("{other}"),
+            }
+        }
+    };
+    tokio::join!(add(&one), add(&two));
+    let counted = store(etcd.options("reader")).get(COUNTER).await.unwrap().unwrap();
+    assert_eq!(counted.value.len() as u64, counted.version, "each addition was done once");
+    assert!(counted.version >= 50);
+}
+
+#[test]
+fn passwords_and_keys_are_not_printed() {
+    let etcd = EtcdOptions::new(["https://127.0.0.1:1".to_owned()], "test")
+        .user("master", "swordfish")
+        .tls(Pki::new().client_tls());
+    let printed = format!("{etcd:?}");
+    assert!(printed.contains("master"));
+    assert!(!printed.contains("swordfish") && !printed.contains("PRIVATE"), "{printed}");
 }
 
 #[tokio::test]
