@@ -63,7 +63,7 @@ class BadInput(unittest.TestCase):
             ({"resources": info(cpu=2**31)}, "resources.cpu"),
             ({"resources": info(memory=absurd)}, "resources.memory"),
             ({"resources": info(disk=absurd)}, "resources.disk"),
-            ({"labels": {"key with space": "x"}}, "labels"),
+            ({"labels": {"key with space": "x"}}, "labels[key with space]"),
             ({"labels": {f"k{i}": "x" for i in range(1000)}}, "labels"),
             (
                 {"credentials": node_agent_pb2.Credentials(token=self.token)},
@@ -95,7 +95,7 @@ class BadInput(unittest.TestCase):
     def test_a_token_with_another_role_or_used_up_is_refused(self):
         denied = StatusCode.PERMISSION_DENIED
         of_a_master = {"role": node_pb2.NODE_ROLE_MASTER}
-        self.check(lambda: self.register(**of_a_master), denied, "role")
+        self.check(lambda: self.register(**of_a_master), denied, "credentials.token")
         revoked = self.master.json("token", "create", "--role", "sub")
         identity = revoked.get("id") or revoked["info"]["id"]
         self.assertEqual(self.master.piccolo("token", "revoke", identity).returncode, 0)
@@ -124,10 +124,10 @@ class BadInput(unittest.TestCase):
 
     def test_a_node_speaks_for_itself_alone(self):
         denied = StatusCode.PERMISSION_DENIED
-        self.check(lambda: self.good.heartbeat(node_id="somebody-else"), denied)
-        self.check(lambda: self.good.report(node_id="somebody-else"), denied)
+        self.check(lambda: self.good.heartbeat(node_id="somebody-else"), denied, "node_id")
+        self.check(lambda: self.good.report(node_id="somebody-else"), denied, "node_id")
         poll = node_agent_pb2.ConfigRequest(node_id="somebody-else")
-        self.check(lambda: self.good.stub.ReceiveConfig(poll, timeout=CALL_WITHIN), denied)
+        self.check(lambda: self.good.stub.ReceiveConfig(poll, timeout=CALL_WITHIN), denied, "node_id")
 
     def test_a_node_is_no_administrator(self):
         denied = StatusCode.PERMISSION_DENIED
@@ -166,7 +166,8 @@ class BadInput(unittest.TestCase):
 
     def test_an_unknown_node_is_not_found(self):
         request = api_server_pb2.GetNodeRequest(node_id="nobody")
-        self.check(lambda: self.api.GetNode(request, timeout=CALL_WITHIN), StatusCode.NOT_FOUND)
+        get = lambda: self.api.GetNode(request, timeout=CALL_WITHIN)
+        self.check(get, StatusCode.NOT_FOUND, "node_id")
 
     def test_a_topology_that_is_wrong_is_refused_by_field(self):
         read = self.api.GetTopology(api_server_pb2.GetTopologyRequest(), timeout=CALL_WITHIN)

@@ -21,10 +21,12 @@ pub(crate) fn end_everything(place: &Place) -> Result<()> {
     let nodes = place.recorded().map_or(NODES_MAX, |record| record.nodes);
     end(place, "supervisor");
     (1..=nodes).for_each(|node| end(place, &node_name(node)));
-    for node in 1..=nodes {
-        // Dropped, it ends its containers and itself.
-        drop(PrivatePodman::attach(place.podman(node)));
-    }
+    std::thread::scope(|scope| {
+        for node in 1..=nodes {
+            // Dropped, it ends its containers and itself.
+            scope.spawn(move || drop(PrivatePodman::attach(place.podman(node))));
+        }
+    });
     end(place, "master");
     end(place, "etcd");
     let Ok(dir) = place.dir().canonicalize() else { return Ok(()) };

@@ -171,21 +171,35 @@ fn bring_up(
 
 /// Whether the nodes have containers now. Without root or Podman they have none, and that is said.
 fn start_podmans(parts: &Parts<'_>, nodes: u8, stop: &Stop) -> Result<bool> {
-    for node in 1..=nodes {
+    let line = Line::start("a Podman for each node, with containers");
+    // Two at a time: each is mostly waiting, and a small machine shall not swap.
+    let mut outcome = Ok(Vec::new());
+    for first in (1..=nodes).step_by(2) {
         stop.check()?;
-        let line = Line::start(format!("Podman and its containers of node-{node}"));
-        match parts.start_podman(node) {
-            Ok(containers) => line.done(&containers.join(", ")),
-            Err(error) => {
-                line.failed(&format!("{error:#}"));
-                println!(
-                    "--  left out: containers. The nodes carry the condition PodmanUnavailable"
-                );
-                return Ok(false);
-            }
+        outcome = std::thread::scope(|scope| {
+            let pair = (first..=nodes).take(2);
+            let starts: Vec<_> =
+                pair.map(|node| scope.spawn(move || parts.start_podman(node))).collect();
+            let joined = starts.into_iter().map(|start| {
+                start.join().unwrap_or_else(|_| Err(anyhow::anyhow!("starting it panicked")))
+            });
+            joined.collect::<Result<Vec<_>>>()
+        });
+        if outcome.is_err() {
+            break;
         }
     }
-    Ok(true)
+    match outcome {
+        Ok(names) => {
+            line.done(&names.first().map(|names| names.join(", ")).unwrap_or_default());
+            Ok(true)
+        }
+        Err(error) => {
+            line.failed(&format!("{error:#}"));
+            println!("--  left out: containers. The nodes carry the condition PodmanUnavailable");
+            Ok(false)
+        }
+    }
 }
 
 fn print_hints(place: &Place, record: &Record, begun: Instant) {

@@ -71,7 +71,7 @@ impl<'p> Parts<'p> {
         let https = format!("127.0.0.1:{}", free_port(Some(HTTPS_PORT))?);
         let state = self.place.state("master");
         let store = etcd.map_or(String::new(), |url| {
-            format!("store: etcd\netcd:\n  endpoints: [\"{url}\"]\n  allow_plaintext: true\n")
+            format!("store:\n  kind: etcd\n  endpoints: [\"{url}\"]\n")
         });
         let text = format!(
             "state_dir: {}\nlisten: {address}\nhttps_listen: {https}\n{store}",
