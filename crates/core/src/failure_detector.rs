@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::{Deadline, Timestamp};
+use crate::{
+    mutant::mutant,
+    time::{Deadline, Timestamp},
+};
 
 /// Set by the master, sent to every agent. Every value is configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,12 +89,16 @@ impl FailureDetector {
         Self { contact: Contact::Unknown, heard_at: now }
     }
 
-    /// For a node that has just spoken without a session.
-    pub fn heard_by_unary_call(&mut self, now: Timestamp) {
+    /// For a node that has just spoken without a session, or beside it: where its session broke a moment
+    /// ago it gets the grace anew, where it was given up the node lives by unary calls from now on.
+    pub fn heard_by_unary_call(&mut self, now: Timestamp, timing: &Timing) {
+        let given_up = self.lost_at(timing).is_some_and(|at| at <= now);
         self.heard_at = now;
-        if !matches!(self.contact, Contact::Session) {
-            self.contact = Contact::Unary;
-        }
+        self.contact = match self.contact {
+            Contact::Session => Contact::Session,
+            Contact::Broken { .. } if !given_up => Contact::Broken { at: now },
+            Contact::Broken { .. } | Contact::Unknown | Contact::Unary => Contact::Unary,
+        };
     }
 
     pub fn session_opened(&mut self, now: Timestamp) {
@@ -100,10 +107,16 @@ impl FailureDetector {
 
     /// A message of the current session.
     pub fn heard(&mut self, now: Timestamp) {
+        if mutant!("only a new session counts as heard") {
+            return;
+        }
         self.heard_at = now;
     }
 
     pub fn session_closed(&mut self, now: Timestamp) {
+        if mutant!("a broken session is not noticed") {
+            return;
+        }
         if self.contact == Contact::Session {
             self.contact = Contact::Broken { at: now };
         }
@@ -111,7 +124,24 @@ impl FailureDetector {
 
     /// A session is open and was not silent for too long: nobody else may claim the node's identity.
     pub fn is_live(&self, now: Timestamp, timing: &Timing) -> bool {
+        if mutant!("a second live session is accepted") {
+            return false;
+        }
         self.contact == Contact::Session && now < self.heard_at + timing.beat_silence
+    }
+
+    /// Nothing was heard since watching began.
+    pub fn is_unheard(&self) -> bool {
+        self.contact == Contact::Unknown
+    }
+
+    /// The watcher itself was stalled: what was said meanwhile may still be on its way to us.
+    pub fn forgive(&mut self, now: Timestamp) {
+        match &mut self.contact {
+            Contact::Broken { at } => *at = now,
+            Contact::Session | Contact::Unary => self.heard_at = now,
+            Contact::Unknown => {}
+        }
     }
 
     pub fn verdict(&self, now: Timestamp, timing: &Timing) -> Verdict {
@@ -150,11 +180,12 @@ impl FailureDetector {
 
     fn lost_at(&self, timing: &Timing) -> Option<Timestamp> {
         let allowance = timing.beat_silence + timing.session_grace;
+        let unknown = if mutant!("no double allowance") { 1 } else { UNKNOWN_ALLOWANCE };
         match self.contact {
             Contact::Session | Contact::Broken { .. } => {
                 self.suspect_at(timing).map(|at| at + timing.session_grace)
             }
-            Contact::Unknown => Some(self.heard_at + allowance * UNKNOWN_ALLOWANCE),
+            Contact::Unknown => Some(self.heard_at + allowance * unknown),
             Contact::Unary => None,
         }
     }
@@ -227,7 +258,7 @@ mod tests {
     #[test]
     fn a_unary_client_has_three_heartbeats() {
         let mut detector = FailureDetector::unknown(ms(0));
-        detector.heard_by_unary_call(ms(100));
+        detector.heard_by_unary_call(ms(100), &Timing::default());
         insta::assert_snapshot!(story(&detector, ms(100)), @r"
            100 ms Alive
          30100 ms HeartbeatTimeout

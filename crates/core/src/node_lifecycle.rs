@@ -3,7 +3,7 @@
 //! The whole table is a snapshot test: a new status or event shows up in review as added lines.
 //! A node that is lost while it is Initializing comes back as Initializing, never straight as Ready.
 
-use crate::model::NodeStatus;
+use crate::{model::NodeStatus, mutant::mutant};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeEvent {
@@ -47,6 +47,7 @@ pub fn next(status: NodeStatus, event: NodeEvent) -> Option<NodeStatus> {
             matches!(status, Initializing | Ready | NotReady).then_some(Maintenance)
         }
         NodeEvent::MaintenanceEnded => (status == Maintenance).then_some(NotReady),
+        NodeEvent::Removed if mutant!("removal is only said") => None,
         NodeEvent::Removed => (status != Terminating).then_some(Terminating),
     }
 }

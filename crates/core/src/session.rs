@@ -90,6 +90,8 @@ pub enum GoodbyeReason {
     Replaced,
     /// There is no room; try again later.
     Busy,
+    /// The certificate's time is over, by the master's clock: have it issued again.
+    Expired,
     /// Said by something newer than we are.
     Other,
 }
@@ -201,7 +203,7 @@ impl SystemInfo {
 }
 
 impl GoodbyeReason {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Stopping,
         Self::Leaving,
         Self::Removed,
@@ -210,6 +212,7 @@ impl GoodbyeReason {
         Self::Protocol,
         Self::Replaced,
         Self::Busy,
+        Self::Expired,
     ];
 
     pub fn name(self) -> String {

@@ -104,6 +104,7 @@ impl TopologyRecord {
     pub fn updated(
         &self,
         update: TopologyUpdate,
+        base: Timing,
         known: impl Fn(&NodeId) -> bool,
     ) -> Result<Self, FieldError> {
         let fail = |field: &str, problem: String| Err(FieldError::new(field, problem));
@@ -124,7 +125,7 @@ impl TopologyRecord {
         }
         let name = NodeName::parse("topology.name", &update.name)?;
         check_text("topology.parent_cluster", &update.parent_cluster, 64)?;
-        check_config(&update.config)?;
+        check_config(&update.config, base)?;
         check_type(update.kind, &update.parent_cluster)?;
         Ok(Self {
             id: self.id.clone(),
@@ -158,7 +159,7 @@ fn check_type(kind: TopologyType, parent: &str) -> Result<(), FieldError> {
     }
 }
 
-fn check_config(config: &BTreeMap<String, String>) -> Result<(), FieldError> {
+fn check_config(config: &BTreeMap<String, String>, base: Timing) -> Result<(), FieldError> {
     if config.len() > CONFIG_ENTRIES_MAX {
         return Err(FieldError::new(
             "topology.config",
@@ -175,7 +176,7 @@ fn check_config(config: &BTreeMap<String, String>) -> Result<(), FieldError> {
         }
         check_text(&format!("topology.config[{key}]"), value, CONFIG_VALUE_BYTES_MAX)?;
     }
-    timing(config, Timing::default()).map(|_| ())
+    timing(config, base).map(|_| ())
 }
 
 fn timing(config: &BTreeMap<String, String>, base: Timing) -> Result<Timing, FieldError> {
@@ -207,6 +208,12 @@ fn timing(config: &BTreeMap<String, String>, base: Timing) -> Result<Timing, Fie
             "must be at least twice the beat interval, or every session would break",
         ));
     }
+    if timing.heartbeat_timeout() <= timing.beat_silence + timing.session_grace {
+        return Err(FieldError::new(
+            format!("topology.config[{HEARTBEATS_MISSED}]"),
+            "missed heartbeats must take longer than a lost session (silence and grace)",
+        ));
+    }
     Ok(timing)
 }
 
@@ -234,7 +241,9 @@ mod tests {
     fn check(change: impl Fn(&mut TopologyUpdate), expect: Result<u64, &str>) {
         let mut update = update();
         change(&mut update);
-        let got = record().updated(update, |id| id.as_str() == "n1").map(|r| r.generation);
+        let got = record()
+            .updated(update, Timing::default(), |id| id.as_str() == "n1")
+            .map(|r| r.generation);
         match (got, expect) {
             (Ok(got), Ok(expect)) => assert_eq!(got, expect),
             (Err(got), Err(field)) => assert_eq!(got.field, field, "{got}"),
@@ -261,6 +270,7 @@ mod tests {
         check(set("heartbeat_interval_seconds", "4"), Err(field));
         check(set("heartbeat_interval_seconds", "soon"), Err(field));
         check(set("beat_silence_ms", "1000"), Err("topology.config[beat_silence_ms]"));
+        check(set("beat_silence_ms", "30000"), Err("topology.config[heartbeats_missed]"));
     }
 
     #[test]

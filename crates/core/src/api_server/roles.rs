@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Code, Refusal};
+use crate::mutant::mutant;
 
 /// Whom a certificate speaks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -176,7 +177,7 @@ pub fn may(role: Role, call: Call) -> bool {
 impl Caller {
     /// The table, applied. An expired certificate may only be renewed.
     pub fn check(&self, call: Call) -> Result<(), Refusal> {
-        if self.expired && call != Call::RegisterNode {
+        if self.expired && !mutant!("expired certificates are good") && call != Call::RegisterNode {
             return Err(Refusal::new(
                 Code::Unauthenticated,
                 "CertificateExpired",
@@ -184,7 +185,7 @@ impl Caller {
             )
             .help("an agent renews it by itself; a user asks an admin for a new one"));
         }
-        if may(self.role, call) {
+        if may(self.role, call) || mutant!("roles are not checked") {
             return Ok(());
         }
         Err(match self.role {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 use super::{ContainerReport, FieldError, Labels, NodeId, NodeName, Severity};
-use crate::time::WallTime;
+use crate::{mutant::mutant, time::WallTime};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -201,8 +201,10 @@ pub struct NodeRecord {
     pub created_at: WallTime,
     /// SHA-256 of the public key that the node joined or was last re-issued with, hexadecimal.
     pub key_fingerprint: String,
-    /// The one before, until the new one was seen: a crash may keep an agent from saving what it was sent.
-    pub previous_key_fingerprint: Option<String>,
+    /// Those before, oldest first, until a newer one was seen: a crash may keep an agent from saving what it
+    /// was sent, and a session may outlive several renewals.
+    #[serde(default)]
+    pub previous_key_fingerprints: Vec<String>,
     /// Hash of the token it joined with.
     pub joined_with: String,
     /// Newest event of its journal that is in the log.
@@ -213,6 +215,45 @@ pub struct NodeRecord {
     pub certificate_expires_at: Option<WallTime>,
     /// The name may be taken over by a new identity (a re-flashed board).
     pub identity_reset: bool,
+}
+
+/// Keys of a node that are good beside its newest at most.
+const PREVIOUS_KEYS_MAX: usize = 3;
+
+impl NodeRecord {
+    /// A newer key is to be certified. The one of the running session stays good, and so do those that the
+    /// agent may have installed since: which one it has on its disk, it shows when it connects again.
+    pub fn key_requested(&mut self, key: String) {
+        if self.key_fingerprint == key {
+            return;
+        }
+        let old = std::mem::replace(&mut self.key_fingerprint, key);
+        if mutant!("only one older key is remembered") && !self.previous_key_fingerprints.is_empty()
+        {
+            return;
+        }
+        self.previous_key_fingerprints.retain(|known| *known != old);
+        self.previous_key_fingerprints.push(old);
+        if self.previous_key_fingerprints.len() > PREVIOUS_KEYS_MAX {
+            // the first is the one that was seen to work
+            self.previous_key_fingerprints.remove(1);
+        }
+    }
+
+    /// A key has been seen to work: older ones are worth nothing any more. Whether that changed anything.
+    pub fn key_seen(&mut self, key: &str) -> bool {
+        let before = self.previous_key_fingerprints.len();
+        match self.previous_key_fingerprints.iter().position(|known| known == key) {
+            Some(at) => drop(self.previous_key_fingerprints.drain(..at)),
+            None if self.key_fingerprint == key => self.previous_key_fingerprints.clear(),
+            None => {}
+        }
+        self.previous_key_fingerprints.len() != before
+    }
+
+    pub fn has_key(&self, key: &str) -> bool {
+        self.key_fingerprint == key || self.previous_key_fingerprints.iter().any(|k| k == key)
+    }
 }
 
 /// What an agent wants people to know at once.

@@ -86,6 +86,8 @@ pub enum Input {
     Disconnected {
         why: String,
     },
+    /// The master has answered a heartbeat beside the session.
+    ProbeAnswered,
     FromMaster(ToAgent),
     Sampled(Sample),
     Observed(Observation),
@@ -155,6 +157,10 @@ pub enum Effect {
     Connect {
         master: String,
     },
+    /// Say a heartbeat on a connection of its own: the session's may have lost packets and be waiting.
+    Probe {
+        master: String,
+    },
     Disconnect,
     /// The first message of a session.
     SayHello(Hello),
@@ -196,10 +202,24 @@ enum Phase {
         heard_at: Timestamp,
         beat_at: Timestamp,
         report_at: Timestamp,
+        /// When the master is asked on another way, and how often it was since its last word here.
+        probe_at: Timestamp,
+        probes: u32,
     },
     /// No certificate and no token: a person has to help.
     Stranded,
     Stopped,
+}
+
+/// What the master last said of the certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Validity {
+    /// It has just been issued.
+    Issued,
+    /// It was good, or nothing was said: the clock decides.
+    ByClock,
+    /// Its time is over.
+    Over,
 }
 
 /// What the local status shows, also with the master gone.
@@ -227,6 +247,9 @@ pub struct NodeAgent {
     timing: Timing,
     phase: Phase,
     standing: Standing,
+    validity: Validity,
+    /// As the last Welcome told it, and when.
+    master_clock: Option<(WallTime, Timestamp)>,
     ledger: Ledger,
     journal: OfflineJournal,
     backoff: Backoff,
@@ -285,6 +308,8 @@ impl NodeAgent {
             timing,
             phase: Phase::Waiting { until: now.at },
             standing,
+            validity: Validity::ByClock,
+            master_clock: None,
             journal,
             backoff: Backoff::new(seed, settings.reconnect_max),
             master: 0,
@@ -314,10 +339,12 @@ impl NodeAgent {
             Input::ConnectFailed { why } | Input::Disconnected { why } => {
                 self.disconnected(now, why);
             }
+            Input::ProbeAnswered => self.probe_answered(now),
             Input::FromMaster(message) => self.take_from_master(now, &mut out, message),
             Input::Sampled(sample) => self.sampled(now, &mut out, sample),
             Input::Observed(observation) => self.take_observation(now, &mut out, observation),
             Input::CommandDone { id, success, message } => {
+                let message = observe::printable(&message);
                 self.say(&mut out, ToMaster::CommandResult { id, success, message });
             }
             Input::CertificateRequestMade { csr } => {
@@ -325,6 +352,7 @@ impl NodeAgent {
             }
             Input::CertificateInstalled { standing } => {
                 self.standing = standing;
+                self.validity = Validity::ByClock;
                 self.certificate_requested = false;
             }
             Input::CertificateRefused { why } => {

@@ -7,9 +7,13 @@ use crate::{
     model::{
         Condition, ConditionKind, ContainerReport, EventKind, JournalEntry, Severity, has_failed,
     },
-    session::{CONTAINERS_MAX, Picture, StatusReport, ToMaster},
+    mutant::mutant,
+    session::{CONTAINERS_MAX, METRICS_MAX, Picture, StatusReport, TEXT_BYTES_MAX, ToMaster},
     time::Now,
 };
+
+/// Bytes of any text that is told at most: a name and a sentence around it stay below the wire's limit.
+const TEXT_BYTES_TOLD_MAX: usize = TEXT_BYTES_MAX / 2;
 
 /// What was seen last.
 #[derive(Debug, Clone, Default)]
@@ -22,7 +26,8 @@ pub(super) struct Observed {
 impl NodeAgent {
     pub(super) fn sampled(&mut self, now: Now, out: &mut Vec<Effect>, sample: Sample) {
         let changed = self.pressure.sampled(&sample);
-        self.observed.metrics = sample.metrics;
+        let metrics = sample.metrics.into_iter().take(METRICS_MAX);
+        self.observed.metrics = metrics.map(|(k, v)| (printable(&k), printable(&v))).collect();
         if !changed {
             return;
         }
@@ -51,8 +56,8 @@ impl NodeAgent {
         let mut worth_telling = before.as_ref() != Some(&observation.runtime);
         if let Runtime::Up { version } = &observation.runtime {
             self.system.runtime_version.clone_from(version);
-            let mut containers = observation.containers;
-            containers.truncate(CONTAINERS_MAX);
+            let containers = observation.containers.into_iter().take(CONTAINERS_MAX);
+            let containers = containers.map(presentable).collect();
             let known = std::mem::replace(&mut self.observed.containers, containers);
             worth_telling |= steady(&known) != steady(&self.observed.containers);
             // what was there before we looked for the first time is no news
@@ -141,7 +146,7 @@ impl NodeAgent {
         let fields = fields.iter().map(|(k, v)| ((*k).to_owned(), printable(v))).collect();
         let entry = JournalEntry {
             sequence: 0,
-            at: now.wall,
+            at: now.wall.max(self.ledger.clock_floor),
             severity,
             kind,
             message: printable(&message),
@@ -149,12 +154,15 @@ impl NodeAgent {
             offline: !self.in_session(),
         };
         let (entry, dropped) = self.journal.append(entry);
-        out.push(Effect::JournalAppend(entry));
         if !dropped.is_empty() {
+            // counted first, and room made first: a crash in between hides none, and the disk is bounded too
             self.ledger.events_dropped += dropped.len() as u64;
+            if !mutant!("drops are not counted") {
+                out.push(Effect::SaveLedger(self.ledger.clone()));
+            }
             out.extend(dropped.into_iter().map(|sequence| Effect::JournalDrop { sequence }));
-            out.push(Effect::SaveLedger(self.ledger.clone()));
         }
+        out.push(Effect::JournalAppend(entry));
         self.send_events(out);
     }
 
@@ -233,7 +241,27 @@ fn steady(containers: &[ContainerReport]) -> Vec<ContainerReport> {
         .collect()
 }
 
+/// The master refuses a report with a text that is too long or cannot be printed, and the session with it:
+/// one odd container must not cut its node off.
+fn presentable(container: ContainerReport) -> ContainerReport {
+    if mutant!("texts are sent as they are") {
+        return container;
+    }
+    ContainerReport {
+        id: printable(&container.id),
+        name: printable(&container.name),
+        image: printable(&container.image),
+        state: printable(&container.state),
+        health: printable(&container.health),
+        ..container
+    }
+}
+
 /// What a runtime says goes into logs and terminals: no control characters, no novels.
-fn printable(text: &str) -> String {
-    text.chars().take(512).map(|c| if c.is_control() { ' ' } else { c }).collect()
+pub(super) fn printable(text: &str) -> String {
+    let mut end = text.len().min(TEXT_BYTES_TOLD_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

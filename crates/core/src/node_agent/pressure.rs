@@ -1,6 +1,7 @@
 //! Thresholds with hysteresis: a figure that trembles around its limit raises no flag twice (HLD §6.2).
 
 use super::Sample;
+use crate::mutant::mutant;
 
 /// Samples in a row that must agree before a flag is raised or cleared.
 const SAMPLES_TO_CHANGE: u8 = 2;
@@ -91,7 +92,8 @@ impl Flag {
             figure >= f64::from(threshold.raise)
         };
         self.against = if otherwise { self.against + 1 } else { 0 };
-        if self.against < SAMPLES_TO_CHANGE {
+        let enough = if mutant!("no hysteresis") { 1 } else { SAMPLES_TO_CHANGE };
+        if self.against < enough {
             return false;
         }
         *self = Self { raised: !self.raised, against: 0 };

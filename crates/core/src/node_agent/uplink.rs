@@ -6,11 +6,13 @@
 
 use std::time::Duration;
 
-use super::{Effect, NodeAgent, Phase, Standing};
+use super::{Effect, NodeAgent, Phase, Standing, Validity};
 use crate::{
+    failure_detector::Timing,
     model::{EventKind, Severity},
+    mutant::mutant,
     session::{Goodbye, GoodbyeReason, Hello, ToAgent, ToMaster, Welcome},
-    time::{Deadline, Now, Timestamp},
+    time::{Deadline, Now, Timestamp, WallTime},
     topology::NodeConfig,
 };
 
@@ -20,6 +22,8 @@ const ALONE_TOLD_AFTER: Duration = Duration::from_secs(5);
 const HOPELESS_RETRY: Duration = Duration::from_secs(60);
 /// Between two attempts where the master said that it will be better soon.
 const SOON_RETRY: (Duration, Duration) = (Duration::from_millis(1500), Duration::from_millis(3000));
+/// Probes without a word on the session itself: then it is stuck for another reason than lost packets.
+const PROBES_MAX: u32 = 8;
 /// Masters that are tried in turn at most.
 const MASTERS_MAX: usize = 16;
 /// The clock floor is saved when it would rise by more than this: flash wears out.
@@ -27,7 +31,15 @@ const CLOCK_FLOOR_STEP: Duration = Duration::from_secs(3600);
 
 impl NodeAgent {
     pub(super) fn registered(&mut self, now: Now, standing: Standing, pending: bool) {
+        match self.phase {
+            Phase::Registering | Phase::Waiting { .. } | Phase::Stranded => {}
+            Phase::Connecting
+            | Phase::Opening { .. }
+            | Phase::InSession { .. }
+            | Phase::Stopped => return,
+        }
         self.standing = standing;
+        self.validity = Validity::Issued;
         self.removed = false;
         if pending {
             self.last_problem = Some("the node waits for approval".to_owned());
@@ -41,6 +53,9 @@ impl NodeAgent {
 
     pub(super) fn register_failed(&mut self, now: Now, why: String, fatal: bool) {
         self.last_problem = Some(why);
+        if self.phase != Phase::Registering {
+            return;
+        }
         if fatal {
             self.wait(now, (HOPELESS_RETRY, HOPELESS_RETRY * 2));
         } else {
@@ -100,8 +115,11 @@ impl NodeAgent {
     }
 
     pub(super) fn take_from_master(&mut self, now: Now, out: &mut Vec<Effect>, message: ToAgent) {
-        if let Phase::InSession { heard_at, .. } = &mut self.phase {
+        let quiet = self.quiet_before_probe();
+        if let Phase::InSession { heard_at, probe_at, probes, .. } = &mut self.phase {
             *heard_at = now.at;
+            *probe_at = now.at + quiet;
+            *probes = 0;
         }
         match message {
             ToAgent::Welcome(welcome) => self.welcomed(now, out, welcome),
@@ -133,18 +151,25 @@ impl NodeAgent {
             heard_at: now.at,
             beat_at: now.at + self.timing.beat_interval,
             report_at: now.at,
+            probe_at: now.at + self.quiet_before_probe(),
+            probes: 0,
         };
         self.backoff.reset();
         self.last_problem = None;
         self.removed = false;
         self.batch_until = None;
+        self.master_clock = Some((welcome.clock, now.at));
+        self.validity = Validity::ByClock;
         if self.ledger.clock_floor.plus(CLOCK_FLOOR_STEP) < welcome.clock {
             self.ledger.clock_floor = welcome.clock;
             out.push(Effect::SaveLedger(self.ledger.clone()));
         }
         self.learn_masters(welcome.masters);
-        for entry in self.journal.skip_to(welcome.acknowledged_sequence) {
-            out.push(Effect::JournalAppend(entry));
+        let through = welcome.acknowledged_sequence;
+        let moved = self.journal.skip_to(through);
+        if !moved.is_empty() {
+            out.extend(moved.into_iter().map(Effect::JournalAppend));
+            out.push(Effect::JournalTrim { through });
         }
         self.events_acknowledged(out, welcome.acknowledged_sequence);
         self.report(now, out);
@@ -167,18 +192,25 @@ impl NodeAgent {
         }
     }
 
-    /// Only ever forward: an older or empty configuration changes nothing.
+    /// Only ever forward within a cluster: an older configuration changes nothing.
     fn configure(&mut self, now: Now, out: &mut Vec<Effect>, generation: u64, config: NodeConfig) {
         if !self.in_session() {
             return;
         }
-        let rejected = if generation > self.ledger.generation {
-            self.timing = config.timing;
+        let current = self.ledger.generation;
+        let other = self.ledger.config.as_ref().is_some_and(|c| c.cluster != config.cluster);
+        let newer = generation > current || other || mutant!("an older generation is accepted");
+        let rejected = if newer {
+            self.keep_pace(now, config.timing);
             self.ledger.generation = generation;
             self.ledger.config = Some(config.clone());
-            out.push(Effect::SaveLedger(self.ledger.clone()));
+            if !mutant!("a generation is not saved") {
+                out.push(Effect::SaveLedger(self.ledger.clone()));
+            }
             out.push(Effect::Apply { generation, config });
             None
+        } else if generation < current {
+            Some(format!("generation {generation} is older than {current}, which is applied"))
         } else if generation == self.ledger.generation
             && self.ledger.config.as_ref() != Some(&config)
         {
@@ -192,6 +224,18 @@ impl NodeAgent {
         }
         let generation = self.ledger.generation;
         self.say(out, ToMaster::ConfigApplied { generation, rejected });
+    }
+
+    /// A new pace holds at once, also for the beat that is due next.
+    fn keep_pace(&mut self, now: Now, timing: Timing) {
+        self.timing = timing;
+        if mutant!("a new pace waits for the next beat") {
+            return;
+        }
+        if let Phase::InSession { beat_at, report_at, .. } = &mut self.phase {
+            *beat_at = (*beat_at).min(now.at + timing.beat_interval);
+            *report_at = (*report_at).min(now.at + timing.heartbeat_interval);
+        }
     }
 
     fn events_acknowledged(&mut self, out: &mut Vec<Effect>, through: u64) {
@@ -212,6 +256,10 @@ impl NodeAgent {
         let batch = self.journal.batch();
         if let Some(last) = batch.last() {
             self.batch_until = Some(last.sequence);
+            if mutant!("the journal is cleared when it is sent") {
+                out.push(Effect::JournalTrim { through: last.sequence });
+                self.journal.acknowledged(last.sequence);
+            }
             out.push(Effect::Send(ToMaster::Events(batch)));
         }
     }
@@ -224,6 +272,10 @@ impl NodeAgent {
             GoodbyeReason::Removed => {
                 self.removed = true;
                 self.wait(now, (HOPELESS_RETRY, HOPELESS_RETRY * 2));
+            }
+            GoodbyeReason::Expired => {
+                self.validity = Validity::Over;
+                self.wait(now, SOON_RETRY);
             }
             GoodbyeReason::Duplicate | GoodbyeReason::Busy | GoodbyeReason::Protocol => {
                 self.wait(now, SOON_RETRY);
@@ -262,11 +314,15 @@ impl NodeAgent {
                 out.push(Effect::Disconnect);
                 self.lose(now, "the master did not answer Hello in time".to_owned());
             }
-            Phase::InSession { heard_at, .. } if heard_at + self.timing.beat_silence <= now.at => {
+            Phase::InSession { heard_at, .. }
+                if heard_at + self.timing.beat_silence <= now.at
+                    && !mutant!("a silent master is not noticed") =>
+            {
                 out.push(Effect::Disconnect);
                 self.lose(now, "no beat of the master was heard for too long".to_owned());
             }
-            Phase::InSession { beat_at, report_at, .. } => {
+            Phase::InSession { beat_at, report_at, probe_at, .. } => {
+                self.probe_if_due(now, out, probe_at);
                 self.beat_and_report(now, out, beat_at, report_at);
             }
             Phase::Waiting { .. }
@@ -298,9 +354,33 @@ impl NodeAgent {
         }
     }
 
+    /// TCP waits longer with every packet that is lost; a few losses in a row would look like a dead
+    /// master. A fresh connection has no such memory, and a heartbeat there counts as well as a beat.
+    fn probe_if_due(&mut self, now: Now, out: &mut Vec<Effect>, due: Timestamp) {
+        let Some(master) = self.current_master() else { return };
+        let again = self.quiet_before_probe() / 3;
+        let Phase::InSession { probe_at, probes, .. } = &mut self.phase else { return };
+        if due <= now.at && *probes < PROBES_MAX {
+            *probes += 1;
+            *probe_at = now.at + again;
+            out.push(Effect::Probe { master });
+        }
+    }
+
+    pub(super) fn probe_answered(&mut self, now: Now) {
+        if let Phase::InSession { heard_at, .. } = &mut self.phase {
+            *heard_at = now.at;
+        }
+    }
+
+    /// Half of what makes a session broken.
+    fn quiet_before_probe(&self) -> Duration {
+        self.timing.beat_silence / 2
+    }
+
     fn renew_if_due(&mut self, now: Now, out: &mut Vec<Effect>) {
         if let Standing::Certified { renew_at, .. } = self.standing
-            && renew_at <= now.wall
+            && renew_at <= self.time_of_certificates(now)
             && !self.certificate_requested
         {
             self.certificate_requested = true;
@@ -320,10 +400,7 @@ impl NodeAgent {
                     Some("the node has neither a certificate nor a token".to_owned());
                 self.phase = Phase::Stranded;
             }
-            // a board without a clock thinks that it is 1970
-            Standing::Certified { expires_at, .. }
-                if now.wall.max(self.ledger.clock_floor) < expires_at =>
-            {
+            Standing::Certified { expires_at, .. } if self.may_be_valid(now, expires_at) => {
                 self.phase = Phase::Connecting;
                 out.push(Effect::Connect { master });
             }
@@ -334,11 +411,35 @@ impl NodeAgent {
         }
     }
 
+    /// The master issues certificates and judges them, so its clock counts where it is known. A board
+    /// without a clock thinks that it is 1970.
+    fn time_of_certificates(&self, now: Now) -> WallTime {
+        match self.master_clock {
+            Some((wall, at)) if !mutant!("an agent trusts its own clock") => {
+                wall.plus(now.at.since(at))
+            }
+            Some(_) | None => now.wall.max(self.ledger.clock_floor),
+        }
+    }
+
+    /// What the master said last of the certificate beats what our clock makes of it.
+    fn may_be_valid(&self, now: Now, expires_at: WallTime) -> bool {
+        match self.validity {
+            Validity::Issued if !mutant!("an agent trusts its own clock") => true,
+            Validity::Over => false,
+            Validity::Issued | Validity::ByClock => self.time_of_certificates(now) < expires_at,
+        }
+    }
+
     pub(super) fn uplink_deadline_at(&self) -> Option<Deadline> {
         match &self.phase {
             Phase::Waiting { until } => Some(Deadline { at: *until, why: "next attempt" }),
             Phase::Opening { until } => Some(Deadline { at: *until, why: "Welcome overdue" }),
-            Phase::InSession { heard_at, beat_at, report_at, .. } => [
+            Phase::InSession { heard_at, beat_at, report_at, probe_at, probes, .. } => [
+                Deadline {
+                    at: if *probes < PROBES_MAX { *probe_at } else { *beat_at },
+                    why: "master quiet",
+                },
                 Deadline { at: *beat_at, why: "beat" },
                 Deadline { at: *report_at, why: "status report" },
                 Deadline { at: *heard_at + self.timing.beat_silence, why: "master silent" },

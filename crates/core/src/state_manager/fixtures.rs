@@ -23,7 +23,7 @@ pub(crate) fn node_record(id: &str, name: &str) -> NodeRecord {
         conditions: vec![],
         created_at: WallTime(0),
         key_fingerprint: format!("key-{id}"),
-        previous_key_fingerprint: None,
+        previous_key_fingerprints: Vec::new(),
         joined_with: "token".to_owned(),
         acknowledged_sequence: 0,
         events_dropped: 0,

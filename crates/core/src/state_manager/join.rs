@@ -8,6 +8,7 @@ use super::{Answer, Node, Registered, RequestId, StateManager, keys, log::Draft,
 use crate::{
     api_server::{Call, Caller, Code, Refusal, Registration, Role},
     model::{EventKind, Labels, NodeId, NodeRecord, NodeRole, NodeStatus, Severity, TokenRecord},
+    mutant::mutant,
     time::{Now, Timestamp},
 };
 
@@ -107,6 +108,8 @@ impl StateManager {
         self.audit(now, out, by, Call::RegisterNode, registration.node.as_str());
         self.use_token(out, token, &registration.node);
         let labels = predecessor.map(|old| self.replace(now, out, &old, &registration));
+        // its own record too, where the name was another node's
+        self.forget(out, &registration.node);
         self.admit(now, out, registration, hash, labels.unwrap_or_default(), request);
         Ok(())
     }
@@ -126,15 +129,26 @@ impl StateManager {
         hash: &str,
         registration: &Registration,
     ) -> Result<TokenRecord, Refusal> {
-        let refuse = |reason, message: String| {
-            Err(Refusal::new(Code::PermissionDenied, reason, message)
-                .help("make a new one on the master: piccolo token create"))
+        let refuse = |reason, problem: String| {
+            let field = "credentials.token";
+            let message = format!("{field}: {problem}");
+            let refusal = Refusal::new(Code::PermissionDenied, reason, message)
+                .help("make a new one on the master: piccolo token create");
+            Err(Refusal { field: Some(field.to_owned()), ..refusal })
         };
         let Some(token) = self.tokens.get(hash) else {
             return refuse("TokenUnknown", "this cluster does not know the token".to_owned());
         };
         if token.expires_at <= now.wall {
             return refuse("TokenExpired", "the token has expired".to_owned());
+        }
+        // it was removed or rejected since: people have decided, and a token is not to undo it
+        if token.used_by.contains(&registration.node)
+            && !self.nodes.contains_key(&registration.node)
+            && !mutant!("a spent token readmits its node")
+        {
+            let message = "the node was removed or rejected since it used this token";
+            return refuse("TokenSpent", message.to_owned());
         }
         if token.uses_left == 0 {
             return refuse("TokenUsedUp", "the token was used as often as it may be".to_owned());
@@ -160,10 +174,9 @@ impl StateManager {
         registration: &Registration,
         token: &TokenRecord,
     ) -> Result<(), Refusal> {
-        let timing = self.timing();
         let Some(node) = self.nodes.get(&registration.node) else { return Ok(()) };
         let may_replace = node.record.identity_reset || token.node_name.is_some();
-        if may_replace && !node.detector.is_live(now.at, &timing) {
+        if may_replace && !node.detector.is_live(now.at, &node.timing) {
             return Ok(());
         }
         let name = node.record.name.clone();
@@ -184,7 +197,6 @@ impl StateManager {
         registration: &Registration,
         token: &TokenRecord,
     ) -> Result<Option<NodeId>, Refusal> {
-        let timing = self.timing();
         let Some(holder) = self.names.get(&registration.name.key()).cloned() else {
             // the id is known under another name
             return Ok(self
@@ -193,7 +205,7 @@ impl StateManager {
                 .then(|| registration.node.clone()));
         };
         let Some(node) = self.nodes.get(&holder) else { return Ok(None) };
-        let live = node.detector.is_live(now.at, &timing);
+        let live = node.detector.is_live(now.at, &node.timing);
         if !live && (node.record.identity_reset || token.node_name.is_some()) {
             return Ok(Some(holder));
         }
@@ -208,7 +220,9 @@ impl StateManager {
     }
 
     fn use_token(&mut self, out: &mut Outbox, mut token: TokenRecord, node: &NodeId) {
-        token.uses_left -= 1;
+        if !mutant!("uses are not counted") {
+            token.uses_left -= 1;
+        }
         token.used_by.insert(node.clone());
         out.put(keys::token(&token.hash), &token);
         self.tokens.insert(token.hash.clone(), token);
@@ -264,7 +278,7 @@ impl StateManager {
             conditions: Vec::new(),
             created_at: now.wall,
             key_fingerprint: registration.key_fingerprint,
-            previous_key_fingerprint: None,
+            previous_key_fingerprints: Vec::new(),
             joined_with: hash.to_owned(),
             acknowledged_sequence: 0,
             events_dropped: 0,
@@ -279,7 +293,8 @@ impl StateManager {
             format!("node {} has joined as {} from {}", record.name, record.role, record.ip),
         );
         self.names.insert(record.name.key(), record.id.clone());
-        self.nodes.insert(registration.node.clone(), Node::new(record, now.at));
+        let timing = self.timing();
+        self.nodes.insert(registration.node.clone(), Node::new(record, timing, now.at));
         out.touch(&registration.node);
         self.happened(now, out, draft);
         self.settle(now, out, &registration.node);
@@ -361,11 +376,12 @@ impl StateManager {
                     (node.record.role, by.role),
                     (NodeRole::Master, Role::Master) | (NodeRole::Sub, Role::Sub)
                 );
-                if node.record.status == NodeStatus::Terminating || !role {
+                let removed = node.record.status == NodeStatus::Terminating
+                    && !mutant!("removal does not revoke");
+                if removed || !role {
                     return revoked("is being removed");
                 }
-                let known = by.key_fingerprint == node.record.key_fingerprint
-                    || Some(&by.key_fingerprint) == node.record.previous_key_fingerprint.as_ref();
+                let known = node.record.has_key(&by.key_fingerprint);
                 if known { Ok(()) } else { revoked("has another key now") }
             }
         }

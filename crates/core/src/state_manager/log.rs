@@ -13,12 +13,15 @@ use super::{
 use crate::{
     api_server::{Call, Caller, Refusal, Role},
     model::{AuditEntry, AuditOutcome, Event, EventKind, NodeRecord, Severity},
+    mutant::mutant,
     time::{Now, Timestamp, WallTime},
     topology::TopologyRecord,
 };
 
 /// Deletions of old entries in one commit at most, beside one for each that is added.
 const RETIRED_PER_COMMIT_MAX: usize = 16;
+/// Writes of a commit beyond which no more is retired than is appended.
+const WRITES_TO_RETIRE_MORE: usize = 48;
 /// Refusals that are audited per minute at most: a flood must not wear out the flash.
 const REFUSALS_PER_MINUTE_MAX: u32 = 60;
 const MINUTE_US: u64 = 60_000_000;
@@ -86,9 +89,13 @@ pub(super) fn master_started(epoch: u64) -> Draft {
 
 impl Log {
     pub(super) fn restored(snapshot: LogSnapshot, events_max: usize, audit_max: usize) -> Self {
+        let mut events = VecDeque::with_capacity(snapshot.events.len());
+        for (id, at) in snapshot.events.iter().copied() {
+            events.push_back((id, no_earlier(events.back(), at)));
+        }
         let next_event = snapshot.events.back().map_or(0, |(id, _)| *id) + 1;
         Self {
-            events: snapshot.events,
+            events,
             events_max,
             next_event,
             audit_first: snapshot.audit_first.max(1),
@@ -114,11 +121,16 @@ impl Log {
     pub(super) fn append(&mut self, mut event: Event, out: &mut Outbox) {
         event.id = self.next_event;
         self.next_event += 1;
-        self.events.push_back((event.id, event.at));
+        self.events.push_back((event.id, no_earlier(self.events.back(), event.at)));
         out.put(keys::event(event.id), &event);
         out.effects.push(Effect::Happened(event));
-        for _ in 0..2 {
-            if self.events.len() > self.events_max
+        // one for one; more, where the bound was lowered, as long as there is room in the transaction
+        for extra in [false, true] {
+            let room = !extra
+                || out.writes.len() < WRITES_TO_RETIRE_MORE
+                || mutant!("retirement has no bound");
+            if room
+                && self.events.len() > self.events_max
                 && let Some((id, _)) = self.events.pop_front()
             {
                 out.delete(keys::event(id));
@@ -144,6 +156,12 @@ impl Log {
     fn append_audit(&mut self, mut entry: AuditEntry, out: &mut Outbox) {
         let last = self.audit_last.as_ref();
         entry.id = last.map_or(0, |e| e.id) + 1;
+        if mutant!("the audit chain is not linked") {
+            entry.hash = entry.expected_hash();
+            out.put(keys::audit(entry.id), &entry);
+            self.audit_last = Some(entry);
+            return;
+        }
         entry.previous_hash = last.map(|e| e.hash.clone()).unwrap_or_default();
         entry.hash = entry.expected_hash();
         out.put(keys::audit(entry.id), &entry);
@@ -244,7 +262,13 @@ impl StateManager {
     }
 }
 
-fn bounded(text: &str) -> String {
+/// An event's age follows from when it came: a board without a clock says that it is 1970.
+fn no_earlier(last: Option<&(u64, WallTime)>, at: WallTime) -> WallTime {
+    last.map_or(at, |(_, last)| at.max(*last))
+}
+
+/// Fit for a log and a terminal, whoever wrote it.
+pub(super) fn bounded(text: &str) -> String {
     let mut end = text.len().min(AUDIT_TEXT_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    failure_detector::{FailureDetector, Verdict},
+    failure_detector::{FailureDetector, Timing, Verdict},
     model::{
         Condition, ConditionKind, ContainerReport, NodeRecord, NodeStatus, NodeView, SessionId,
     },
+    mutant::mutant,
     time::{Timestamp, WallTime},
 };
 
@@ -14,7 +15,11 @@ use crate::{
 pub(super) struct Node {
     pub(super) record: NodeRecord,
     pub(super) detector: FailureDetector,
+    /// The pace that it was told last: it can be held to no other.
+    pub(super) timing: Timing,
     pub(super) session: Option<SessionId>,
+    /// The one that the same process held before, as its Hello said.
+    pub(super) session_before: Option<SessionId>,
     pub(super) last_heartbeat: Option<WallTime>,
     pub(super) containers: Vec<ContainerReport>,
     pub(super) metrics: BTreeMap<String, String>,
@@ -31,11 +36,13 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(record: NodeRecord, now: Timestamp) -> Self {
+    pub(super) fn new(record: NodeRecord, timing: Timing, now: Timestamp) -> Self {
         Self {
             record,
+            timing,
             detector: FailureDetector::unknown(now),
             session: None,
+            session_before: None,
             last_heartbeat: None,
             containers: Vec::new(),
             metrics: BTreeMap::new(),
@@ -48,7 +55,12 @@ impl Node {
         }
     }
 
-    pub(super) fn restored(record: NodeRecord, heard: Option<WallTime>, now: Timestamp) -> Self {
+    pub(super) fn restored(
+        record: NodeRecord,
+        heard: Option<WallTime>,
+        timing: Timing,
+        now: Timestamp,
+    ) -> Self {
         let own = record.conditions.iter().filter(|c| c.kind.from_agent()).cloned().collect();
         let gone_at = (record.status == NodeStatus::Terminating).then_some(now);
         let rejected = record
@@ -61,7 +73,7 @@ impl Node {
             own_conditions: own,
             config_rejected: rejected,
             gone_at,
-            ..Self::new(record, now)
+            ..Self::new(record, timing, now)
         }
     }
 
@@ -99,6 +111,14 @@ impl Node {
             Verdict::Suspect => {
                 add(ConditionKind::Suspect, "the session broke; waiting for a new one".to_owned())
             }
+            // three missed heartbeats do not turn into a lost session because the master has started
+            Verdict::SessionLost
+                if self.detector.is_unheard()
+                    && self.holds(ConditionKind::HeartbeatTimeout)
+                    && !mutant!("a restart softens a verdict") =>
+            {
+                add(ConditionKind::HeartbeatTimeout, "heartbeats are missing".to_owned());
+            }
             Verdict::SessionLost => {
                 add(
                     ConditionKind::SessionLost,
@@ -124,6 +144,10 @@ impl Node {
             Verdict::Alive => {}
         }
         wanted
+    }
+
+    fn holds(&self, kind: ConditionKind) -> bool {
+        self.record.conditions.iter().any(|c| c.kind == kind)
     }
 
     pub(super) fn is_impaired(&self) -> bool {

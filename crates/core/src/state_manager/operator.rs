@@ -12,6 +12,7 @@ use crate::{
         EventKind, FieldError, Labels, NodeId, NodeStatus, Severity, TokenRecord, UserName,
         UserRecord, check_labels, check_text,
     },
+    mutant::mutant,
     node_lifecycle::{NodeEvent, next},
     session::{AgentCommand, GoodbyeReason, ToAgent},
     time::Now,
@@ -245,7 +246,8 @@ impl StateManager {
             }
             .help("get it again, and apply the change to that"));
         }
-        self.topology = self.topology.updated(update, |id| self.nodes.contains_key(id))?;
+        let base = self.settings.timing;
+        self.topology = self.topology.updated(update, base, |id| self.nodes.contains_key(id))?;
         out.put(keys::TOPOLOGY, &self.topology);
         let generation = self.topology.generation;
         let draft = Draft::cluster(
@@ -257,7 +259,10 @@ impl StateManager {
         let ids: Vec<_> = self.nodes.keys().cloned().collect();
         for id in &ids {
             self.send_config(out, id);
-            self.schedule(id, now.at);
+            if mutant!("a new pace counts before it is known") {
+                self.hold_to_timing(id);
+                self.schedule(id, now.at);
+            }
         }
         self.answer_config_polls(out);
         Ok(Answer::Topology(Box::new(self.topology_view())))
@@ -536,7 +541,9 @@ impl StateManager {
             )
             .help("piccolo token list"));
         };
-        self.tokens.remove(&hash);
+        if !mutant!("a revoked token is kept") {
+            self.tokens.remove(&hash);
+        }
         out.delete(keys::token(&hash));
         let short = hash.get(..12).unwrap_or_default();
         let draft = Draft::cluster(

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    Answer, Effect, PARKED_MAX, Parked, RequestId, StateManager, join::speaks_for_another,
-    log::Draft, outbox::Outbox,
+    Answer, Effect, PARKED_MAX, Parked, RequestId, StateManager,
+    join::speaks_for_another,
+    log::{Draft, bounded},
+    outbox::Outbox,
 };
 use crate::{
     api_server::{Call, Caller, Code, Refusal},
@@ -12,11 +14,11 @@ use crate::{
         ConditionKind, Event, EventKind, JournalEntry, NodeId, NodeName, NodeStatus, SessionId,
         Severity, check_address, check_text,
     },
+    mutant::mutant,
     session::{
         EVENTS_PER_BATCH_MAX, Goodbye, GoodbyeReason, Hello, StatusReport, TEXT_BYTES_MAX, ToAgent,
         ToMaster, Welcome,
     },
-    mutant::mutant,
     time::Now,
 };
 
@@ -42,6 +44,7 @@ impl StateManager {
         let generation = self.topology.generation;
         self.learn_from_hello(now, out, &hello);
         let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.session_before.clone_from(&hello.previous_session);
         if let Some(old) = node.session.replace(session.clone()) {
             let goodbye = goodbye(GoodbyeReason::Replaced, "the node opened another session");
             out.effects.push(Effect::Close { node: id.clone(), session: old, goodbye });
@@ -49,16 +52,15 @@ impl StateManager {
         node.detector.session_opened(now.at);
         node.last_heartbeat = Some(now.wall);
         self.heard_since_saved = true;
-        // the newest key has been seen to work
-        if by.key_fingerprint == node.record.key_fingerprint
-            && node.record.previous_key_fingerprint.take().is_some()
-        {
+        if node.record.key_seen(&by.key_fingerprint) {
             out.touch(&id);
         }
         let acknowledged_sequence = node.record.acknowledged_sequence;
         out.change(&id);
         self.send_welcome(now, out, &id, &session, acknowledged_sequence);
-        if hello.applied_generation < generation {
+        self.hold_to_timing(&id);
+        // ahead of us is a board that was in another cluster, or a master that was set back
+        if hello.applied_generation != generation {
             self.send_config(out, &id);
         } else {
             self.config_applied(now, out, &id, hello.applied_generation, None);
@@ -94,22 +96,29 @@ impl StateManager {
         hello: &Hello,
     ) -> Result<(), (GoodbyeReason, Refusal)> {
         let removed = |refusal| (GoodbyeReason::Removed, refusal);
-        by.check(Call::Session).map_err(|r| (GoodbyeReason::Protocol, r))?;
+        let reason = if by.expired && !mutant!("an expired agent is not told why") {
+            GoodbyeReason::Expired
+        } else {
+            GoodbyeReason::Protocol
+        };
+        by.check(Call::Session).map_err(|r| (reason, r))?;
         self.check_standing(by).map_err(removed)?;
         if by.id != hello.node.as_str() {
             let refusal = speaks_for_another(by, hello.node.as_str());
             return Err((GoodbyeReason::Protocol, refusal));
         }
-        let timing = self.timing();
         let Some(node) = self.nodes.get(&hello.node) else { return Ok(()) };
         if node.record.status == NodeStatus::Pending {
             let refusal =
                 Refusal::new(Code::FailedPrecondition, "AwaitingApproval", "waits for approval");
             return Err((GoodbyeReason::Busy, refusal));
         }
-        let same_process = hello.previous_session.is_some()
-            && hello.previous_session.as_ref() == node.session.as_ref();
-        if node.detector.is_live(now.at, &timing) && !same_process {
+        // or it was welcomed since, and never heard of it
+        let same_process = hello.previous_session.as_ref().is_some_and(|previous| {
+            node.session.as_ref() == Some(previous)
+                || node.session_before.as_ref() == Some(previous)
+        });
+        if node.detector.is_live(now.at, &node.timing) && !same_process {
             self.tell_duplicate(now, out, &hello.node, EventKind::DuplicateIdentity);
             let refusal = Refusal::new(
                 Code::AlreadyExists,
@@ -167,7 +176,7 @@ impl StateManager {
         if hello.events_dropped != told {
             out.touch(&hello.node);
         }
-        if count == 0 {
+        if count == 0 || mutant!("dropped events are not told") {
             return;
         }
         let draft = Draft::of(
@@ -189,7 +198,7 @@ impl StateManager {
         message: ToMaster,
     ) {
         let Some(node) = self.nodes.get_mut(id) else { return };
-        if node.session.as_ref() != Some(session) {
+        if node.session.as_ref() != Some(session) && !mutant!("any session may speak") {
             return;
         }
         node.detector.heard(now.at);
@@ -263,11 +272,7 @@ impl StateManager {
             return;
         }
         let record = &mut node.record;
-        if record.key_fingerprint != key_fingerprint {
-            let old = std::mem::replace(&mut record.key_fingerprint, key_fingerprint);
-            // the key of the running session stays good until the new one was seen
-            record.previous_key_fingerprint.get_or_insert(old);
-        }
+        record.key_requested(key_fingerprint);
         record.certificate_expires_at = Some(until);
         out.touch(id);
         let (name, role) = (record.name.clone(), record.role);
@@ -322,7 +327,7 @@ impl StateManager {
         let acknowledged = node.record.acknowledged_sequence;
         let name = node.record.name.clone();
         let newest = entries.last().map_or(acknowledged, |e| e.sequence.max(acknowledged));
-        if newest > acknowledged {
+        if newest > acknowledged && !mutant!("the acknowledged sequence is not stored") {
             node.record.acknowledged_sequence = newest;
             out.touched.insert(id.clone());
         }
@@ -358,11 +363,11 @@ impl StateManager {
     ) {
         let newest = self.topology.generation;
         let Some(node) = self.nodes.get_mut(id) else { return };
-        // a generation that was never made is a board from another life: it gets ours
-        if generation > newest {
+        // a generation that was never made is a board from another life: it was sent ours, and may refuse it
+        if generation > newest && rejected.is_none() {
             return;
         }
-        let why = rejected.filter(|why| check_text("rejected", why, TEXT_BYTES_MAX).is_ok());
+        let why = rejected.map(|why| bounded(&why));
         if why.is_some() && why != node.config_rejected {
             let draft = Draft::of(
                 &node.record,
@@ -371,6 +376,9 @@ impl StateManager {
                 format!("node {} could not apply generation {generation}", node.record.name),
             );
             self.happened(now, out, draft);
+        }
+        if generation == newest && why.is_none() {
+            self.hold_to_timing(id);
         }
         let Some(node) = self.nodes.get_mut(id) else { return };
         if why.is_none() && generation > node.record.applied_generation {
@@ -413,6 +421,7 @@ impl StateManager {
         id: &NodeId,
     ) {
         self.heard_by_unary(now, out, id);
+        self.hold_to_timing(id);
         let timing = self.timing();
         let Some(node) = self.nodes.get(id) else { return };
         out.reply(
@@ -473,8 +482,9 @@ impl StateManager {
     }
 
     fn heard_by_unary(&mut self, now: Now, out: &mut Outbox, id: &NodeId) {
+        let timing = self.timing();
         let Some(node) = self.nodes.get_mut(id) else { return };
-        node.detector.heard_by_unary_call(now.at);
+        node.detector.heard_by_unary_call(now.at, &timing);
         node.last_heartbeat = Some(now.wall);
         self.heard_since_saved = true;
         self.settle(now, out, id);

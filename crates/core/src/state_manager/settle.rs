@@ -7,16 +7,16 @@ use super::{StateManager, log::Draft, node::Node, outbox::Outbox};
 use crate::{
     failure_detector::Verdict,
     model::{Condition, ConditionKind, EventKind, NodeId, NodeStatus, Severity},
+    mutant::mutant,
     node_lifecycle::{NodeEvent, next},
     time::{Now, Timestamp, WallTime},
 };
 
 impl StateManager {
     pub(super) fn settle(&mut self, now: Now, out: &mut Outbox, id: &NodeId) {
-        let timing = self.timing();
         let generation = self.topology.generation;
         let Some(node) = self.nodes.get_mut(id) else { return };
-        let verdict = node.detector.verdict(now.at, &timing);
+        let verdict = node.detector.verdict(now.at, &node.timing);
         let wanted = node.wanted_conditions(verdict, now.wall);
         match merge(&mut node.record.conditions, wanted) {
             Merged::Same => {}
@@ -36,10 +36,9 @@ impl StateManager {
 
     /// Sees to it that the node is looked at when its verdict may change.
     pub(super) fn schedule(&mut self, id: &NodeId, now: Timestamp) {
-        let timing = self.timing();
         let Some(node) = self.nodes.get_mut(id) else { return };
         let watched = node.record.status != NodeStatus::Pending;
-        let verdict = node.detector.deadline(now, &timing).filter(|_| watched).map(|d| d.at);
+        let verdict = node.detector.deadline(now, &node.timing).filter(|_| watched).map(|d| d.at);
         let Some(at) = [verdict, node.gone_at].into_iter().flatten().min() else { return };
         if let Some(timer) = node.timer {
             if timer <= at {
@@ -51,8 +50,15 @@ impl StateManager {
         self.timers.insert((at, id.clone()));
     }
 
-    pub(super) fn node_timer(&mut self, now: Now, out: &mut Outbox, id: &NodeId) {
+    /// The pace that it was told: from now on it is held to that.
+    pub(super) fn hold_to_timing(&mut self, id: &NodeId) {
         let timing = self.timing();
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.timing = timing;
+        }
+    }
+
+    pub(super) fn node_timer(&mut self, now: Now, out: &mut Outbox, id: &NodeId) {
         let Some(node) = self.nodes.get_mut(id) else { return };
         node.timer = None;
         if node.gone_at.is_some_and(|at| at <= now.at) {
@@ -60,7 +66,7 @@ impl StateManager {
             return;
         }
         // a silent session is over: a new one of the same node must not meet it
-        if node.session.is_some() && !node.detector.is_live(now.at, &timing) {
+        if node.session.is_some() && !node.detector.is_live(now.at, &node.timing) {
             self.drop_silent_session(out, id);
         }
         self.settle(now, out, id);
@@ -71,14 +77,16 @@ impl StateManager {
 fn step(node: &Node, verdict: Verdict, generation: u64) -> Option<NodeStatus> {
     let record = &node.record;
     let impaired = node.is_impaired();
-    let configured = record.applied_generation >= generation;
+    let configured =
+        record.applied_generation >= generation || mutant!("Ready without configuration");
     let event = match record.status {
         NodeStatus::Initializing | NodeStatus::Ready if impaired => NodeEvent::Impaired,
         NodeStatus::Initializing if configured && verdict == Verdict::Alive => {
             NodeEvent::ConfigApplied
         }
         NodeStatus::NotReady if !impaired && verdict == Verdict::Alive => {
-            NodeEvent::Recovered { initialized: record.initialized }
+            let initialized = record.initialized || mutant!("straight to Ready");
+            NodeEvent::Recovered { initialized }
         }
         NodeStatus::Pending
         | NodeStatus::Initializing
