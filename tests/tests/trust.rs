@@ -28,7 +28,7 @@ fn a_removed_node_stays_out_until_it_joins_again() -> Story {
     let mut cluster = cluster(folder.path(), "")?;
     cluster.join("board-1")?;
     cluster.wait_for_status("board-1", "Ready")?;
-    let removed = cluster.piccolo(&["node", "remove", "board-1", "--yes"])?;
+    let removed = cluster.piccolo(&["node", "remove", "board-1"])?;
     assert!(removed.status.success(), "{removed:?}");
     cluster.wait("it is gone", |c| Ok(c.node("board-1")?.is_null()))?;
     // with the old certificate it may try as often as it likes
@@ -145,11 +145,11 @@ fn a_viewer_may_look_and_not_touch_and_both_are_on_record() -> Story {
     cluster.wait_for_status("board-1", "Ready")?;
     let context = folder.path().join("viewer.yaml");
     let path = context.display().to_string();
-    let made = cluster.piccolo(&["user", "create", "eve", "--role", "viewer", "--out", &path])?;
+    let made = cluster.piccolo(&["user", "create", "eve", "--role", "viewer", "--file", &path])?;
     assert!(made.status.success(), "{made:?}");
     let look = cluster.piccolo(&["--context", &path, "node", "list"])?;
     assert!(look.status.success(), "{look:?}");
-    let touch = cluster.piccolo(&["--context", &path, "node", "remove", "board-1", "--yes"])?;
+    let touch = cluster.piccolo(&["--context", &path, "node", "remove", "board-1"])?;
     assert_eq!(touch.status.code(), Some(5), "{touch:?}");
     let audit = cluster.piccolo(&["audit", "list"])?;
     let audit = String::from_utf8_lossy(&audit.stdout).into_owned();

@@ -185,6 +185,17 @@ async fn converse(
     Ok(())
 }
 
+/// Whether the master answers a heartbeat on a connection of its own.
+pub(super) async fn probe(connector: Connector, node: NodeId, master: String) -> bool {
+    let heartbeat = async {
+        let channel = connector.channel(&master).await?;
+        let request = v1::HeartbeatRequest { node_id: node.to_string(), sent_at: None };
+        NodeAgentServiceClient::new(channel).heartbeat(request).await?;
+        Ok::<_, anyhow::Error>(())
+    };
+    matches!(tokio::time::timeout(CONNECT_TIMEOUT, heartbeat).await, Ok(Ok(())))
+}
+
 /// The local address that the kernel would use; nothing is sent.
 fn route_to(master: &str) -> Option<IpAddr> {
     let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;

@@ -16,9 +16,7 @@ mod observe;
 mod perform;
 mod view;
 
-use std::{
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use piccolo_core::{
@@ -100,6 +98,7 @@ async fn watched(
 #[derive(Debug)]
 enum Done {
     Registered(Registration),
+    Probed(bool),
     Command { id: String, success: bool, message: String },
 }
 
@@ -180,8 +179,7 @@ impl Shell {
         let podman_client = config.podman.socket.clone().map(podman::Client::new);
         let watching =
             podman::watcher::Options { method: config.podman.watch, ..Default::default() };
-        let podman =
-            podman_client.clone().map(|client| podman::Watcher::start(client, watching));
+        let podman = podman_client.clone().map(|client| podman::Watcher::start(client, watching));
         Ok(Self {
             machine,
             files,

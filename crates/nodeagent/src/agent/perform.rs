@@ -76,6 +76,7 @@ impl Shell {
             }
             Effect::Register { master } => self.register(master)?,
             Effect::Connect { master } => self.connect(master)?,
+            Effect::Probe { master } => self.probe(master),
             Effect::Disconnect => self.close_session(),
             Effect::SayHello(hello) => self.send(hello.into())?,
             Effect::Send(message) => self.say(message)?,
@@ -162,6 +163,13 @@ impl Shell {
         Ok(())
     }
 
+    fn probe(&mut self, master: String) {
+        let Some(connector) = self.connector.clone() else { return };
+        let node = self.applicant.node.clone();
+        self.tasks
+            .spawn(async move { Done::Probed(connect::probe(connector, node, master).await) });
+    }
+
     pub(super) fn task_done(&mut self, done: Result<Done, JoinError>) -> Result<()> {
         match done.context("a background task failed")? {
             Done::Registered(Registration::Certified(identity)) => {
@@ -176,6 +184,8 @@ impl Shell {
                 tracing::warn!(why, "the registration failed");
                 self.feed(Input::RegisterFailed { why, fatal })
             }
+            Done::Probed(true) => self.feed(Input::ProbeAnswered),
+            Done::Probed(false) => Ok(()),
             Done::Command { id, success, message } => {
                 if let Some(podman) = &self.podman {
                     podman.refresh();
