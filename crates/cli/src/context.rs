@@ -138,13 +138,17 @@ impl Context {
     /// # Errors
     /// [`Exit::NotFound`] with the places looked at, or as [`Context::load`].
     pub fn find(named: Option<&Path>) -> Result<Self, Failure> {
-        if let Some(path) = named {
-            return Self::load(path);
+        match named {
+            Some(path) => Self::load(path),
+            None => Self::find_among(&places(&Environment::of_process())),
         }
+    }
+
+    fn find_among(places: &[PathBuf]) -> Result<Self, Failure> {
         let mut looked_at = Vec::new();
-        for place in places(&Environment::of_process()) {
-            match fs::metadata(&place) {
-                Ok(_) => return Self::load(&place),
+        for place in places {
+            match fs::metadata(place) {
+                Ok(_) => return Self::load(place),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     looked_at.push(format!("{} (no permission)", place.display()));
                 }
@@ -282,11 +286,7 @@ fn not_written(path: &Path, error: &io::Error) -> Failure {
 
 fn read_private(path: &Path) -> Result<String, Failure> {
     let failed = |error: &io::Error| {
-        let exit = match error.kind() {
-            io::ErrorKind::NotFound => Exit::NotFound,
-            io::ErrorKind::PermissionDenied => Exit::Denied,
-            _ => Exit::Failed,
-        };
+        let exit = Exit::of_unreadable(error);
         Failure::new(exit, format!("context {} cannot be read", path.display())).because(error)
     };
     let file = fs::File::open(path).map_err(|error| failed(&error))?;
@@ -377,6 +377,21 @@ mod tests {
         write_private(&path, "two", true).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "two");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn without_any_context_every_place_looked_at_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = [folder.path().join("a"), folder.path().join("b")];
+        let failure = Context::find_among(&places).unwrap_err();
+        assert_eq!(failure.exit, Exit::NotFound);
+        for place in &places {
+            assert!(failure.to_string().contains(&place.display().to_string()), "{failure}");
+        }
+        // the first that is there counts, even if it is no good
+        fs::write(&places[1], "x").unwrap();
+        let failure = Context::find_among(&places).unwrap_err();
+        assert!(failure.error.contains("/b"), "{failure}");
     }
 
     #[track_caller]

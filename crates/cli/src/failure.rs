@@ -30,6 +30,19 @@ impl From<Exit> for ExitCode {
     }
 }
 
+impl Exit {
+    /// Of a file of the user's that could not be read.
+    pub fn of_unreadable(error: &io::Error) -> Exit {
+        if error.kind() == io::ErrorKind::NotFound {
+            Exit::NotFound
+        } else if error.kind() == io::ErrorKind::PermissionDenied {
+            Exit::Denied
+        } else {
+            Exit::Failed
+        }
+    }
+}
+
 /// Why a command did not do what it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {

@@ -10,7 +10,7 @@ use piccolo_rpc::{
         connector::{ChannelError, ConnectError},
     },
 };
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 
 use crate::{
     context::Context,
@@ -24,7 +24,10 @@ pub fn of_status(what: &str, status: &Status, context: &Context, address: &str) 
     }
     let exit = exit_of(status);
     let failure = Failure::new(exit, what);
+    // The timer on this side may be the first to say that the time is over.
+    let timer = find::<TimeoutExpired>(status).is_some();
     let failure = match status.message() {
+        _ if timer => failure.cause("no answer in time"),
         "" => failure.cause(status.code().description()),
         message => failure.cause(message),
     };
@@ -38,7 +41,7 @@ pub fn of_status(what: &str, status: &Status, context: &Context, address: &str) 
             context.path.display(),
             context.who()
         )),
-        Exit::Unreachable if is_local(status) => failure.help(format!(
+        Exit::Unreachable if is_local(status) && !timer => failure.help(format!(
             "the connection to {address} broke while the master worked: look whether it was done\n\
              before you try again"
         )),

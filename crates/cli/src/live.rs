@@ -66,6 +66,8 @@ pub async fn run<M>(
 pub struct Screen {
     /// Lines of the picture that is shown now.
     shown: usize,
+    /// What it was made of.
+    picture: String,
 }
 
 impl Screen {
@@ -74,8 +76,12 @@ impl Screen {
     /// # Errors
     /// If stdout cannot be written.
     pub fn draw(&mut self, picture: &str) -> Result<(), Failure> {
+        if self.shown > 0 && self.picture == picture {
+            return Ok(());
+        }
         let (text, lines) = frame(picture, terminal_size().1.into(), self.shown);
         self.shown = lines;
+        self.picture = picture.to_owned();
         write(&text)
     }
 

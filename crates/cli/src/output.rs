@@ -9,9 +9,10 @@ use std::{
 };
 
 use clap::ValueEnum;
-use comfy_table::{Attribute, Color, ContentArrangement, presets};
+use comfy_table::{Attribute, Color, ColumnConstraint, ContentArrangement, Width, presets};
 use prost_types::Timestamp;
 use serde::Serialize;
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::{
     failure::Failure,
@@ -183,36 +184,48 @@ impl Cell {
     }
 }
 
-/// A table without lines, as kubectl and ps write them. Columns that are marked as words keep their
-/// width as long as possible; text wraps.
+/// A table without lines, as kubectl and ps write them. Columns of words keep their width, columns
+/// of text wrap, and a spare column is left out where the terminal is too narrow for all.
 #[derive(Debug)]
 pub struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<Cell>>,
 }
 
-/// A column: its title, and whether its cells are one word each that should not be broken.
+/// A column: its title, and what may be done to it.
 #[derive(Debug, Clone, Copy)]
 pub struct Column {
     title: &'static str,
+    /// Its cells are one word each that should not be broken.
     word: bool,
     right: bool,
+    spare: bool,
+}
+
+impl Column {
+    /// May be left out; of several the last goes first.
+    pub const fn spare(self) -> Column {
+        Column { spare: true, ..self }
+    }
 }
 
 /// A column of words.
 pub const fn word(title: &'static str) -> Column {
-    Column { title, word: true, right: false }
+    Column { title, word: true, right: false, spare: false }
 }
 
 /// A column of figures: words that stand at its right edge.
 pub const fn figure(title: &'static str) -> Column {
-    Column { title, word: true, right: true }
+    Column { right: true, ..word(title) }
 }
 
 /// A column of text that may wrap.
 pub const fn text(title: &'static str) -> Column {
-    Column { title, word: false, right: false }
+    Column { word: false, ..word(title) }
 }
+
+/// Longer words are broken rather than given a column of their width.
+const TEXT_WORD_MAX: usize = 20;
 
 impl Table {
     pub fn new(columns: impl IntoIterator<Item = Column>) -> Self {
@@ -229,20 +242,22 @@ impl Table {
 
     /// The table, each line ended.
     pub fn render(&self, look: &Look) -> String {
+        let shown = self.shown(look.width);
         let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING).force_no_tty();
         if look.colour {
             table.enforce_styling();
         }
         table.set_header(
-            self.columns
+            shown
                 .iter()
+                .filter_map(|index| self.columns.get(*index))
                 .map(|column| comfy_table::Cell::new(column.title).add_attribute(Attribute::Bold)),
         );
         for row in &self.rows {
-            table.add_row(row.iter().map(styled));
+            table.add_row(shown.iter().filter_map(|index| row.get(*index)).map(styled));
         }
-        self.arrange(&mut table, look);
+        self.arrange(&mut table, &shown, look);
         let mut text = String::new();
         for line in table.lines() {
             text.push_str(line.trim_end());
@@ -251,36 +266,66 @@ impl Table {
         text
     }
 
-    fn arrange(&self, table: &mut comfy_table::Table, look: &Look) {
-        let widths = table.column_max_content_widths();
-        let words: u16 = self.words(&widths).sum();
-        let texts = self.columns.iter().filter(|column| !column.word).count();
-        // Eight columns are the least in which text is readable.
-        let least = words.saturating_add(u16::try_from(texts).unwrap_or(u16::MAX) * (8 + GAP));
-        let words_fit = look.width.is_none_or(|width| least <= width);
+    /// The columns for which there is room, by index.
+    fn shown(&self, width: Option<u16>) -> Vec<usize> {
+        let mut shown: Vec<_> = (0..self.columns.len()).collect();
+        while !self.fit(&shown, width) {
+            let spare = |index: &usize| self.columns.get(*index).is_some_and(|column| column.spare);
+            match shown.iter().rposition(spare) {
+                Some(position) => drop(shown.remove(position)),
+                None => break,
+            }
+        }
+        shown
+    }
+
+    /// Whether no word has to be broken.
+    fn fit(&self, shown: &[usize], width: Option<u16>) -> bool {
+        let least: usize = shown.iter().map(|index| self.least_width(*index)).sum();
+        let gaps = usize::from(GAP) * shown.len().saturating_sub(1);
+        width.is_none_or(|width| least + gaps <= usize::from(width))
+    }
+
+    /// Of a column's content, without the gap: below this, words are broken.
+    fn least_width(&self, index: usize) -> usize {
+        let Some(column) = self.columns.get(index) else { return 0 };
+        let cells =
+            self.rows.iter().filter_map(|row| row.get(index)).map(|cell| cell.text.as_str());
+        let texts = cells.chain([column.title]);
+        let columns_of = |text: &str| text.width();
+        if column.word {
+            return texts.map(columns_of).max().unwrap_or(0);
+        }
+        let words = texts.flat_map(str::split_whitespace).map(columns_of);
+        words.max().unwrap_or(0).min(TEXT_WORD_MAX)
+    }
+
+    fn arrange(&self, table: &mut comfy_table::Table, shown: &[usize], look: &Look) {
+        let fit = self.fit(shown, look.width);
         if let Some(width) = look.width {
             // The gap after the last column may hang over the edge: it is trimmed.
             table.set_width(width.saturating_add(GAP));
             table.set_content_arrangement(ContentArrangement::Dynamic);
         }
-        for (index, column) in self.columns.iter().enumerate() {
-            let Some(arranged) = table.column_mut(index) else { continue };
+        for (position, index) in shown.iter().enumerate() {
+            let least = u16::try_from(self.least_width(*index)).unwrap_or(u16::MAX);
+            let (Some(arranged), Some(column)) =
+                (table.column_mut(position), self.columns.get(*index))
+            else {
+                continue;
+            };
             arranged.set_padding((0, GAP));
-            if column.word && words_fit {
-                arranged.set_constraint(comfy_table::ColumnConstraint::ContentWidth);
+            if fit {
+                arranged.set_constraint(if column.word {
+                    ColumnConstraint::ContentWidth
+                } else {
+                    ColumnConstraint::LowerBoundary(Width::Fixed(least.saturating_add(GAP)))
+                });
             }
             if column.right {
                 arranged.set_cell_alignment(comfy_table::CellAlignment::Right);
             }
         }
-    }
-
-    fn words(&self, widths: &[u16]) -> impl Iterator<Item = u16> {
-        self.columns
-            .iter()
-            .zip(widths.to_vec())
-            .filter(|(column, _)| column.word)
-            .map(|(_, width)| width.saturating_add(GAP))
     }
 }
 

@@ -79,11 +79,13 @@ fn spelling(arg: &Arg) -> String {
 fn meaning(arg: &Arg) -> String {
     let help = arg.get_long_help().or_else(|| arg.get_help()).map(ToString::to_string);
     let mut text = help.unwrap_or_default().replace("\n\n", ". ").replace('\n', " ");
+    // told once, under Output
+    let is_format = arg.get_id() == "format" && arg.get_default_values() == ["table"];
     let values: Vec<_> = arg
         .get_possible_values()
         .iter()
         .filter(|value| !value.is_hide_set())
-        .map(|value| match value.get_help() {
+        .map(|value| match value.get_help().filter(|_| !is_format) {
             Some(help) => format!("`{}` ({help})", value.get_name()),
             None => format!("`{}`", value.get_name()),
         })

@@ -40,10 +40,11 @@ pub async fn run(globals: &Globals, args: &StatusArgs) -> Result<(), Failure> {
         })
         .await?;
     let request = v1::GetNodesRequest::default();
-    let nodes = client
+    let mut nodes = client
         .call("cannot list nodes", request, async |api, r| api.get_nodes(r).await)
         .await?
         .nodes;
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
     let format = args.output.format;
     print(&match format {
         Format::Table | Format::Wide => render(&status, &nodes, &Look::of_stdout()),
@@ -174,7 +175,8 @@ pub fn render(status: &v1::GetClusterStatusResponse, nodes: &[v1::Node], look: &
                 "Containers",
                 format!("{} of {} running", status.containers_running, status.containers_total),
             ),
-            ("Sessions", format!("{}, {} watchers", status.sessions, status.watchers)),
+            ("Sessions", status.sessions.to_string()),
+            ("Watchers", status.watchers.to_string()),
             ("Generation", status.generation.to_string()),
             ("Events", format!("{} kept", status.events_kept)),
             ("Approval", or_nothing(&status.approval)),

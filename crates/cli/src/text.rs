@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn moments_are_rfc_3339() {
-        let at = Timestamp { seconds: 1_795_455_000, nanos: 250_900_000 };
+        let at = Timestamp { seconds: 1_795_459_800, nanos: 250_900_000 };
         assert_eq!(moment(Some(&at)), "2026-11-23T18:50:00Z");
         assert_eq!(precise_moment(&at), "2026-11-23T18:50:00.250Z");
     }

@@ -13,9 +13,9 @@ const COLUMNS: [Column; 7] = [
     word("NAME"),
     word("STATUS"),
     word("ROLE"),
-    word("ADDRESS"),
-    figure("CONTAINERS"),
-    figure("AGE"),
+    word("ADDRESS").spare(),
+    figure("CONTAINERS").spare(),
+    figure("AGE").spare(),
     text("REASON"),
 ];
 const MORE_COLUMNS: [Column; 15] = [

@@ -65,7 +65,7 @@ impl Picture {
             Some(Item::Removed(id)) => self.nodes.remove(&id).map(removed).into_iter().collect(),
             Some(Item::SnapshotBegin(begin)) => {
                 self.snapshot = Some(BTreeSet::new());
-                let again = self.complete.then(|| Change::Resync(begin.reason));
+                let again = self.complete.then_some(Change::Resync(begin.reason));
                 again.into_iter().collect()
             }
             Some(Item::SnapshotEnd(_)) => self.snapshot_ended(),

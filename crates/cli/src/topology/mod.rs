@@ -225,10 +225,7 @@ impl TopologyView {
             std::fs::File::open(file).and_then(read_bounded)
         };
         let text = text.map_err(|error| {
-            let exit = match error.kind() {
-                io::ErrorKind::NotFound => Exit::NotFound,
-                _ => Exit::Failed,
-            };
+            let exit = Exit::of_unreadable(&error);
             Failure::new(exit, format!("{} cannot be read", file.display())).because(&error)
         })?;
         serde_saphyr::from_str(&text).map_err(|error| {
@@ -276,7 +273,8 @@ fn read_bounded(reader: impl io::Read) -> io::Result<String> {
 /// `piccolo topology get` for people.
 pub fn render(topology: &v1::ClusterTopology, look: &Look) -> String {
     let members = |nodes: &[v1::Node]| {
-        let names: Vec<_> = nodes.iter().map(|node| clean(&node.name).into_owned()).collect();
+        let mut names: Vec<_> = nodes.iter().map(|node| clean(&node.name).into_owned()).collect();
+        names.sort();
         or_nothing(&names.join(", "))
     };
     let mut out = fields(

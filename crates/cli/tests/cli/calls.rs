@@ -1,0 +1,316 @@
+//! Calls: contexts, exit codes, and what an error says.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Output, sync::Arc};
+
+use piccolo_core::api_server::{Code, Refusal};
+use piccolo_rpc::status;
+use tonic::Status;
+
+use crate::support::{Authority, Home, Peer, code, context_text, stderr, stdout};
+
+/// A peer, and a home with an admin's context for it.
+fn start() -> (Home, Peer, String) {
+    let authority = Arc::new(Authority::new());
+    let peer = Peer::start(&authority);
+    let home = Home::new();
+    let servers = peer.address.to_string();
+    let context = home.context("admin.yaml", &servers, &authority.identity("admin", "first"));
+    (home, peer, context.to_str().unwrap().to_owned())
+}
+
+#[track_caller]
+fn check(output: &Output, exit: i32, parts: &[&str]) {
+    let text = stderr(output);
+    assert_eq!(code(output), exit, "{text}");
+    for part in parts {
+        assert!(text.contains(part), "{text:?} lacks {part:?}");
+    }
+    assert!(!text.contains("PRIVATE KEY") && !text.contains('\u{1b}'), "{text:?}");
+}
+
+#[test]
+fn a_context_is_found_by_flag_environment_and_home() {
+    let (home, _peer, context) = start();
+    let listed = home.piccolo(&["--context", &context, "node", "list"]);
+    check(&listed, 0, &[]);
+    assert!(stdout(&listed).starts_with("NAME"), "{}", stdout(&listed));
+    let by_environment =
+        home.command().env("PICCOLO_CONTEXT", &context).args(["node", "list"]).output().unwrap();
+    check(&by_environment, 0, &[]);
+    check(&home.piccolo(&["context", "use", &context]), 0, &[]);
+    let own = home.path(".config/piccolo/context.yaml");
+    assert_eq!(fs::metadata(&own).unwrap().permissions().mode() & 0o777, 0o600);
+    check(&home.piccolo(&["node", "list"]), 0, &[]);
+    let shown = home.piccolo(&["context", "show", "-o", "json"]);
+    check(&shown, 0, &[]);
+    for part in ["\"user\": \"first\"", "\"role\": \"admin\"", "\"cluster\": \"c7f3a1\""] {
+        assert!(stdout(&shown).contains(part), "{}", stdout(&shown));
+    }
+    assert!(!stdout(&shown).contains("PRIVATE"));
+}
+
+#[test]
+fn a_context_that_others_can_read_is_refused() {
+    let (home, _peer, context) = start();
+    for mode in [0o644, 0o640, 0o602] {
+        fs::set_permissions(&context, fs::Permissions::from_mode(mode)).unwrap();
+        let output = home.piccolo(&["--context", &context, "status"]);
+        check(&output, 5, &["error: context", &format!("mode {mode:04o}"), "help: chmod 0600"]);
+    }
+}
+
+#[test]
+fn a_context_that_is_none_says_what_is_wrong_with_it() {
+    let (home, _peer, _) = start();
+    let authority = Authority::new();
+    let identity = authority.identity("admin", "first");
+    let good = context_text("127.0.0.1:1", "c7f3a1", &identity);
+    let other = Authority::new().identity("admin", "first");
+    let key_of = |text: &str| text.split("key: |").nth(1).unwrap().to_owned();
+    let other_key = key_of(&context_text("127.0.0.1:1", "c7f3a1", &other));
+    for (text, part) in [
+        (String::new(), "is not a usable context"),
+        (good.replace("server:", "servers:"), "servers"),
+        (
+            good.replace("127.0.0.1:1", "127.0.0.1"),
+            "\"127.0.0.1\" is no address of the form host:port",
+        ),
+        (good.replace("127.0.0.1:1", "[]"), "names no master"),
+        (good.replace("c7f3a1\n", "other\n"), "its certificate is of cluster \"c7f3a1\""),
+        (good.replace(&key_of(&good), &other_key), "the certificate is for another private key"),
+        (good.replace("BEGIN CERTIFICATE", "BEGIN NONSENSE"), "PEM"),
+        (format!("{good}password: x\n"), "password"),
+        ("x".repeat(300_000), "too large"),
+    ] {
+        let path = home.path("bad.yaml");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let output = home.piccolo(&["--context", path.to_str().unwrap(), "status"]);
+        check(&output, 1, &[part, "error:"]);
+    }
+    check(&home.piccolo(&["--context", "none.yaml", "status"]), 3, &["none.yaml cannot be read"]);
+}
+
+#[test]
+fn a_master_that_does_not_answer_is_code_4_with_every_address() {
+    let (home, mut peer, context) = start();
+    peer.end();
+    let gone = peer.address.to_string();
+    let output = home.piccolo(&["--context", &context, "node", "list"]);
+    check(&output, 4, &["no master answers", &gone, "refused", "systemctl status piccolo-master"]);
+    let output = home.piccolo(&["--context", &context, "node", "list", "--watch"]);
+    check(&output, 4, &["no master answers"]);
+    let authority = Authority::new();
+    let servers = format!("[\"{gone}\", \"127.0.0.1:1\"]");
+    let two = home.context("two.yaml", &servers, &authority.identity("admin", "first"));
+    let output = home.piccolo(&["--context", two.to_str().unwrap(), "status"]);
+    check(&output, 4, &[&gone, "127.0.0.1:1: "]);
+}
+
+#[test]
+fn the_next_master_is_asked_when_the_first_is_gone() {
+    let authority = Arc::new(Authority::new());
+    let peer = Peer::start(&authority);
+    let home = Home::new();
+    let servers = format!("[\"127.0.0.1:1\", \"{}\"]", peer.address);
+    let context = home.context("c.yaml", &servers, &authority.identity("viewer", "kim"));
+    check(&home.piccolo(&["--context", context.to_str().unwrap(), "node", "list"]), 0, &[]);
+}
+
+#[test]
+fn a_master_of_another_cluster_is_not_trusted() {
+    let (home, peer, _) = start();
+    let stranger = Authority::new().identity("admin", "first");
+    let context = home.context("s.yaml", &peer.address.to_string(), &stranger);
+    let output = home.piccolo(&["--context", context.to_str().unwrap(), "node", "list"]);
+    check(&output, 4, &["issued by another authority"]);
+}
+
+#[test]
+fn a_certificate_that_the_master_refuses_is_code_5() {
+    let (home, peer, context) = start();
+    // the right CA to trust, but a certificate that another one issued
+    let stranger = Authority::new().identity("admin", "first");
+    let text = context_text(&peer.address.to_string(), "c7f3a1", &stranger);
+    let ours = fs::read_to_string(&context).unwrap();
+    let part = |text: &str, from: &str, to: &str| {
+        text.split(from).nth(1).unwrap().split(to).next().unwrap().to_owned()
+    };
+    let ca = part(&text, "ca: |\n", "certificate: |");
+    let text = text.replace(&ca, &part(&ours, "ca: |\n", "certificate: |"));
+    fs::write(&context, text).unwrap();
+    let output = home.piccolo(&["--context", &context, "node", "list"]);
+    check(&output, 5, &["does not accept the certificate of first (admin)", "help: see"]);
+}
+
+#[test]
+fn refusals_keep_their_words_and_have_their_codes() {
+    let (home, peer, context) = start();
+    let refuse = |status: Status| {
+        peer.script.lock().unwrap().refusal = Some(status);
+        home.piccolo(&["--context", &context, "node", "approve", "zone-a"])
+    };
+    let denied = Refusal::new(
+        Code::PermissionDenied,
+        "RoleNotAllowed",
+        "role viewer may not call ApproveNode",
+    )
+    .help("ask an admin for a certificate of a role that may");
+    let output = refuse(status::status(&denied));
+    check(
+        &output,
+        5,
+        &[
+            "error: cannot approve node zone-a\n",
+            "cause: role viewer may not call ApproveNode\n",
+            "help: ask an admin for a certificate of a role that may\n",
+        ],
+    );
+    for (status, exit, part) in [
+        (Status::permission_denied("no"), 5, "admin.yaml speaks for first (admin)"),
+        (Status::unauthenticated("who?"), 5, "who?"),
+        (Status::not_found("no such node\u{1b}[2J"), 3, "no such node\\u{1b}[2J"),
+        (Status::invalid_argument("node_id: must not be empty"), 2, "node_id"),
+        (Status::failed_precondition("it is Ready"), 1, "it is Ready"),
+        (Status::unavailable("the store does not answer"), 4, "the store does not answer"),
+        (Status::internal("oh"), 1, "oh"),
+        (Status::resource_exhausted(""), 1, "cause: "),
+    ] {
+        check(&refuse(status), exit, &[part]);
+    }
+}
+
+#[test]
+fn a_master_that_hangs_is_code_4_after_the_timeout() {
+    let (home, peer, context) = start();
+    peer.script.lock().unwrap().mute = true;
+    let output = home.piccolo(&["--context", &context, "--timeout", "300ms", "node", "list"]);
+    check(&output, 4, &["error: cannot list nodes", "--timeout"]);
+}
+
+#[test]
+fn with_several_nodes_one_failure_does_not_keep_the_others_from_it() {
+    let (home, _peer, context) = start();
+    let output = home.piccolo(&["--context", &context, "node", "remove", "zone-a", "x", "zone-b"]);
+    check(&output, 3, &["cannot get node x", "there is no node \"x\""]);
+    assert_eq!(stdout(&output), "node zone-a removed\nnode zone-b removed\n");
+}
+
+#[test]
+fn a_selector_and_labels_reach_the_master_as_they_were_written() {
+    let (home, peer, context) = start();
+    let list =
+        ["--context", &context, "node", "list", "-l", "status=Ready,name~zone", "-o", "json"];
+    let output = home.piccolo(&list);
+    check(&output, 0, &[]);
+    assert!(stdout(&output).starts_with("{\n  \"nodes\": ["), "{}", stdout(&output));
+    let label = ["--context", &context, "node", "label", "zone-a", "site=hall=3", "soc-", "x="];
+    let output = home.piccolo(&label);
+    check(&output, 0, &[]);
+    assert_eq!(stdout(&output), "node zone-a labelled: site=seoul,soc=a78\n");
+    let script = peer.script.lock().unwrap();
+    assert_eq!(script.filters, [Some("status=Ready,name~zone".to_owned())]);
+    let request = &script.labelled[0];
+    assert_eq!(request.set["site"], "hall=3");
+    assert_eq!(request.set["x"], "");
+    assert_eq!(request.remove, ["soc"]);
+}
+
+#[test]
+fn a_token_stands_alone_on_stdout() {
+    let (home, _peer, context) = start();
+    let output = home.piccolo(&["--context", &context, "token", "create", "--role", "sub"]);
+    check(&output, 0, &[]);
+    assert_eq!(stdout(&output), "PICCOLO1-d-s\n");
+}
+
+#[test]
+fn a_new_users_context_works_and_its_key_was_made_here() {
+    let (home, _peer, context) = start();
+    let create = ["--context", &context, "user", "create", "alice", "--role", "viewer"];
+    let output = home.piccolo(&create);
+    check(&output, 0, &[]);
+    assert!(stdout(&output).contains("alice.context.yaml"), "{}", stdout(&output));
+    let file = home.path("alice.context.yaml");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let file = file.to_str().unwrap();
+    check(&home.piccolo(&["--context", file, "node", "list"]), 0, &[]);
+    let shown = home.piccolo(&["--context", file, "context", "show"]);
+    assert!(stdout(&shown).contains("alice"), "{}", stdout(&shown));
+    let again = home.piccolo(&create);
+    check(&again, 1, &["alice.context.yaml exists", "--force"]);
+    let forced = home.piccolo(&[&create[..], &["--force"]].concat());
+    check(&forced, 0, &[]);
+}
+
+#[test]
+fn a_user_whose_context_cannot_be_written_can_be_made_again() {
+    let (home, _peer, context) = start();
+    let output = home.piccolo(&[
+        "--context",
+        &context,
+        "user",
+        "create",
+        "bob",
+        "--role",
+        "viewer",
+        "--file",
+        "no/such/folder",
+    ]);
+    check(&output, 1, &["could not be written", "piccolo user revoke bob"]);
+    let output =
+        home.piccolo(&["--context", &context, "user", "create", "a b", "--role", "viewer"]);
+    check(&output, 2, &["' ' is not allowed"]);
+}
+
+#[test]
+fn a_broken_audit_log_is_code_1_with_the_place() {
+    let (home, _peer, context) = start();
+    let output = home.piccolo(&["--context", &context, "audit", "verify"]);
+    check(&output, 1, &["broken at entry 5", "was changed after it was written"]);
+}
+
+#[test]
+fn a_topology_is_read_changed_and_applied() {
+    let (home, _peer, context) = start();
+    let got = home.piccolo(&["--context", &context, "topology", "get", "-o", "yaml"]);
+    check(&got, 0, &[]);
+    let file = home.path("t.yaml");
+    fs::write(&file, stdout(&got)).unwrap();
+    let apply = ["--context", &context, "topology", "apply", "-f", file.to_str().unwrap()];
+    let output = home.piccolo(&apply);
+    check(&output, 0, &[]);
+    assert_eq!(stdout(&output), "topology robot: generation 5\n");
+    fs::write(&file, "name: robot\ntype: ring\n").unwrap();
+    check(&home.piccolo(&apply), 2, &["is not a topology", "\"ring\"", "BasicEmbedded"]);
+    let none = ["--context", &context, "topology", "apply", "-f", "none.yaml"];
+    check(&home.piccolo(&none), 3, &["none.yaml cannot be read"]);
+}
+
+#[test]
+fn every_reading_command_answers_in_every_format() {
+    let (home, _peer, context) = start();
+    for words in [
+        vec!["status"],
+        vec!["node", "list"],
+        vec!["node", "get", "zone-a"],
+        vec!["token", "list"],
+        vec!["user", "list"],
+        vec!["topology", "get"],
+        vec!["events"],
+        vec!["audit", "list"],
+        vec!["version"],
+        vec!["context", "show"],
+    ] {
+        for format in ["table", "wide", "json", "yaml"] {
+            let words = [&["--context", &context], &words[..], &["-o", format]].concat();
+            let output = home.piccolo(&words);
+            check(&output, 0, &[]);
+            let text = stdout(&output);
+            assert!(text.ends_with('\n') && !text.contains('\u{1b}'), "{words:?}: {text:?}");
+        }
+    }
+    for words in [vec!["node", "describe", "zone-a", "zone-b"], vec!["topology", "graph"]] {
+        check(&home.piccolo(&[&["--context", &context], &words[..]].concat()), 0, &[]);
+    }
+}

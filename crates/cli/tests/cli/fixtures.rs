@@ -1,0 +1,245 @@
+//! A cluster at one fixed moment: two boards that are well, one that is lost, one that waits.
+
+use piccolo_rpc::v1;
+use prost_types::Timestamp;
+
+/// 2026-11-23T18:50:00Z.
+pub(crate) const NOW: i64 = 1_795_459_800;
+
+/// A moment so many seconds ago.
+pub(crate) fn ago(seconds: i64) -> Option<Timestamp> {
+    Some(Timestamp { seconds: NOW - seconds, nanos: 0 })
+}
+
+pub(crate) fn map(pairs: &[(&str, &str)]) -> std::collections::HashMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+pub(crate) fn container(name: &str, state: &str, code: Option<i32>) -> v1::ContainerStatus {
+    let running = state == "running";
+    v1::ContainerStatus {
+        id: format!("{name}-0123456789abcdef0123456789abcdef"),
+        name: name.to_owned(),
+        image: format!("registry.local/{name}:1.4"),
+        state: state.to_owned(),
+        exit_code: code,
+        health: if running { "healthy".to_owned() } else { String::new() },
+        started_at: ago(7_260),
+        finished_at: if running { None } else { ago(95) },
+        memory_bytes: 48 << 20,
+        cpu_basis_points: 325,
+        restarts: u32::from(!running),
+    }
+}
+
+fn board(id: &str, name: &str, ip: &str, status: v1::NodeStatus) -> v1::Node {
+    v1::Node {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        ip: ip.to_owned(),
+        role: v1::NodeRole::Sub as i32,
+        kind: v1::NodeKind::Embedded as i32,
+        status: status as i32,
+        status_since: ago(3_600),
+        resources: Some(v1::ResourceInfo { cpu: 4, memory: 3_907, disk: 28 }),
+        created_at: ago(400_000),
+        last_heartbeat: ago(4),
+        agent_version: "0.1.0".to_owned(),
+        architecture: "aarch64".to_owned(),
+        os: "Debian GNU/Linux 12 (bookworm)".to_owned(),
+        kernel: "6.1.0-28-arm64".to_owned(),
+        runtime_version: "4.3.1".to_owned(),
+        applied_generation: 4,
+        revision: 120,
+        connected: true,
+        certificate_expires_at: ago(-2_505_600),
+        ..v1::Node::default()
+    }
+}
+
+pub(crate) fn nodes() -> Vec<v1::Node> {
+    let zone_a = v1::Node {
+        labels: map(&[("soc", "a78"), ("site", "seoul")]),
+        containers: vec![
+            container("logger", "exited", Some(1)),
+            container("camera", "running", None),
+        ],
+        metrics: map(&[
+            ("cpu_basis_points", "1234"),
+            ("memory_used_bytes", "1610612736"),
+            ("temperature_millidegrees", "48312"),
+            ("uptime_s", "187200"),
+            ("load_1m", "0.52"),
+        ]),
+        ..board("6f1c2d3e-0001", "zone-a", "192.168.7.11", v1::NodeStatus::Ready)
+    };
+    let zone_b = v1::Node {
+        status_since: ago(332),
+        last_heartbeat: ago(337),
+        connected: false,
+        applied_generation: 3,
+        certificate_expires_at: ago(10),
+        conditions: vec![v1::Condition {
+            kind: "SessionLost".to_owned(),
+            reason: "SessionLost".to_owned(),
+            message: "the session broke and did not come back".to_owned(),
+            since: ago(332),
+        }],
+        containers: vec![container("evil\u{1b}[2Jname", "running", None)],
+        ..board("6f1c2d3e-0002", "zone-b", "192.168.7.12", v1::NodeStatus::NotReady)
+    };
+    let hpc = v1::Node {
+        role: v1::NodeRole::Master as i32,
+        containers: vec![container("db", "running", None), container("web", "running", None)],
+        ..board("6f1c2d3e-0000", "hpc", "192.168.7.10", v1::NodeStatus::Ready)
+    };
+    let fresh = v1::Node {
+        resources: None,
+        created_at: ago(41),
+        status_since: ago(41),
+        last_heartbeat: None,
+        connected: false,
+        runtime_version: String::new(),
+        applied_generation: 0,
+        certificate_expires_at: None,
+        conditions: vec![v1::Condition {
+            kind: "AwaitingApproval".to_owned(),
+            reason: "AwaitingApproval".to_owned(),
+            message: "an operator has to approve it".to_owned(),
+            since: ago(41),
+        }],
+        ..board("6f1c2d3e-0003", "new-board", "192.168.7.13", v1::NodeStatus::Pending)
+    };
+    vec![zone_b, zone_a, hpc, fresh]
+}
+
+pub(crate) fn events() -> Vec<v1::Event> {
+    let event =
+        |id, seconds, severity: v1::Severity, kind: &str, node: &str, message: &str| v1::Event {
+            id,
+            at: ago(seconds),
+            severity: severity as i32,
+            kind: kind.to_owned(),
+            node_id: if node.is_empty() { String::new() } else { format!("id-of-{node}") },
+            node_name: node.to_owned(),
+            message: message.to_owned(),
+            ..v1::Event::default()
+        };
+    use v1::Severity::{Critical, Info, Warning};
+    let mut all = vec![
+        event(41, 86_400, Info, "MasterStarted", "", "the master has started"),
+        event(42, 332, Warning, "NodeNotReady", "zone-b", "is NotReady: SessionLost"),
+        event(
+            43,
+            95,
+            Critical,
+            "ContainerDied",
+            "zone-a",
+            "container logger ended with 1\u{1b}[31m",
+        ),
+        event(44, 12, Info, "NodeReady", "zone-a", "is Ready"),
+    ];
+    all[2].fields = map(&[("container", "logger"), ("exit_code", "1")]);
+    all[2].node_sequence = 17;
+    all[2].delivered_late = true;
+    all
+}
+
+pub(crate) fn topology() -> v1::ClusterTopology {
+    let (masters, subs) =
+        nodes().into_iter().partition(|node| node.role == v1::NodeRole::Master as i32);
+    v1::ClusterTopology {
+        id: "c7f3a1".to_owned(),
+        name: "robot".to_owned(),
+        r#type: v1::TopologyType::BasicEmbedded as i32,
+        master_nodes: masters,
+        sub_nodes: subs,
+        config: map(&[("heartbeat_interval_seconds", "10"), ("site", "hall 3")]),
+        generation: 4,
+        applied_by: 2,
+        ..v1::ClusterTopology::default()
+    }
+}
+
+pub(crate) fn status() -> v1::GetClusterStatusResponse {
+    v1::GetClusterStatusResponse {
+        cluster_id: "c7f3a1".to_owned(),
+        cluster_name: "robot".to_owned(),
+        master_version: "0.1.0".to_owned(),
+        started_at: ago(86_400),
+        now: ago(0),
+        store_kind: "embedded".to_owned(),
+        store_health: "ok".to_owned(),
+        store_size_bytes: 212_992,
+        revision: 120,
+        generation: 4,
+        nodes_by_status: [
+            ("Ready".to_owned(), 2),
+            ("NotReady".to_owned(), 1),
+            ("Pending".to_owned(), 1),
+        ]
+        .into(),
+        sessions: 2,
+        watchers: 1,
+        approval: "manual".to_owned(),
+        ca_expires_at: ago(-315_000_000),
+        events_kept: 44,
+        master_address: "192.168.7.10:47098".to_owned(),
+        containers_running: 4,
+        containers_total: 5,
+    }
+}
+
+pub(crate) fn tokens() -> Vec<v1::JoinToken> {
+    vec![
+        v1::JoinToken {
+            id: "3f2a91c04b7d".to_owned(),
+            role: v1::NodeRole::Sub as i32,
+            created_at: ago(600),
+            expires_at: ago(-3_000),
+            uses_left: 2,
+            created_by: "admin:first".to_owned(),
+            used_by: vec!["6f1c2d3e-0001".to_owned()],
+            ..v1::JoinToken::default()
+        },
+        v1::JoinToken {
+            id: "99aa00bb11cc".to_owned(),
+            role: v1::NodeRole::Master as i32,
+            created_at: ago(9_000),
+            expires_at: ago(5_400),
+            uses_left: 1,
+            node_name: "hpc-2".to_owned(),
+            created_by: "admin:kim".to_owned(),
+            ..v1::JoinToken::default()
+        },
+    ]
+}
+
+pub(crate) fn users() -> Vec<v1::User> {
+    vec![v1::User {
+        name: "alice".to_owned(),
+        role: v1::UserRole::Viewer as i32,
+        created_at: ago(864_000),
+        expires_at: ago(-30_672_000),
+        serial: "8f01c2".to_owned(),
+        created_by: "admin:first".to_owned(),
+    }]
+}
+
+pub(crate) fn audit() -> Vec<v1::AuditEntry> {
+    let entry = |id: u64, call: &str, who: &str, outcome: &str| v1::AuditEntry {
+        id,
+        at: ago(600),
+        who: who.to_owned(),
+        from: "192.168.7.40".to_owned(),
+        call: call.to_owned(),
+        target: "zone-a".to_owned(),
+        outcome: outcome.to_owned(),
+        previous_hash: vec![0xab; 32],
+        hash: vec![0xcd; 32],
+    };
+    vec![
+        entry(7, "LabelNode", "operator:kim", "ok"),
+        entry(8, "RemoveNode", "viewer:alice", "refused: role viewer may not call RemoveNode"),
+    ]
+}

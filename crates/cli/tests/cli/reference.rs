@@ -1,0 +1,68 @@
+//! `docs/operations/cli.md` says what the commands say.
+
+use std::{fs, path::Path};
+
+use piccolo_cli::{
+    audit::{AuditView, EntryView},
+    command, events,
+    node::view::{NodeView, NodesView},
+    output::{Format, document},
+    reference::markdown,
+    status::StatusView,
+    token::{TokenView, TokensView},
+    topology::TopologyView,
+    user::{UserView, UsersView},
+};
+use piccolo_rpc::v1;
+use serde::Serialize;
+
+use crate::fixtures;
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations/cli.md");
+
+#[test]
+fn the_reference_is_up_to_date() {
+    let expect = format!("{}{}", markdown(&command()), shapes());
+    if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
+        fs::write(FILE, &expect).unwrap();
+    }
+    let found = fs::read_to_string(Path::new(FILE)).unwrap_or_default();
+    assert!(found == expect, "{FILE} is stale: UPDATE=1 cargo test -p piccolo-cli reference");
+}
+
+/// The shapes of JSON, by example: from data, so that they are what programs get.
+fn shapes() -> String {
+    let nodes: Vec<NodeView> = fixtures::nodes()[1..2].iter().map(NodeView::from).collect();
+    let listed = v1::ListEventsResponse {
+        events: fixtures::events()[2..3].to_vec(),
+        first_kept_id: 1,
+        last_id: 44,
+    };
+    let tokens = fixtures::tokens()[..1].iter().map(TokenView::from).collect();
+    let users = fixtures::users().iter().map(UserView::from).collect();
+    let entries = fixtures::audit()[1..].iter().map(EntryView::from).collect();
+    let mut out = "\n## Shapes of `-o json`\n".to_owned();
+    let mut add = |command: &str, text: String| {
+        out.push_str(&format!("\n`{command}`:\n\n```json\n{text}```\n"));
+    };
+    add("piccolo status", json(&StatusView::new(&fixtures::status(), &fixtures::nodes())));
+    add("piccolo node list", json(&NodesView { nodes, revision: 120 }));
+    add("piccolo topology get", json(&TopologyView::from(&fixtures::topology())));
+    add("piccolo events", json(&events::EventsView::from(&listed)));
+    add("piccolo token list", json(&TokensView { tokens }));
+    add("piccolo user list", json(&UsersView { users }));
+    add("piccolo audit list", json(&AuditView { entries }));
+    out.push_str(
+        "\n`piccolo node get` is one element of `nodes`. `piccolo node list --watch` writes \
+         `{\"type\": \"changed\", \"revision\", \"node\"}`,\n`{\"type\": \"removed\", \"revision\", \
+         \"node_id\"}`, `{\"type\": \"snapshot_begin\", \"revision\", \"reason\"}` and \
+         `{\"type\":\n\"snapshot_end\", \"revision\"}`: after `snapshot_begin` the whole follows, forget \
+         what was known.\n`piccolo events --watch` writes `{\"type\": \"event\", \"event\"}` and \
+         `{\"type\": \"missed\", \"first_id\", \"last_id\"}`.\n",
+    );
+    out
+}
+
+fn json(value: &impl Serialize) -> String {
+    document(value, Format::Json).unwrap()
+}
