@@ -31,7 +31,10 @@ fn podman() -> (TempDir, PrivatePodman) {
 }
 
 fn watch(podman: &PrivatePodman, method: Method) -> Watcher {
-    let options = Options { method, ..Options::default() };
+    watch_with(podman, Options { method, ..Options::default() })
+}
+
+fn watch_with(podman: &PrivatePodman, options: Options) -> Watcher {
     Watcher::start(Client::new(podman.socket()), options)
 }
 
@@ -115,12 +118,12 @@ fn usage_comes_from_the_containers_own_group() {
     }
 }
 
-/// Start, death, removal and images, seen through the given method.
-fn a_life_is_seen(method: Method) {
+/// Start, death, removal and images, seen in the given way.
+fn a_life_is_seen(options: Options) {
     let (dir, podman) = podman();
     podman.run("early", &["sleep", "1000"]).unwrap();
     block_on(async {
-        let mut watcher = watch(&podman, method);
+        let mut watcher = watch_with(&podman, options);
         let first = until(&mut watcher, |o| o.runtime != Runtime::Unknown).await;
         assert!(matches!(first.runtime, Runtime::Up { .. }), "{first:?}");
         assert_eq!(state_of(&first, "early").as_deref(), Some("running"));
@@ -146,12 +149,32 @@ fn a_life_is_seen(method: Method) {
 
 #[test]
 fn a_containers_life_is_seen_through_files_and_processes() {
-    a_life_is_seen(Method::Auto);
+    a_life_is_seen(Options::default());
 }
 
 #[test]
 fn a_containers_life_is_seen_through_the_event_stream() {
-    a_life_is_seen(Method::Events);
+    a_life_is_seen(Options { method: Method::Events, ..Options::default() });
+}
+
+/// As from inside another PID namespace, where Podman's process ids mean nothing.
+#[test]
+fn a_life_is_seen_where_processes_cannot_be_recognised() {
+    a_life_is_seen(Options { proc: "/nowhere".into(), ..Options::default() });
+}
+
+#[test]
+fn restarts_by_podmans_own_policy_are_counted() {
+    let (_dir, podman) = podman();
+    podman.run_with("again", &["--restart", "always"], &["sleep", "1000"]).unwrap();
+    let restarts =
+        |o: &Observation| o.containers.first().and_then(|c| c.restarts.filter(|_| c.pid.is_some()));
+    block_on(async {
+        let mut watcher = watch(&podman, Method::Auto);
+        until(&mut watcher, |o| restarts(o) == Some(0)).await;
+        kill(podman.pid("again").unwrap());
+        until(&mut watcher, |o| restarts(o) == Some(1)).await;
+    });
 }
 
 #[test]

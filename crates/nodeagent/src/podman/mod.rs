@@ -9,6 +9,8 @@
 
 pub mod client;
 mod decode;
+#[cfg(test)]
+mod fake;
 mod files;
 mod http;
 mod readable;

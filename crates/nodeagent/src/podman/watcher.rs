@@ -31,6 +31,8 @@ use super::schedule::{GATHER, Schedule};
 
 /// One open file descriptor each; beyond this the event stream watches the rest.
 const PROCESSES_WATCHED_MAX: usize = 512;
+/// 2 ms each. The others keep their turn for the next list.
+const INSPECTED_PER_LIST_MAX: usize = 32;
 /// If Podman has not answered this long after a death, the death is shown without its exit code.
 const DEATH_SHOWN_WITHIN: Duration = Duration::from_millis(200);
 
@@ -302,11 +304,18 @@ impl Watching {
             // Taken before the list: what changes in between counts as changed after it.
             self.fingerprint = files.fingerprint(self.listed.keys().map(String::as_str));
         }
+        let known = self.known_restarts();
         self.listing = Some(tokio::spawn(async move {
-            let list = client.containers().await?;
+            let mut list = client.containers().await?;
+            add_restarts(&client, &mut list, &known).await;
             let images = if images_too { client.images().await.ok() } else { None };
             Ok((list, images))
         }));
+    }
+
+    fn known_restarts(&self) -> KnownRestarts {
+        let containers = self.listed.values();
+        containers.map(|c| (c.id.clone(), (c.started_unix_s, c.pid, c.restarts))).collect()
     }
 
     fn list_came(&mut self, result: Result<Listing, JoinError>) {
@@ -391,6 +400,7 @@ impl Watching {
             // What happened since the list was read must not be missed.
             let since = self.newest_event_ns.or_else(|| unix_ns(SystemTime::now() - GATHER * 20));
             self.stream = Some(self.client.events(since));
+            self.schedule.maybe(now); // and nothing says when the stream is open
         }
     }
 
@@ -533,6 +543,32 @@ impl Watching {
     }
 }
 
+/// Start, process and restarts of each container as of the last list.
+type KnownRestarts = BTreeMap<ContainerId, (Option<i64>, Option<u32>, Option<u32>)>;
+
+/// Before 5.0 Podman's list does not tell how often a container was restarted. Then those are
+/// inspected that were started since the last list.
+async fn add_restarts(client: &Client, list: &mut ContainerList, known: &KnownRestarts) {
+    let mut inspected = 0;
+    for container in list.containers.iter_mut().filter(|c| c.restarts.is_none()) {
+        let now = (container.started_unix_s, container.pid);
+        match known.get(&container.id) {
+            Some((started, pid, restarts))
+                if restarts.is_some() && (now == (*started, *pid) || container.pid.is_none()) =>
+            {
+                container.restarts = *restarts;
+            }
+            _ if container.started_unix_s.is_none() => container.restarts = Some(0),
+            _ if inspected < INSPECTED_PER_LIST_MAX => {
+                inspected += 1;
+                let found = client.inspect(&container.id).await.ok();
+                container.restarts = found.and_then(|found| found.restarts);
+            }
+            _ => {}
+        }
+    }
+}
+
 /// A descriptor that becomes readable when the process ends; `None` if it is gone or the kernel
 /// is too old.
 fn pid_file_descriptor(pid: u32) -> Option<AsyncFd<std::os::fd::OwnedFd>> {
@@ -589,3 +625,6 @@ async fn sleep_until(instant: Option<Instant>) {
 fn unix_ns(time: SystemTime) -> Option<i64> {
     i64::try_from(time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_nanos()).ok()
 }
+
+#[cfg(test)]
+mod tests;

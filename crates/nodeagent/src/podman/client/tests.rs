@@ -1,52 +1,22 @@
 //! The client against servers that misbehave. The real Podman is in `tests/podman.rs`.
 
-use std::future::Future;
 use std::time::Instant;
 
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixListener;
 
 use super::*;
+use crate::podman::fake::{self, Script, answer};
 
 const LIMIT: Duration = Duration::from_millis(300);
 
-/// What the server sends for each connection before it closes; `None` hangs for ever.
-type Script = Option<Vec<u8>>;
-
-/// Runs `test` with a client of a server that follows `script`.
-fn with_server<F: Future>(script: Script, test: impl FnOnce(Client) -> F) -> F::Output {
-    let dir = TempDir::new().unwrap();
-    let socket = dir.path().join("podman.sock");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let listener = UnixListener::bind(&socket).unwrap();
-        tokio::spawn(async move {
-            let mut open = Vec::new();
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut request = [0; 4096];
-                let _asked = stream.read(&mut request).await;
-                match &script {
-                    Some(bytes) => drop(stream.write_all(bytes).await),
-                    None => open.push(stream),
-                }
-            }
-        });
-        test(Client::new(&socket).with_call_limit(LIMIT)).await
-    })
-}
-
-fn answer(head: &str, body: &[u8]) -> Script {
-    Some(
-        [format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes(), body]
-            .concat(),
-    )
+fn with_server<T>(script: Script, test: impl AsyncFnOnce(Client) -> T) -> T {
+    fake::with_server(script, async |client: Client| test(client.with_call_limit(LIMIT)).await)
 }
 
 /// The error that a list of containers ends with.
 #[track_caller]
 fn check(script: Script, expected: &str) {
-    let error = with_server(script, |client| async move { client.containers().await.unwrap_err() });
+    let error = with_server(script, async |client| client.containers().await.unwrap_err());
     let text = error.to_string();
     assert!(text.contains(expected), "{text:?} should contain {expected:?}");
 }
@@ -112,7 +82,7 @@ fn a_missing_or_dead_socket_is_named() {
 
 #[test]
 fn an_id_cannot_change_the_path() {
-    with_server(answer("200 OK", b"{}"), |client| async move {
+    with_server(answer("200 OK", b"{}"), async |client| {
         for id in ["", "..", "a/b", "a?force=true", "a b", "ä", &"x".repeat(300)] {
             let error = client.start(id).await.unwrap_err();
             assert!(matches!(error, Error::Status { status: 400, .. }), "{id:?}: {error}");
@@ -123,11 +93,11 @@ fn an_id_cannot_change_the_path() {
 
 #[test]
 fn already_so_and_already_gone_are_successes() {
-    with_server(Some(b"HTTP/1.1 304 Not Modified\r\n\r\n".to_vec()), |client| async move {
+    with_server(Some(b"HTTP/1.1 304 Not Modified\r\n\r\n".to_vec()), async |client| {
         client.start("a").await.unwrap();
         client.stop("a", Duration::ZERO).await.unwrap();
     });
-    with_server(answer("404 Not Found", b"{}"), |client| async move {
+    with_server(answer("404 Not Found", b"{}"), async |client| {
         client.remove("a", Duration::ZERO).await.unwrap();
         assert!(client.start("a").await.unwrap_err().is_refusal());
     });
@@ -140,7 +110,7 @@ fn repeated_events_come_once_and_broken_lines_are_left_out() {
     };
     let lines = [event(5), event(6), event(6), "{oops".into(), event(4), event(9)].join("\n");
     let script = answer("200 OK", format!("{lines}\n").as_bytes());
-    let times = with_server(script, |client| async move {
+    let times = with_server(script, async |client| {
         let mut stream = client.events(Some(5));
         let mut times = Vec::new();
         while let Some(Ok(event)) = stream.next().await {
@@ -155,6 +125,6 @@ fn repeated_events_come_once_and_broken_lines_are_left_out() {
 #[test]
 fn an_event_line_that_never_ends_is_refused() {
     let script = answer("200 OK", &vec![b'x'; 1024 * 1024]);
-    let error = with_server(script, |client| async move { client.events(None).next().await });
+    let error = with_server(script, async |client| client.events(None).next().await);
     assert!(matches!(error, Some(Err(Error::TooLarge { .. }))), "{error:?}");
 }
