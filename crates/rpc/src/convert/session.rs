@@ -19,7 +19,7 @@ use crate::v1;
 /// One message of an agent on its session: `Hello` first and once, anything else after it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AgentFrame {
-    Hello(Box<Hello>),
+    Hello(Hello),
     Message(ToMaster),
 }
 
@@ -48,7 +48,7 @@ impl TryFrom<v1::AgentMessage> for AgentFrame {
         Ok(Self::Message(match message {
             Message::Hello(hello) => {
                 let hello = Hello::try_from(hello).map_err(within("hello"))?;
-                return Ok(Self::Hello(Box::new(hello)));
+                return Ok(Self::Hello(hello));
             }
             Message::Beat(v1::Beat {}) => ToMaster::Beat,
             Message::Status(report) => {
@@ -81,7 +81,7 @@ impl TryFrom<v1::AgentMessage> for AgentFrame {
 impl From<AgentFrame> for v1::AgentMessage {
     fn from(frame: AgentFrame) -> Self {
         match frame {
-            AgentFrame::Hello(hello) => (*hello).into(),
+            AgentFrame::Hello(hello) => hello.into(),
             AgentFrame::Message(message) => message.into(),
         }
     }

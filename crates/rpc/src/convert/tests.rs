@@ -1,1 +1,400 @@
-//! tests
+//! Every message each way, and hostile bytes.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use piccolo_core::{
+    api_server::Registration,
+    failure_detector::Timing,
+    model::{
+        AlertReport, Condition, ConditionKind, ContainerReport, Event, EventKind, JournalEntry,
+        NodeId, NodeKind, NodeName, NodeRole, NodeStatus, Resources, SessionId, Severity,
+        SystemInfo,
+    },
+    session::{
+        AgentCommand, Goodbye, GoodbyeReason, Hello, Picture, StatusReport, ToAgent, ToMaster,
+        Welcome,
+    },
+    time::WallTime,
+    topology::{NodeConfig, TopologyType, TopologyUpdate},
+};
+use proptest::{collection::vec, option, prelude::*, sample::select};
+use prost::Message as _;
+
+use super::*;
+use crate::v1;
+
+fn text() -> impl Strategy<Value = String> {
+    "[a-zA-Z0-9 ./:é-]{0,12}"
+}
+
+fn word() -> impl Strategy<Value = String> {
+    "[a-z][a-z0-9-]{0,8}[a-z0-9]"
+}
+
+/// Times that the wire can carry, whole milliseconds.
+fn time() -> impl Strategy<Value = WallTime> {
+    (SECONDS_MIN * 1000..SECONDS_MAX * 1000).prop_map(WallTime)
+}
+
+fn map() -> impl Strategy<Value = BTreeMap<String, String>> {
+    proptest::collection::btree_map(word(), text(), 0..4)
+}
+
+fn severities() -> impl Strategy<Value = Severity> {
+    select(vec![Severity::Info, Severity::Warning, Severity::Critical])
+}
+
+fn kinds() -> impl Strategy<Value = EventKind> {
+    select(vec![EventKind::ContainerDied, EventKind::NodeReady, EventKind::Alert, EventKind::Other])
+}
+
+fn node_id() -> impl Strategy<Value = NodeId> {
+    word().prop_map(|id| NodeId::parse("node_id", &id).unwrap())
+}
+
+fn node_name() -> impl Strategy<Value = NodeName> {
+    word().prop_map(|name| NodeName::parse("hostname", &name).unwrap())
+}
+
+fn resources() -> impl Strategy<Value = Resources> {
+    any::<(u32, u64, u64)>().prop_map(|(cpu, memory, disk)| Resources { cpu, memory, disk })
+}
+
+fn system() -> impl Strategy<Value = SystemInfo> {
+    [text(), text(), text(), text(), text(), text()].prop_map(
+        |[agent_version, architecture, os, kernel, machine_id, runtime_version]| SystemInfo {
+            agent_version,
+            architecture,
+            os,
+            kernel,
+            machine_id,
+            runtime_version,
+        },
+    )
+}
+
+prop_compose! {
+    fn timing()(ms in [1..u32::MAX, 1..u32::MAX, 0..u32::MAX, 1..u32::MAX], missed: u32) -> Timing {
+        let [beat, silence, grace, heartbeat] = ms.map(|ms| Duration::from_millis(ms.into()));
+        Timing {
+            beat_interval: beat,
+            beat_silence: silence,
+            session_grace: grace,
+            heartbeat_interval: heartbeat,
+            heartbeats_missed: missed,
+        }
+    }
+}
+
+prop_compose! {
+    fn hello()(
+        node in node_id(), previous in option::of(word()), numbers: [u64; 3], system in system(),
+        hostname in text(), ip in text(), resources in resources(), clock in time(),
+    ) -> Hello {
+        let [applied_generation, next_sequence, events_dropped] = numbers;
+        Hello {
+            node,
+            previous_session: previous.map(SessionId::new),
+            applied_generation,
+            next_sequence,
+            events_dropped,
+            system,
+            hostname,
+            ip,
+            resources,
+            clock,
+        }
+    }
+}
+
+prop_compose! {
+    fn container()(
+        texts in [text(), text(), text(), text(), text()], exit_code: Option<i32>,
+        started_at in option::of(time()), finished_at in option::of(time()),
+        memory_bytes: u64, cpu_basis_points: u32, restarts: u32,
+    ) -> ContainerReport {
+        let [id, name, image, state, health] = texts;
+        ContainerReport {
+            id, name, image, state, exit_code, health, started_at, finished_at, memory_bytes,
+            cpu_basis_points, restarts,
+        }
+    }
+}
+
+prop_compose! {
+    fn picture()(
+        containers in vec(container(), 0..3),
+        conditions in vec((
+            select(vec![ConditionKind::ResourcePressure, ConditionKind::PodmanUnavailable]),
+            text(), text(), time(),
+        ), 0..3),
+        alerts in vec((text(), severities(), text(), time()), 0..3),
+    ) -> Picture {
+        let condition = |(kind, reason, message, since)| Condition { kind, reason, message, since };
+        let alert = |(kind, severity, message, at)| AlertReport { kind, severity, message, at };
+        Picture {
+            containers,
+            conditions: conditions.into_iter().map(condition).collect(),
+            alerts: alerts.into_iter().map(alert).collect(),
+        }
+    }
+}
+
+prop_compose! {
+    fn report()(
+        metrics in map(), picture in option::of(picture()), system in option::of(system()),
+    ) -> StatusReport {
+        StatusReport { metrics, picture, system }
+    }
+}
+
+prop_compose! {
+    fn entry()(
+        sequence: u64, at in time(), severity in severities(), kind in kinds(), message in text(),
+        fields in map(), offline: bool,
+    ) -> JournalEntry {
+        JournalEntry { sequence, at, severity, kind, message, fields, offline }
+    }
+}
+
+prop_compose! {
+    fn goodbye()(reason in select(GoodbyeReason::ALL.to_vec()), message in text()) -> Goodbye {
+        Goodbye { reason, message }
+    }
+}
+
+fn to_master() -> impl Strategy<Value = ToMaster> {
+    prop_oneof![
+        Just(ToMaster::Beat),
+        report().prop_map(ToMaster::Status),
+        vec(entry(), 0..3).prop_map(ToMaster::Events),
+        (any::<u64>(), option::of(word())).prop_map(|(generation, rejected)| {
+            ToMaster::ConfigApplied { generation, rejected }
+        }),
+        vec(any::<u8>(), 0..9).prop_map(|csr| ToMaster::CertificateRequest { csr }),
+        (text(), any::<bool>(), text())
+            .prop_map(|(id, success, message)| ToMaster::CommandResult { id, success, message }),
+        goodbye().prop_map(ToMaster::Goodbye),
+    ]
+}
+
+prop_compose! {
+    fn node_config()(
+        texts in [text(), text()], config in map(), timing in timing(),
+        kind in select(vec![
+            TopologyType::BasicEmbedded, TopologyType::EdgeCloudHybrid,
+            TopologyType::MultiEmbedded, TopologyType::GeoDistributed,
+        ]),
+    ) -> NodeConfig {
+        let [cluster, cluster_name] = texts;
+        NodeConfig { cluster, cluster_name, kind, config, timing }
+    }
+}
+
+prop_compose! {
+    fn welcome()(
+        session in word(), cluster in text(), timing in timing(), acknowledged_sequence: u64,
+        clock in time(), masters in vec(text(), 0..3),
+    ) -> Welcome {
+        let session = SessionId::new(session);
+        Welcome { session, cluster, timing, acknowledged_sequence, clock, masters }
+    }
+}
+
+fn to_agent() -> impl Strategy<Value = ToAgent> {
+    let bytes = || vec(any::<u8>(), 0..9);
+    let command = prop_oneof![
+        text().prop_map(|filter| AgentCommand::SetLogLevel { filter }),
+        text().prop_map(|container| AgentCommand::RestartContainer { container }),
+    ];
+    prop_oneof![
+        welcome().prop_map(ToAgent::Welcome),
+        Just(ToAgent::Beat),
+        (any::<u64>(), node_config())
+            .prop_map(|(generation, config)| ToAgent::Config { generation, config }),
+        any::<u64>().prop_map(|sequence| ToAgent::EventAck { sequence }),
+        (bytes(), bytes()).prop_map(|(certificate, ca)| ToAgent::Certificate { certificate, ca }),
+        (text(), command).prop_map(|(id, command)| ToAgent::Command { id, command }),
+        goodbye().prop_map(ToAgent::Goodbye),
+    ]
+}
+
+/// To the wire, as bytes, and back.
+fn travelled<M: prost::Message + Default>(message: M) -> M {
+    M::decode(message.encode_to_vec().as_slice()).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn what_an_agent_says_arrives_as_it_was_said(message in to_master()) {
+        let wire = travelled(v1::AgentMessage::from(message.clone()));
+        prop_assert_eq!(AgentFrame::try_from(wire), Ok(AgentFrame::Message(message)));
+    }
+
+    #[test]
+    fn what_the_master_says_arrives_as_it_was_said(message in to_agent()) {
+        let wire = travelled(v1::MasterMessage::from(message.clone()));
+        prop_assert_eq!(ToAgent::try_from(wire), Ok(message));
+    }
+
+    #[test]
+    fn hello_arrives_as_it_was_said(hello in hello()) {
+        let wire = travelled(v1::AgentMessage::from(hello.clone()));
+        prop_assert_eq!(AgentFrame::try_from(wire), Ok(AgentFrame::Hello(hello)));
+    }
+
+    #[test]
+    fn an_event_of_the_log_arrives_as_it_was(
+        entry in entry(), id: u64, node in option::of((node_id(), node_name())),
+    ) {
+        let JournalEntry { sequence, at, severity, kind, message, fields, offline } = entry;
+        let (node, node_name) = node.unzip();
+        let event = Event {
+            id, at, severity, kind, node, node_name, message, fields,
+            node_sequence: sequence,
+            delivered_late: offline,
+        };
+        prop_assert_eq!(Event::try_from(travelled(v1::Event::from(event.clone()))), Ok(event));
+    }
+
+    #[test]
+    fn a_registration_arrives_as_it_was(
+        node in node_id(), name in node_name(), ip in text(), resources in resources(),
+        labels in map(), system in system(), token in text(), csr in vec(any::<u8>(), 1..9),
+        role in select(vec![NodeRole::Master, NodeRole::Sub]),
+        kind in select(vec![NodeKind::Embedded, NodeKind::Cloud]),
+    ) {
+        let said = RegistrationText {
+            node, name, ip, role, kind, resources, labels, system, token, signing_request: csr,
+        };
+        let wire = travelled(v1::NodeRegistrationRequest::from(said.clone()));
+        let heard = RegistrationText::try_from(wire);
+        prop_assert_eq!(heard.as_ref(), Ok(&said));
+        let Registration { node, .. } = said.clone().into_registration(None, String::new());
+        prop_assert_eq!(node, said.node);
+    }
+
+    #[test]
+    fn any_bytes_are_a_message_or_an_error(bytes in vec(any::<u8>(), 0..300)) {
+        if let Ok(message) = v1::AgentMessage::decode(bytes.as_slice()) {
+            drop(AgentFrame::try_from(message));
+        }
+        if let Ok(message) = v1::MasterMessage::decode(bytes.as_slice()) {
+            drop(ToAgent::try_from(message));
+        }
+        if let Ok(message) = v1::NodeRegistrationRequest::decode(bytes.as_slice()) {
+            drop(RegistrationText::try_from(message));
+        }
+        if let Ok(message) = v1::ClusterTopology::decode(bytes.as_slice()) {
+            drop(TopologyUpdate::try_from(message));
+        }
+        if let Ok(message) = v1::StatusReport::decode(bytes.as_slice()) {
+            drop(ReportFrom::try_from(message));
+        }
+    }
+
+    /// Bytes that are messages at first, with one of them changed, reach further than noise does.
+    #[test]
+    fn a_damaged_message_is_a_message_or_an_error(
+        message in to_master(), place: prop::sample::Index, byte: u8,
+    ) {
+        let mut bytes = v1::AgentMessage::from(message).encode_to_vec();
+        if !bytes.is_empty() {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        if let Ok(message) = v1::AgentMessage::decode(bytes.as_slice()) {
+            drop(AgentFrame::try_from(message));
+        }
+    }
+
+    #[test]
+    fn a_time_survives_the_wire(time in time()) {
+        prop_assert_eq!(wall_time("at", &timestamp(time)), Ok(time));
+    }
+
+    #[test]
+    fn every_time_of_the_model_has_a_place_on_the_wire(ms: i64) {
+        prop_assert!(wall_time("at", &timestamp(WallTime(ms))).is_ok());
+    }
+
+    #[test]
+    fn any_time_of_the_wire_is_taken_or_refused(seconds: i64, nanos: i32) {
+        let taken = wall_time("at", &Timestamp { seconds, nanos });
+        let good = (SECONDS_MIN..=SECONDS_MAX).contains(&seconds) && (0..1_000_000_000).contains(&nanos);
+        prop_assert_eq!(taken.is_ok(), good);
+    }
+}
+
+#[track_caller]
+fn check<T: std::fmt::Debug>(got: Result<T, FieldError>, field: &str, problem: &str) {
+    let error = got.unwrap_err();
+    assert_eq!((error.field.as_str(), error.problem.as_str()), (field, problem));
+}
+
+#[test]
+fn numbers_that_are_no_values_are_named() {
+    check(node_role("role", 0), "role", "must be set");
+    check(node_role("role", 7), "role", "7 is not a value of it");
+    check(node_kind("kind", -1), "kind", "-1 is not a value of it");
+    check(node_status("status", 99), "status", "99 is not a value of it");
+    check(severity("severity", 4), "severity", "4 is not a value of it");
+    check(topology_type("topology.type", 5), "topology.type", "5 is not a value of it");
+    check(user_role("role", 4), "role", "4 is not a value of it");
+}
+
+#[test]
+fn enum_values_are_the_same_on_both_sides() {
+    for status in NodeStatus::ALL {
+        let number = i32::from(node_status_to_wire(status));
+        assert_eq!(node_status("status", number), Ok(status));
+    }
+}
+
+#[test]
+fn the_place_of_a_fault_is_named_from_the_outside_in() {
+    let mut report = v1::StatusReport::default();
+    report.alerts.push(v1::AlertInfo::default());
+    report.alerts.push(v1::AlertInfo { severity: 9, ..Default::default() });
+    let message = v1::AgentMessage { message: Some(v1::agent_message::Message::Status(report)) };
+    check(AgentFrame::try_from(message), "status.alerts[1].severity", "9 is not a value of it");
+    check(AgentFrame::try_from(v1::AgentMessage::default()), "message", "must be set");
+    let timing = v1::Timing::default();
+    check(Timing::try_from(timing), "beat_interval_ms", "must be set");
+}
+
+#[test]
+fn a_registration_without_a_request_is_refused() {
+    let request = v1::NodeRegistrationRequest::default();
+    let field = "credentials.certificate_signing_request";
+    check(RegistrationText::try_from(request), field, "must not be empty");
+}
+
+#[test]
+fn conditions_of_a_newer_agent_are_left_out() {
+    let condition = |kind: &str| v1::Condition { kind: kind.to_owned(), ..Default::default() };
+    let report = v1::StatusReport {
+        conditions: vec![condition("FromTheFuture"), condition("PodmanUnavailable")],
+        ..Default::default()
+    };
+    let picture = ReportFrom::try_from(report).unwrap().report.picture.unwrap();
+    let kinds: Vec<_> = picture.conditions.iter().map(|c| c.kind).collect();
+    assert_eq!(kinds, [ConditionKind::PodmanUnavailable]);
+}
+
+#[test]
+fn a_secret_is_never_printed() {
+    let text = RegistrationText {
+        node: NodeId::parse("node_id", "n1").unwrap(),
+        name: NodeName::parse("hostname", "n1").unwrap(),
+        ip: String::new(),
+        role: NodeRole::Sub,
+        kind: NodeKind::Embedded,
+        resources: Resources::default(),
+        labels: BTreeMap::new(),
+        system: SystemInfo::default(),
+        token: "hush".to_owned(),
+        signing_request: vec![],
+    };
+    assert!(!format!("{text:?}").contains("hush"));
+}
