@@ -37,10 +37,13 @@ pub struct EtcdSetup {
     pub arguments: Vec<String>,
 }
 
-/// A running etcd with one member.
+/// A running etcd: a cluster of its own, or one member of it.
 #[derive(Debug)]
 pub struct Etcd {
     setup: EtcdSetup,
+    name: String,
+    /// `name=peer URL` of every member, as etcd wants it.
+    members: String,
     folder: TempDir,
     ports: Ports,
     pki: Option<Pki>,
@@ -97,12 +100,31 @@ impl Etcd {
     /// Where no folder or port can be had.
     #[must_use]
     pub fn prepare(setup: EtcdSetup) -> Self {
-        let folder = TempDir::new().expect("a temporary folder for etcd");
-        let pki = setup.tls.then(Pki::new);
-        if let Some(pki) = &pki {
-            pki.write(&folder);
+        let mut etcd = Self::member(setup, "test".to_owned());
+        etcd.members = etcd.as_member();
+        etcd
+    }
+
+    /// Starts a cluster of several plain members and waits until all are healthy.
+    ///
+    /// # Panics
+    /// Where etcd is not installed or does not become healthy.
+    #[must_use]
+    pub fn start_cluster(members: usize) -> Vec<Self> {
+        let name = |number| format!("test-{number}");
+        let mut cluster: Vec<Self> =
+            (0..members).map(|number| Self::member(EtcdSetup::default(), name(number))).collect();
+        let all: Vec<String> = cluster.iter().map(Self::as_member).collect();
+        for etcd in &mut cluster {
+            etcd.members = all.join(",");
+            etcd.spawn();
         }
-        Self { setup, folder, ports: Ports::free(), pki, child: None }
+        for etcd in &mut cluster {
+            if let Err(log) = etcd.wait_until_healthy() {
+                panic!("a member of the etcd cluster ended at its start:\n{log}");
+            }
+        }
+        cluster
     }
 
     /// Starts it (again) on the same ports with the same data, and waits until it is healthy.
@@ -225,11 +247,40 @@ impl Etcd {
         }
     }
 
+    /// The number of the member that leads, as its own metrics say; `None` while there is no leader.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn leader(cluster: &[Self]) -> Option<usize> {
+        cluster.iter().position(|etcd| {
+            let metrics = http(etcd.ports.health, "GET /metrics HTTP/1.0\r\n\r\n");
+            metrics.is_ok_and(|text| text.lines().any(|line| line == "etcd_server_is_leader 1"))
+        })
+    }
+
+    fn member(setup: EtcdSetup, name: String) -> Self {
+        let folder = TempDir::new().expect("a temporary folder for etcd");
+        let pki = setup.tls.then(Pki::new);
+        if let Some(pki) = &pki {
+            pki.write(&folder);
+        }
+        Self { setup, name, members: String::new(), folder, ports: Ports::free(), pki, child: None }
+    }
+
+    fn as_member(&self) -> String {
+        format!("{}=http://127.0.0.1:{}", self.name, self.ports.peer)
+    }
+
     /// Starts the process; gives its log where it ends before it is healthy.
     fn try_start(&mut self) -> Result<(), String> {
+        self.spawn();
+        self.wait_until_healthy()
+    }
+
+    fn spawn(&mut self) {
         assert!(self.child.is_none(), "etcd runs already");
-        let log_path = self.folder.path().join("log");
-        let log = File::create(&log_path).expect("a log file for etcd");
+        let log = File::create(self.log_path()).expect("a log file for etcd");
         let mut command = Command::new("etcd");
         command.args(self.arguments()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         // etcd 3.4 wants to be told that somebody knows it runs on ARM.
@@ -239,7 +290,12 @@ impl Etcd {
         let child = command.spawn().unwrap_or_else(|error| {
             panic!("cannot start etcd ({error}); `cargo xtask setup` installs it (Debian package etcd-server)")
         });
-        let child = self.child.insert(child);
+        self.child = Some(child);
+    }
+
+    fn wait_until_healthy(&mut self) -> Result<(), String> {
+        let log_path = self.log_path();
+        let child = self.child.as_mut().expect("etcd was started");
         let deadline = Instant::now() + START_DEADLINE;
         while Instant::now() < deadline {
             if child.try_wait().expect("etcd can be waited for").is_some() {
@@ -255,21 +311,24 @@ impl Etcd {
         panic!("etcd is not healthy after {START_DEADLINE:?}:\n{}", read(&log_path));
     }
 
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
     fn arguments(&self) -> Vec<String> {
-        let Ports { client, peer, health } = self.ports;
+        let Ports { peer, health, .. } = self.ports;
         let peer_url = format!("http://127.0.0.1:{peer}");
         let mut arguments = vec![
-            "--name=test".to_owned(),
+            format!("--name={}", self.name),
             format!("--data-dir={}", self.folder.path().join("data").display()),
             format!("--listen-client-urls={}", self.endpoint()),
             format!("--advertise-client-urls={}", self.endpoint()),
             format!("--listen-peer-urls={peer_url}"),
             format!("--initial-advertise-peer-urls={peer_url}"),
-            format!("--initial-cluster=test={peer_url}"),
+            format!("--initial-cluster={}", self.members),
             format!("--listen-metrics-urls=http://127.0.0.1:{health}"),
             "--logger=zap".to_owned(),
         ];
-        debug_assert_ne!(client, health);
         if self.setup.tls {
             let file = |name: &str| self.folder.path().join(name).display().to_string();
             arguments.extend([

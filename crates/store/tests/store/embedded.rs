@@ -199,6 +199,49 @@ async fn any_damage_is_an_error_or_changes_nothing() {
     }
 }
 
+/// What a power cut leaves: the write-ahead log ends anywhere, or in noise. Whole transactions remain, in order.
+#[tokio::test]
+async fn a_log_cut_anywhere_leaves_whole_transactions() {
+    const TRANSACTIONS: u64 = 20;
+    let folder = Folder::new();
+    let log = |path: &Path| PathBuf::from(format!("{}-wal", path.display()));
+    let store = create(&folder.path);
+    for number in 1..=TRANSACTIONS {
+        let text = number.to_string();
+        let transaction = Transaction::new()
+            .put("/piccolo/v1/a", text.clone())
+            .put("/piccolo/v1/b", vec![b'x'; 3000])
+            .put("/piccolo/v1/c", text.clone())
+            .put(format!("/piccolo/v1/n/{number:03}"), text);
+        store.txn(&transaction).await.unwrap();
+    }
+    // As they are on the disk now, not tidied up by closing.
+    let (file, wal) = (fs::read(&folder.path).unwrap(), fs::read(log(&folder.path)).unwrap());
+    drop(store);
+    let (mut seen, cuts) = (Vec::new(), 60);
+    for cut in 0..=cuts {
+        let folder = Folder::new();
+        let length = wal.len() * cut / cuts;
+        let mut torn = wal[..length].to_vec();
+        if cut % 3 == 1 {
+            torn.extend([0xa5; 5000]);
+        }
+        fs::write(&folder.path, &file).unwrap();
+        fs::write(log(&folder.path), torn).unwrap();
+        let items = open_and_read(&folder.path).await.unwrap();
+        let number = items.len().saturating_sub(3);
+        if number > 0 {
+            let text = number.to_string().into_bytes();
+            assert_eq!(items[0], ("/piccolo/v1/a".to_owned(), text.clone()), "cut at {length}");
+            assert_eq!(items[2], ("/piccolo/v1/c".to_owned(), text.clone()), "cut at {length}");
+            assert_eq!(items[items.len() - 1], (format!("/piccolo/v1/n/{number:03}"), text));
+        }
+        seen.push(number as u64);
+    }
+    assert!(seen.is_sorted(), "{seen:?}");
+    assert_eq!((seen[0], seen[cuts]), (0, TRANSACTIONS));
+}
+
 #[tokio::test]
 async fn a_log_without_its_file_is_not_taken_for_a_first_start() {
     let folder = Folder::new();
