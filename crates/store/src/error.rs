@@ -19,7 +19,8 @@ pub enum Error {
     #[error("the store {store} may or may not have applied the transaction: {cause}")]
     OutcomeUnknown { store: String, cause: String },
 
-    /// A key did not have the revision that the transaction was made for. Read again and decide anew.
+    /// A key did not have the revision that the transaction was made for. Read again and decide
+    /// anew.
     #[error(
         "key {key} is at revision {found}, not at {expected} (0 = absent); nothing was changed"
     )]

@@ -1,20 +1,21 @@
 //! The durable state of a PICCOLO master (HLD §1.2.3, §3.2; design §7).
 //!
-//! Everything that must survive a restart is a key under [`ROOT`] with a value of bytes. A [`Store`]
-//! keeps such keys, changes several of them in one [`Transaction`], and tells a [`Watch`] what changed
-//! since a revision. There are two:
+//! Everything that must survive a restart is a key under [`ROOT`] with a value of bytes. A
+//! [`Store`] keeps such keys, changes several of them in one [`Transaction`], and tells a [`Watch`]
+//! what changed since a revision. There are two:
 //!
 //! * [`EmbeddedStore`] is one SQLite file in the master's own process: the default.
 //! * [`EtcdStore`] talks to an etcd cluster, 3.4 or newer: for several masters.
 //!
 //! Both pass one contract suite (`tests/store/contract.rs`), etcd being the real server.
 //!
-//! A revision counts committed transactions. Every key remembers the revision that made it and the one that
-//! changed it last, so "change it only if nobody else did" is one compare in a transaction, and "tell me
-//! what I missed" is a watch from the revision after the one that was listed.
+//! A revision counts committed transactions. Every key remembers the revision that made it and the
+//! one that changed it last, so "change it only if nobody else did" is one compare in a
+//! transaction, and "tell me what I missed" is a watch from the revision after the one that was
+//! listed.
 //!
-//! Secret values are sealed with [`KeyRing`] before they get here and live under [`SEALED`]. Metrics and heartbeats
-//! are never stored (docs/adr/0004-stores.md).
+//! Secret values are sealed with [`KeyRing`] before they get here and live under [`SEALED`].
+//! Metrics and heartbeats are never stored (docs/adr/0004-stores.md).
 
 #[cfg(not(any(feature = "embedded", feature = "etcd")))]
 compile_error!("a store is needed: enable the feature `embedded`, `etcd`, or both");
@@ -54,8 +55,9 @@ pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
 /// Durable keys and values with transactions, history and leases.
 ///
-/// Shared as `Arc<dyn Store>`. Every call has a deadline inside and returns [`Error::Unavailable`] rather than
-/// hang. Reads are linearizable: they see every transaction that returned before they began.
+/// Shared as `Arc<dyn Store>`. Every call has a deadline inside and returns [`Error::Unavailable`]
+/// rather than hang. Reads are linearizable: they see every transaction that returned before they
+/// began.
 pub trait Store: Send + Sync + std::fmt::Debug {
     /// One key, or `None` where it does not exist.
     fn get<'a>(&'a self, key: &'a str) -> Reply<'a, Option<KeyValue>>;
@@ -64,30 +66,35 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// [`list`] reads all pages at one revision.
     ///
     /// # Errors
-    /// [`Error::Compacted`] or [`Error::FutureRevision`] where a revision was named that is not there.
+    /// [`Error::Compacted`] or [`Error::FutureRevision`] where a revision was named that is not
+    /// there.
     fn range<'a>(&'a self, range: &'a Range) -> Reply<'a, Page>;
 
     /// Applies all operations if all compares hold, or nothing at all. Durable when it returns.
     ///
-    /// Returns the revision of the store afterwards. A transaction without operations makes no new revision; one that
-    /// only deletes absent keys may.
+    /// Returns the revision of the store afterwards. A transaction without operations makes no new
+    /// revision; one that only deletes absent keys may.
     ///
     /// # Errors
-    /// [`Error::CompareFailed`] names the first compare that did not hold. After [`Error::Unavailable`] and
-    /// [`Error::OutcomeUnknown`], calling again with an equal transaction on the same store is safe: it is
-    /// applied once. A future that is dropped half-way leaves the outcome unknown.
+    /// [`Error::CompareFailed`] names the first compare that did not hold. After
+    /// [`Error::Unavailable`] and [`Error::OutcomeUnknown`], calling again with an equal
+    /// transaction on the same store is safe: it is applied once. A future that is dropped half-way
+    /// leaves the outcome unknown.
     fn txn<'a>(&'a self, transaction: &'a Transaction) -> Reply<'a, Revision>;
 
-    /// Everything that changes under a prefix, from a revision on (inclusive; use the listed one + 1).
+    /// Everything that changes under a prefix, from a revision on (inclusive; use the listed one +
+    /// 1).
     ///
-    /// Lost connections are mended inside. A watcher is never told less than everything: where history is gone it
-    /// gets [`WatchItem::Compacted`] as last item and has to list again.
+    /// Lost connections are mended inside. A watcher is never told less than everything: where
+    /// history is gone it gets [`WatchItem::Compacted`] as last item and has to list again.
     fn watch<'a>(&'a self, prefix: &'a str, from: Revision) -> Reply<'a, Watch>;
 
-    /// A lease of whole seconds, 1 s to [`LEASE_TTL_SECONDS_MAX`]. When it ends, the keys put with it are deleted.
+    /// A lease of whole seconds, 1 s to [`LEASE_TTL_SECONDS_MAX`]. When it ends, the keys put with
+    /// it are deleted.
     fn grant(&self, ttl: Duration) -> Reply<'_, LeaseId>;
 
-    /// Starts the time of the lease anew and returns it. Writes nothing to disk in the embedded store.
+    /// Starts the time of the lease anew and returns it. Writes nothing to disk in the embedded
+    /// store.
     ///
     /// # Errors
     /// [`Error::LeaseNotFound`] where it ended already.
@@ -99,7 +106,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// [`Error::LeaseNotFound`] where it ended already.
     fn revoke(&self, lease: LeaseId) -> Reply<'_, ()>;
 
-    /// Forgets what was before a revision; the state at that revision is kept. Doing it twice is no error.
+    /// Forgets what was before a revision; the state at that revision is kept. Doing it twice is no
+    /// error.
     ///
     /// # Errors
     /// [`Error::FutureRevision`] where the store is not there yet.

@@ -1,12 +1,14 @@
-//! Moving all state from one store to another: everything, verified, or a target that nobody can take for complete.
+//! Moving all state from one store to another: everything, verified, or a target that nobody can
+//! take for complete.
 //!
-//! The first thing written to the target is a mark outside the state, the last is its removal. A store with the mark is
-//! refused by everybody who opens it without `allow_incomplete`, so a crash half-way can be mended in two ways: run the
-//! migration again (it empties the marked target and starts over), or [`wipe_incomplete`] the target. The source is
-//! only read.
+//! The first thing written to the target is a mark outside the state, the last is its removal. A
+//! store with the mark is refused by everybody who opens it without `allow_incomplete`, so a crash
+//! half-way can be mended in two ways: run the migration again (it empties the marked target and
+//! starts over), or [`wipe_incomplete`] the target. The source is only read.
 //!
-//! Revisions are not moved: they count the transactions of one store. Whoever kept a revision (a watcher's resume
-//! token) has to compare [`crate::StoreStatus::instance`] as well and to list again.
+//! Revisions are not moved: they count the transactions of one store. Whoever kept a revision (a
+//! watcher's resume token) has to compare [`crate::StoreStatus::instance`] as well and to list
+//! again.
 
 use crate::{
     Error, KeyValue, Operation, ROOT, Range, Result, Revision, Store, TXN_BYTES_MAX,
@@ -23,7 +25,8 @@ pub struct MigrationReport {
     pub keys: usize,
     /// Bytes of these keys and their values.
     pub bytes: u64,
-    /// Keys that belonged to a lease: sessions and locks, which end with their owner and are not copied.
+    /// Keys that belonged to a lease: sessions and locks, which end with their owner and are not
+    /// copied.
     pub leased_keys_left_out: usize,
     /// The revision of the source that was copied.
     pub source_revision: Revision,
@@ -31,12 +34,12 @@ pub struct MigrationReport {
 
 /// Copies everything under [`ROOT`] as it is at one revision, then compares both stores.
 ///
-/// The target must be empty, or hold nothing but an unfinished migration (open it with `allow_incomplete`).
-/// Stop the masters that use either store before.
+/// The target must be empty, or hold nothing but an unfinished migration (open it with
+/// `allow_incomplete`). Stop the masters that use either store before.
 ///
 /// # Errors
-/// [`Error::Invalid`] where the target is not empty, or the source changed meanwhile; [`Error::Corrupt`] where the copy
-/// differs. The target then stays marked.
+/// [`Error::Invalid`] where the target is not empty, or the source changed meanwhile;
+/// [`Error::Corrupt`] where the copy differs. The target then stays marked.
 pub async fn migrate(source: &dyn Store, target: &dyn Store) -> Result<MigrationReport> {
     let from = source.status().await?;
     let to = target.status().await?;

@@ -1,9 +1,10 @@
-//! Secrets are sealed before they reach a store: whoever reads the file, a backup or etcd sees only noise.
+//! Secrets are sealed before they reach a store: whoever reads the file, a backup or etcd sees only
+//! noise.
 //!
-//! A sealed value is `version 1 | key id, 4 bytes | nonce, 12 bytes | ciphertext and tag` (ChaCha20-Poly1305, random nonce).
-//! The store key is authenticated with it, so that nobody can swap the values of two keys. The sealing keys are in a file of
-//! their own that only its owner may read; the first line is the key in use, the others only open what was sealed with
-//! them before:
+//! A sealed value is `version 1 | key id, 4 bytes | nonce, 12 bytes | ciphertext and tag`
+//! (ChaCha20-Poly1305, random nonce). The store key is authenticated with it, so that nobody can
+//! swap the values of two keys. The sealing keys are in a file of their own that only its owner may
+//! read; the first line is the key in use, the others only open what was sealed with them before:
 //!
 //! ```text
 //! piccolo-seal-keys 1
@@ -38,7 +39,8 @@ const FILE_BYTES_MAX: u64 = 4096;
 /// How often sealing a value anew is tried against somebody who changes it all the time.
 const RESEAL_ATTEMPTS_MAX: usize = 8;
 
-/// Whether a value looks as [`KeyRing::seal`] makes them. Says nothing about whether it can be opened.
+/// Whether a value looks as [`KeyRing::seal`] makes them. Says nothing about whether it can be
+/// opened.
 #[must_use]
 pub fn is_sealed(value: &[u8]) -> bool {
     value.len() >= HEADER_BYTES + TAG_BYTES && value[0] == VERSION
@@ -76,7 +78,8 @@ impl KeyRing {
     /// Reads the file.
     ///
     /// # Errors
-    /// [`Error::Denied`] where others than the owner may read or change it, [`Error::Corrupt`] naming the wrong line.
+    /// [`Error::Denied`] where others than the owner may read or change it, [`Error::Corrupt`]
+    /// naming the wrong line.
     pub fn load(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
         let mode = file.metadata().map_err(|e| Error::io("read", path, e))?.mode();
@@ -131,7 +134,8 @@ impl KeyRing {
     /// Opens what was sealed for the same key of the store.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where it was changed, sealed for another store key, or with a key that is not in the file.
+    /// [`Error::Corrupt`] where it was changed, sealed for another store key, or with a key that is
+    /// not in the file.
     pub fn open(&self, store_key: &str, sealed: &[u8]) -> Result<Vec<u8>> {
         if !is_sealed(sealed) {
             return Err(unreadable(store_key, "it is not a sealed value"));
@@ -181,10 +185,12 @@ impl KeyRing {
         })
     }
 
-    /// Second step: every value under [`SEALED`] is sealed with the key in use. Can be repeated at any time.
+    /// Second step: every value under [`SEALED`] is sealed with the key in use. Can be repeated at
+    /// any time.
     ///
     /// # Errors
-    /// Those of the store; [`Error::Corrupt`] for a value that cannot be opened, which stays as it is.
+    /// Those of the store; [`Error::Corrupt`] for a value that cannot be opened, which stays as it
+    /// is.
     pub async fn reseal_all(&self, store: &dyn Store) -> Result<ResealReport> {
         let (items, _) = list(store, SEALED).await?;
         let mut report = ResealReport { values: items.len(), resealed: 0 };
@@ -231,7 +237,8 @@ impl KeyRing {
         Err(Error::invalid(format!("{key} changes faster than it can be sealed anew")))
     }
 
-    /// Writes the whole file beside its place and moves it there: a power cut leaves the old one or the new one.
+    /// Writes the whole file beside its place and moves it there: a power cut leaves the old one or
+    /// the new one.
     fn write(&self) -> Result<()> {
         let mut text = format!("{FIRST_LINE}\n");
         for key in &self.keys {

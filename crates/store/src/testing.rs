@@ -1,8 +1,9 @@
-//! A real etcd for tests, of this crate and of others (feature `testing`; never in a shipped program).
+//! A real etcd for tests, of this crate and of others (feature `testing`; never in a shipped
+//! program).
 //!
-//! Each [`Etcd`] has its own folder and free loopback ports, is waited for until it is healthy, and is killed by its
-//! process id when dropped. It can be killed, started again and frozen on the way. Everything here panics with a
-//! sentence when something goes wrong, as tests do.
+//! Each [`Etcd`] has its own folder and free loopback ports, is waited for until it is healthy, and
+//! is killed by its process id when dropped. It can be killed, started again and frozen on the way.
+//! Everything here panics with a sentence when something goes wrong, as tests do.
 
 use std::{
     fs::File,
@@ -159,8 +160,8 @@ impl Etcd {
             .expect("etcd's data can be removed");
     }
 
-    /// Stops all its threads where they are (SIGSTOP), as a disk that hangs or a suspended machine would.
-    /// Returns when the last of them stands still.
+    /// Stops all its threads where they are (SIGSTOP), as a disk that hangs or a suspended machine
+    /// would. Returns when the last of them stands still.
     ///
     /// # Panics
     /// Where the process is gone.
@@ -210,7 +211,8 @@ impl Etcd {
         self.child.as_ref().map(Child::id)
     }
 
-    /// Makes a call of etcd's JSON gateway (`/v3/auth/enable`, ...), for what our client has no need of.
+    /// Makes a call of etcd's JSON gateway (`/v3/auth/enable`, ...), for what our client has no
+    /// need of.
     ///
     /// # Panics
     /// Where it is not answered with 200.
@@ -223,7 +225,8 @@ impl Etcd {
         assert!(answer.starts_with("HTTP/1.0 200"), "{path} {json}: {answer}");
     }
 
-    /// Adds a root user and one user that may use PICCOLO's keys, and turns access control on. Without TLS only.
+    /// Adds a root user and one user that may use PICCOLO's keys, and turns access control on.
+    /// Without TLS only.
     ///
     /// # Panics
     /// Where etcd refuses.
@@ -247,7 +250,8 @@ impl Etcd {
         }
     }
 
-    /// The number of the member that leads, as its own metrics say; `None` while there is no leader.
+    /// The number of the member that leads, as its own metrics say; `None` while there is no
+    /// leader.
     ///
     /// # Panics
     /// Never.

@@ -1,4 +1,5 @@
-//! The words both stores share, and the limits both enforce before anything reaches a disk or a wire.
+//! The words both stores share, and the limits both enforce before anything reaches a disk or a
+//! wire.
 
 use std::{
     collections::BTreeSet,
@@ -23,11 +24,13 @@ pub const PREFIX_INTERNAL: &str = "/piccolo/internal/";
 pub const KEY_BYTES_MAX: usize = 512;
 /// Bytes of a value. etcd's limit is 1.5 MiB for a whole request.
 pub const VALUE_BYTES_MAX: usize = 512 * 1024;
-/// Puts and deletes in one transaction. etcd's default (`--max-txn-ops`) is 128, one of which we use ourselves.
+/// Puts and deletes in one transaction. etcd's default (`--max-txn-ops`) is 128, one of which we
+/// use ourselves.
 pub const TXN_OPERATIONS_MAX: usize = 127;
 /// Compares in one transaction; the same limit of etcd.
 pub const TXN_COMPARES_MAX: usize = 127;
-/// Bytes of all keys and values in one transaction. etcd's default (`--max-request-bytes`) is 1.5 MiB.
+/// Bytes of all keys and values in one transaction. etcd's default (`--max-request-bytes`) is 1.5
+/// MiB.
 pub const TXN_BYTES_MAX: usize = 1024 * 1024;
 /// Keys in one page of a range.
 pub const RANGE_PAGE_KEYS_MAX: usize = 1000;

@@ -1,8 +1,10 @@
-//! Kill -9, 500 times: what the embedded store acknowledged is there afterwards, and nothing is torn.
+//! Kill -9, 500 times: what the embedded store acknowledged is there afterwards, and nothing is
+//! torn.
 //!
-//! The test starts itself again as a writer, which adds numbered transactions of several keys each and prints the number of
-//! every one that was acknowledged. At a random moment, also while the file is being opened, compacted or written
-//! back, it is killed. Then the file is opened here and everything in it is checked. One file lives through all of it.
+//! The test starts itself again as a writer, which adds numbered transactions of several keys each
+//! and prints the number of every one that was acknowledged. At a random moment, also while the
+//! file is being opened, compacted or written back, it is killed. Then the file is opened here and
+//! everything in it is checked. One file lives through all of it.
 //!
 //! `PICCOLO_DURABILITY_KILLS` changes how often, `PICCOLO_DURABILITY_SEED` repeats a run.
 
@@ -108,8 +110,8 @@ async fn last_number(store: &EmbeddedStore) -> u64 {
     found.map_or(0, |item| number_of(&item.value))
 }
 
-/// Everything in the file fits together and goes at least as far as what was acknowledged.
-/// Returns the last number found, and the revision from which history is to be checked the next time.
+/// Everything in the file fits together and goes at least as far as what was acknowledged. Returns
+/// the last number found, and the revision from which history is to be checked the next time.
 async fn check(path: &Path, acknowledged: u64, watched: u64, kill: u64) -> (u64, u64) {
     if !path.exists() {
         assert_eq!(acknowledged, 0, "kill {kill}: the file is gone");

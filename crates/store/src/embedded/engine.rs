@@ -1,8 +1,9 @@
 //! The SQL: every change of a key is one row of `history`, and what a key is now is its newest row.
 //!
-//! The row id is `revision * 1024 + place in the transaction`, so the history is in the order it happened and
-//! a watch is a scan of the table's end. A delete is a row without a value. Compaction removes rows that a newer
-//! one has replaced. Each row has a checksum, since SQLite itself does not notice a flipped bit in a value.
+//! The row id is `revision * 1024 + place in the transaction`, so the history is in the order it
+//! happened and a watch is a scan of the table's end. A delete is a row without a value. Compaction
+//! removes rows that a newer one has replaced. Each row has a checksum, since SQLite itself does
+//! not notice a flipped bit in a value.
 
 use std::{
     collections::BTreeMap,
@@ -42,7 +43,8 @@ pub(super) struct Engine {
     options: EmbeddedOptions,
     instance: String,
     revision: watch::Sender<Revision>,
-    /// When each lease ends. After a restart every lease has its whole time again, as after a change of etcd's leader.
+    /// When each lease ends. After a restart every lease has its whole time again, as after a
+    /// change of etcd's leader.
     leases: BTreeMap<LeaseId, Lease>,
 }
 
@@ -129,7 +131,8 @@ impl Engine {
         Ok(current + 1)
     }
 
-    /// Changes under a prefix from a revision on: some whole revisions, and the revision to go on from.
+    /// Changes under a prefix from a revision on: some whole revisions, and the revision to go on
+    /// from.
     pub(super) fn changes(&self, prefix: &str, from: Revision) -> Result<Step> {
         let compact_revision = self.compact_revision()?;
         if from <= compact_revision {
@@ -273,7 +276,8 @@ impl Engine {
         explain(&self.options.path, error)
     }
 
-    /// The newest row says which revision we are at; the floor counts only when compaction took that row away.
+    /// The newest row says which revision we are at; the floor counts only when compaction took
+    /// that row away.
     fn current(&self) -> Result<Revision> {
         let (newest, floor): (i64, i64) = self
             .prepare("SELECT ifnull((SELECT max(id) FROM history), 0), revision_floor FROM meta")?
@@ -541,7 +545,8 @@ fn without_empty(mut found: Vec<(Revision, Vec<Change>)>) -> Vec<(Revision, Vec<
     found
 }
 
-/// The first row id of a revision. Revisions stay far below 2^53: a thousand a second for 280,000 years.
+/// The first row id of a revision. Revisions stay far below 2^53: a thousand a second for 280,000
+/// years.
 fn first_id(revision: Revision) -> i64 {
     revision.saturating_mul(IDS_PER_REVISION).min(i64::MAX as u64).cast_signed()
 }

@@ -1,4 +1,5 @@
-//! The file: made whole or not at all, locked, checked from end to end before it is used, never repaired in silence.
+//! The file: made whole or not at all, locked, checked from end to end before it is used, never
+//! repaired in silence.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -14,7 +15,8 @@ use crate::{EmbeddedOptions, Error, Result};
 
 /// "PICO": tells our files from other SQLite databases (`PRAGMA application_id`).
 const APPLICATION_ID: i32 = 0x5049_434f;
-/// Format of the tables (`PRAGMA user_version`). A change needs a step in `upgrade` here and an ADR.
+/// Format of the tables (`PRAGMA user_version`). A change needs a step in `upgrade` here and an
+/// ADR.
 const FORMAT: i32 = 1;
 /// KiB of SQLite's page cache.
 const CACHE_KIB: i32 = 256;

@@ -1,9 +1,10 @@
 //! The embedded store: one SQLite file, one thread that owns it, no second process.
 //!
-//! A call travels as a closure to the thread and its result travels back, so the async side never waits on a disk and
-//! the connection needs no lock. A transaction is on disk (WAL, `synchronous=FULL`) before its call returns.
-//! Watchers hold no queue of their own in the store: each reads the history table from where it was, when the
-//! thread says that the revision grew. A slow watcher costs nothing, and finds out when it was too slow.
+//! A call travels as a closure to the thread and its result travels back, so the async side never
+//! waits on a disk and the connection needs no lock. A transaction is on disk (WAL,
+//! `synchronous=FULL`) before its call returns. Watchers hold no queue of their own in the store:
+//! each reads the history table from where it was, when the thread says that the revision grew. A
+//! slow watcher costs nothing, and finds out when it was too slow.
 
 mod engine;
 mod file;
@@ -33,9 +34,11 @@ const THREAD_STACK_BYTES: usize = 256 * 1024;
 #[derive(Debug, Clone)]
 pub struct EmbeddedOptions {
     pub path: PathBuf,
-    /// Make the file if there is none. Set it at a first start only, so that a lost file is noticed.
+    /// Make the file if there is none. Set it at a first start only, so that a lost file is
+    /// noticed.
     pub create: bool,
-    /// Bytes the file may grow to; then writes fail with [`Error::Full`] until history is compacted.
+    /// Bytes the file may grow to; then writes fail with [`Error::Full`] until history is
+    /// compacted.
     pub file_bytes_max: u64,
     /// How long to wait for another program (`sqlite3`, a backup) that holds the file's write lock.
     pub busy_wait: Duration,
@@ -76,11 +79,13 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Opens the file and checks all of it. Blocks while it does (milliseconds per MiB): for start-up.
+    /// Opens the file and checks all of it. Blocks while it does (milliseconds per MiB): for
+    /// start-up.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] for a damaged, truncated or foreign file, [`Error::Locked`] where another process has it,
-    /// [`Error::Incomplete`] after an unfinished migration. The file is then left as it is.
+    /// [`Error::Corrupt`] for a damaged, truncated or foreign file, [`Error::Locked`] where another
+    /// process has it, [`Error::Incomplete`] after an unfinished migration. The file is then left
+    /// as it is.
     pub fn open(options: EmbeddedOptions) -> Result<Self> {
         let (revision_sender, revision) = watch::channel(0);
         let path = options.path.clone();
@@ -177,7 +182,8 @@ struct Call {
     _room: OwnedSemaphorePermit,
 }
 
-/// What the store and its watches share. The watches do not keep the file open: closing takes `calls` away.
+/// What the store and its watches share. The watches do not keep the file open: closing takes
+/// `calls` away.
 #[derive(Debug)]
 struct Shared {
     calls: Mutex<Option<thread_channel::Sender<Call>>>,

@@ -1,8 +1,8 @@
 //! Reaching one of several etcd endpoints: failover, deadlines, tokens, and what a failure means.
 //!
-//! Each endpoint has one lazy channel, which dials again by itself when it is used. A call goes to the endpoint that
-//! answered last; when that fails, to the next one. When all refuse to connect the caller learns it at once; when one
-//! hangs the call goes on elsewhere until its deadline.
+//! Each endpoint has one lazy channel, which dials again by itself when it is used. A call goes to
+//! the endpoint that answered last; when that fails, to the next one. When all refuse to connect
+//! the caller learns it at once; when one hangs the call goes on elsewhere until its deadline.
 
 use std::{
     error::Error as StdError,
@@ -63,7 +63,8 @@ pub(crate) struct Cluster {
 pub(crate) enum Failure {
     /// Nobody answered, or the answer cannot be used.
     Lost { error: Error, maybe_sent: bool },
-    /// etcd said no. `maybe_sent`: an earlier attempt of the same call may have been done all the same.
+    /// etcd said no. `maybe_sent`: an earlier attempt of the same call may have been done all the
+    /// same.
     Refused { status: Status, maybe_sent: bool },
 }
 
@@ -124,7 +125,8 @@ impl Cluster {
         Ok((channel, index, request))
     }
 
-    /// Makes a call, again if need be, until it is answered or refused, nobody can be reached, or the deadline is over.
+    /// Makes a call, again if need be, until it is answered or refused, nobody can be reached, or
+    /// the deadline is over.
     pub(crate) async fn call<Q, A, F, R>(
         &self,
         message: Q,
@@ -178,7 +180,8 @@ impl Cluster {
         *self.token_slot() = None;
     }
 
-    /// Refuses answers of another cluster, and of one whose data were put back to an older state under our feet.
+    /// Refuses answers of another cluster, and of one whose data were put back to an older state
+    /// under our feet.
     pub(crate) fn accept(&self, message: &impl HasHeader, floor: Revision) -> Result<()> {
         let Some(ResponseHeader { cluster_id, revision, .. }) = message.header() else {
             return Ok(());

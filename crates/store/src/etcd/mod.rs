@@ -1,8 +1,9 @@
 //! The store in an etcd cluster, 3.4 or newer, through our own thin client.
 //!
-//! The client is generated from the few messages in `proto/etcd` that we use. It adds what etcd leaves to its
-//! clients: failover between endpoints, deadlines, new tokens ([`connection`]), transactions that are applied once
-//! though a connection broke ([`txn`]), and watches that go on where they were ([`watch`]).
+//! The client is generated from the few messages in `proto/etcd` that we use. It adds what etcd
+//! leaves to its clients: failover between endpoints, deadlines, new tokens ([`connection`]),
+//! transactions that are applied once though a connection broke ([`txn`]), and watches that go on
+//! where they were ([`watch`]).
 
 mod connection;
 mod tls;
@@ -40,20 +41,23 @@ use crate::{
     types::{validate_key, validate_prefix, validate_ttl},
 };
 
-/// Bytes of an answer to a range; a page that is larger is asked for again with fewer keys. Two of etcd's largest values
-/// (1.5 MiB) fit.
+/// Bytes of an answer to a range; a page that is larger is asked for again with fewer keys. Two of
+/// etcd's largest values (1.5 MiB) fit.
 const RANGE_ANSWER_BYTES_MAX: usize = 2 * RANGE_PAGE_BYTES_MAX;
 
 /// How to reach an etcd cluster.
 #[derive(Clone)]
 pub struct EtcdOptions {
-    /// `https://host:port`, tried in this order. `http://` is for loopback only, see `allow_plaintext`.
+    /// `https://host:port`, tried in this order. `http://` is for loopback only, see
+    /// `allow_plaintext`.
     pub endpoints: Vec<String>,
     pub tls: Option<EtcdTls>,
-    /// A user of etcd's own access control; with TLS, etcd may take the certificate's common name instead.
+    /// A user of etcd's own access control; with TLS, etcd may take the certificate's common name
+    /// instead.
     pub user: Option<String>,
     pub password: String,
-    /// Name of this process among those that write, stable over restarts (the master's node id). Each has its own.
+    /// Name of this process among those that write, stable over restarts (the master's node id).
+    /// Each has its own.
     pub client: String,
     /// A call fails after this; a transaction after at most twice this.
     pub call_deadline: Duration,
@@ -142,8 +146,8 @@ pub struct EtcdStore {
 }
 
 impl EtcdStore {
-    /// Checks the options. Does not connect: a cluster that is down now is used as soon as it is there.
-    /// Must be called in a tokio runtime.
+    /// Checks the options. Does not connect: a cluster that is down now is used as soon as it is
+    /// there. Must be called in a tokio runtime.
     ///
     /// # Errors
     /// [`Error::Invalid`] and [`Error::Denied`] for options that can never work.

@@ -1,9 +1,9 @@
 //! TLS to etcd, done here so that a refusal can be told.
 //!
-//! With TLS 1.3 a server that does not like our certificate says so only after the handshake looks finished to us, and
-//! an HTTP/2 client then sees no more than a closed connection. So we wait for the server's first bytes (HTTP/2
-//! servers speak at once) before the connection counts as made: a refusal becomes an error that names its reason,
-//! and certain not to have carried any request.
+//! With TLS 1.3 a server that does not like our certificate says so only after the handshake looks
+//! finished to us, and an HTTP/2 client then sees no more than a closed connection. So we wait for
+//! the server's first bytes (HTTP/2 servers speak at once) before the connection counts as made: a
+//! refusal becomes an error that names its reason, and certain not to have carried any request.
 
 use std::{io, io::Cursor, sync::Arc, time::Duration};
 

@@ -1,13 +1,15 @@
 //! Transactions that are applied once, whatever becomes of the connection.
 //!
-//! When a connection breaks after a transaction was sent, nobody knows whether etcd applied it, and even a read cannot
-//! tell: it may still be on its way. So every transaction also writes a marker: one key per client, with a
-//! random token, on the condition that the marker is as it was before. Then
+//! When a connection breaks after a transaction was sent, nobody knows whether etcd applied it, and
+//! even a read cannot tell: it may still be on its way. So every transaction also writes a marker:
+//! one key per client, with a random token, on the condition that the marker is as it was before.
+//! Then
 //!
 //! * if the marker holds our token, the transaction was applied, at the marker's revision;
 //! * if not, sending it again is safe: only one of the two can find the marker as it was.
 //!
-//! The price is one small key more per transaction, and that a client's transactions go one after the other.
+//! The price is one small key more per transaction, and that a client's transactions go one after
+//! the other.
 
 use tonic::{Request, Status, transport::Channel};
 
@@ -71,7 +73,8 @@ impl Fence {
         if transaction.operations.is_empty() {
             return check_only(cluster, transaction).await;
         }
-        // An equal transaction that comes again is the same one, even if the future before was dropped half-way.
+        // An equal transaction that comes again is the same one, even if the future before was
+        // dropped half-way.
         let known = self.unsettled.as_ref().is_some_and(|u| u.transaction == *transaction);
         if !known {
             let token = new_token()?;
@@ -129,8 +132,9 @@ impl Fence {
                         self.marker = Some(marker);
                         return Err(error);
                     }
-                    // An earlier attempt may still be on its way to a time when its compares hold. Moving the marker
-                    // makes sure that it comes too late; if that fails it was there, and the next round sees it.
+                    // An earlier attempt may still be on its way to a time when its compares hold.
+                    // Moving the marker makes sure that it comes too late; if that fails it was
+                    // there, and the next round sees it.
                     match move_marker(cluster, &key, &marker).await {
                         Ok(moved) => {
                             self.marker = Some(moved);

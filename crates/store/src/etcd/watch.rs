@@ -1,13 +1,14 @@
 //! A watch that survives its connections.
 //!
-//! It remembers the last revision it told and asks for the next one wherever it connects again. Three traps of etcd are
-//! dealt with here:
+//! It remembers the last revision it told and asks for the next one wherever it connects again.
+//! Three traps of etcd are dealt with here:
 //!
-//! * An answer in fragments may cut a revision in two: changes are told when the next revision begins or the
-//!   answer is whole.
-//! * etcd 3.4 may lose a delete at exactly the compacted revision (etcd issue 18089). So we ask for one revision more
-//!   than we need and drop it: then such a watch is refused as compacted instead.
-//! * A server restored from an old backup would let us wait for ever: a revision below the one seen ends the watch.
+//! * An answer in fragments may cut a revision in two: changes are told when the next revision
+//!   begins or the answer is whole.
+//! * etcd 3.4 may lose a delete at exactly the compacted revision (etcd issue 18089). So we ask for
+//!   one revision more than we need and drop it: then such a watch is refused as compacted instead.
+//! * A server restored from an old backup would let us wait for ever: a revision below the one seen
+//!   ends the watch.
 
 use std::time::Duration;
 
@@ -35,7 +36,8 @@ use crate::{
 /// Pause before the first attempt to connect again; it doubles up to the longest.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
-/// How often access may be refused in a row (a token may just have ended) before the watch gives up.
+/// How often access may be refused in a row (a token may just have ended) before the watch gives
+/// up.
 const REFUSALS_MAX: usize = 3;
 
 /// Where a watch is.
@@ -163,7 +165,8 @@ type Opened = (Streaming<WatchResponse>, mpsc::Sender<WatchRequest>);
 /// Connects to an endpoint that answers. The returned sender keeps our half of the stream open.
 async fn open(shared: &Shared, at: &Position) -> std::result::Result<Opened, End> {
     let cluster = &shared.cluster;
-    // Whether the data are still the ones we know, and not an older state that would let us wait for ever.
+    // Whether the data are still the ones we know, and not an older state that would let us wait
+    // for ever.
     match shared.current_revision().await {
         Ok(_) => {}
         Err(error @ (Error::Corrupt { .. } | Error::Incomplete { .. })) => {

@@ -199,7 +199,8 @@ async fn any_damage_is_an_error_or_changes_nothing() {
     }
 }
 
-/// What a power cut leaves: the write-ahead log ends anywhere, or in noise. Whole transactions remain, in order.
+/// What a power cut leaves: the write-ahead log ends anywhere, or in noise. Whole transactions
+/// remain, in order.
 #[tokio::test]
 async fn a_log_cut_anywhere_leaves_whole_transactions() {
     const TRANSACTIONS: u64 = 20;
@@ -276,8 +277,8 @@ async fn a_torn_creation_is_made_anew() {
     assert!(!folder.path.with_extension("new").exists());
 }
 
-/// Another program holds SQLite's write lock for two seconds, as a slow disk or a backup would: the call waits, and
-/// nothing else in the process does.
+/// Another program holds SQLite's write lock for two seconds, as a slow disk or a backup would: the
+/// call waits, and nothing else in the process does.
 #[tokio::test]
 async fn a_write_waits_for_a_slow_disk_and_the_process_goes_on() {
     let folder = Folder::new();

@@ -1,4 +1,5 @@
-//! What only the etcd store promises: it survives its server, whatever that does. Every server here is a real one.
+//! What only the etcd store promises: it survives its server, whatever that does. Every server here
+//! is a real one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +13,8 @@ use crate::contract::{PATIENCE, next, passes_the_contract, put, value};
 
 const KEY: &str = "/piccolo/v1/nodes/a";
 const COUNTER: &str = "/piccolo/v1/counter";
-/// What "promptly" means for an endpoint that refuses connections: far below the deadline of a call (5 s).
+/// What "promptly" means for an endpoint that refuses connections: far below the deadline of a call
+/// (5 s).
 const PROMPT: Duration = Duration::from_secs(1);
 
 #[tokio::test]
@@ -145,8 +147,8 @@ async fn one_of_two_endpoints_is_enough() {
     assert_eq!(next(&mut watch).await.0, after);
 }
 
-/// A counter that is added to through compares, over a server that is killed again and again: each addition that was
-/// acknowledged counts exactly once, and the watcher sees each.
+/// A counter that is added to through compares, over a server that is killed again and again: each
+/// addition that was acknowledged counts exactly once, and the watcher sees each.
 #[tokio::test]
 async fn nothing_is_lost_or_done_twice_while_etcd_is_killed_and_returns() {
     let mut etcd = Etcd::start();
@@ -159,7 +161,8 @@ async fn nothing_is_lost_or_done_twice_while_etcd_is_killed_and_returns() {
             for count in 1..=400 {
                 let add =
                     Transaction::new().when(COUNTER, revision).put(COUNTER, count.to_string());
-                // An equal transaction again and again: a compare that fails would mean it was applied twice.
+                // An equal transaction again and again: a compare that fails would mean it was
+                // applied twice.
                 revision = txn_until_done(&*store, &add).await;
             }
         }
@@ -195,7 +198,8 @@ async fn blind_puts_interrupted_by_a_freeze_are_applied_once() {
     for round in 0..5 {
         etcd.freeze();
         let add = Transaction::new().put(KEY, round.to_string());
-        // The request is in the frozen server's socket: it will be done after the thaw, or not. Nobody can know.
+        // The request is in the frozen server's socket: it will be done after the thaw, or not.
+        // Nobody can know.
         let error = store.txn(&add).await.unwrap_err();
         assert!(matches!(error, Error::OutcomeUnknown { .. }), "{error:?}");
         unknown += 1;
@@ -342,7 +346,8 @@ async fn a_watcher_that_was_away_during_a_compaction_is_told() {
     let store = connect(&etcd);
     let revision = put(&*store, KEY, b"0").await;
     let mut watch = store.watch(KEY, revision + 1).await.unwrap();
-    // Not read while these are made: they fill the queue, then the connection's window, then wait in etcd.
+    // Not read while these are made: they fill the queue, then the connection's window, then wait
+    // in etcd.
     let mut last = revision;
     for _ in 0..200 {
         last = put(&*store, KEY, &[b'x'; 20_000]).await;
@@ -443,8 +448,8 @@ async fn a_full_etcd_says_so_and_still_reads() {
     assert!(matches!(store.status().await.unwrap().health, Health::Degraded(_)));
 }
 
-/// Three members, as a cluster of several masters has. The one that leads is killed or frozen again and again: the
-/// counter is never wrong, and the watcher misses nothing.
+/// Three members, as a cluster of several masters has. The one that leads is killed or frozen again
+/// and again: the counter is never wrong, and the watcher misses nothing.
 #[tokio::test]
 async fn a_cluster_that_loses_its_leader_loses_nothing() {
     let mut cluster = Etcd::start_cluster(3);

@@ -1,4 +1,5 @@
-//! Moving between stores: all or visibly unfinished, in both directions, with real etcd on one side.
+//! Moving between stores: all or visibly unfinished, in both directions, with real etcd on one
+//! side.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
@@ -130,7 +131,8 @@ async fn a_source_that_changes_meanwhile_is_noticed() {
     assert!(matches!(refused, Err(Error::Incomplete { .. })), "{refused:?}");
 }
 
-/// Breaks a migration off at the first point where the target has some of the keys, as a crash would.
+/// Breaks a migration off at the first point where the target has some of the keys, as a crash
+/// would.
 async fn stop_half_way(source: &dyn Store, target: &dyn Store) {
     let watched = target.watch(ROOT, target.status().await.unwrap().revision + 1).await;
     let mut watch = watched.unwrap();

@@ -1,4 +1,5 @@
-//! The embedded store against a model of a few lines, over random transactions, compactions and restarts.
+//! The embedded store against a model of a few lines, over random transactions, compactions and
+//! restarts.
 
 use std::collections::BTreeMap;
 
