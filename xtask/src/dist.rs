@@ -18,6 +18,7 @@ use crate::workspace::Workspace;
 /// The HLD's smallest board has 512 MB of memory and little flash.
 const AGENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const EXECUTABLES: [&str; 3] = ["piccolo-nodeagent", "piccolo-master", "piccolo"];
+/// One for each, in the same order.
 const PACKAGES: [&str; 3] = ["piccolo-nodeagent", "piccolo-master", "piccolo-cli"];
 
 /// What a board's processor is.
@@ -94,34 +95,43 @@ fn build(
     dist: &Path,
     architecture: Architecture,
 ) -> Result<PathBuf> {
-    let build = cross.join("build");
-    let target = architecture.target();
-    // The standard library is built with our profile: its size counts as much as ours.
-    let script = "set -eu; . \"$0/env\"; exec cargo-zigbuild zigbuild --release --locked \"$@\"";
-    let mut command = Command::new("bash");
-    command.args(["-c", script]).arg(cross).args(["--target", target]);
-    command.args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features="]);
-    command.args(PACKAGES.iter().flat_map(|package| ["--package", package])).arg("--bins");
-    command.current_dir(workspace.root()).env("CARGO_TARGET_DIR", &build);
-    command.env_remove("CARGO_MANIFEST_DIR");
-    let line = Line::start(format!("building for {}", architecture.name()));
-    let log = dist.join(format!("build-{}.log", architecture.name()));
-    fs::remove_file(&log).ok();
-    if let Err(error) = run::logged(&mut command, &log) {
-        line.failed("");
-        return Err(error.context(format!("the build for {} failed", architecture.name())));
-    }
-    line.done("");
     let folder = dist.join(architecture.name());
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    for name in EXECUTABLES {
-        let built = build.join(target).join("release").join(name);
+    let log = dist.join(format!("build-{}.log", architecture.name()));
+    fs::remove_file(&log).ok();
+    for (package, name) in PACKAGES.into_iter().zip(EXECUTABLES) {
+        let line = Line::start(format!("{name} for {}", architecture.name()));
+        let mut command = cargo_for_boards(workspace, cross, architecture, package);
+        if let Err(error) = run::logged(&mut command, &log) {
+            line.failed("");
+            return Err(error.context(format!("{name} for {} failed", architecture.name())));
+        }
+        line.done("");
+        let built = cross.join("build").join(architecture.target()).join("release").join(name);
         // Onto a running executable nothing can be copied; a new file can take its name.
         fs::remove_file(folder.join(name)).ok();
         fs::copy(&built, folder.join(name))
             .with_context(|| format!("the build left no {}", built.display()))?;
     }
     Ok(folder)
+}
+
+/// One package at a time: built together, they would all get the features that any of them asks
+/// for, and the agent would carry what only the master needs.
+fn cargo_for_boards(
+    workspace: &Workspace,
+    cross: &Path,
+    architecture: Architecture,
+    package: &str,
+) -> Command {
+    let script = "set -eu; . \"$0/env\"; exec cargo-zigbuild zigbuild --release --locked \"$@\"";
+    let mut command = Command::new("bash");
+    command.args(["-c", script]).arg(cross).args(["--target", architecture.target()]);
+    // The standard library is built with our profile: its size counts as much as ours.
+    command.args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=", "--bins"]);
+    command.args(["--package", package]).current_dir(workspace.root());
+    command.env("CARGO_TARGET_DIR", cross.join("build")).env_remove("CARGO_MANIFEST_DIR");
+    command
 }
 
 /// Each knows its version; one that was linked wrongly does not get that far.

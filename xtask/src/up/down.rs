@@ -15,39 +15,46 @@ use crate::run;
 /// e.g. a pager on a log, are the user's.
 const OURS: [&str; 5] = ["conmon", "podman", "etcd", "piccolo-master", "piccolo-nodeag"];
 
+/// Says whether there was anything to end.
+///
 /// # Errors
 /// Something of it goes on; it is named.
-pub(crate) fn end_everything(place: &Place) -> Result<()> {
+pub(crate) fn end_everything(place: &Place) -> Result<bool> {
     let nodes = place.recorded().map_or(NODES_MAX, |record| record.nodes);
-    end(place, "supervisor");
-    (1..=nodes).for_each(|node| end(place, &node_name(node)));
+    let mut found = end(place, "supervisor");
+    for node in 1..=nodes {
+        found |= end(place, &node_name(node));
+    }
     std::thread::scope(|scope| {
         for node in 1..=nodes {
             // Dropped, it ends its containers and itself.
             scope.spawn(move || drop(PrivatePodman::attach(place.podman(node))));
         }
     });
-    end(place, "master");
-    end(place, "etcd");
-    let Ok(dir) = place.dir().canonicalize() else { return Ok(()) };
-    end_leftovers(&dir);
+    found |= end(place, "master");
+    found |= end(place, "etcd");
+    let Ok(dir) = place.dir().canonicalize() else { return Ok(found) };
+    found |= end_leftovers(&dir);
     unmount_below(&dir)?;
     let left = leftovers(&dir);
     if !left.is_empty() {
         bail!("processes {left:?} do not end; they belong to {}", dir.display());
     }
-    Ok(())
+    Ok(found)
 }
 
-fn end(place: &Place, name: &str) {
-    if let Some(mut process) = place.process(name) {
+fn end(place: &Place, name: &str) -> bool {
+    let process = place.process(name);
+    let found = process.is_some();
+    if let Some(mut process) = process {
         process.end();
     }
     fs::remove_file(place.pid(name)).ok();
+    found
 }
 
 /// What a crash left: a container's keeper and what it keeps.
-fn end_leftovers(dir: &Path) {
+fn end_leftovers(dir: &Path) -> bool {
     let left = leftovers(dir);
     let children = left.iter().flat_map(|&parent| children_of(parent));
     let all: Vec<u32> = children.chain(left.iter().copied()).collect();
@@ -60,6 +67,7 @@ fn end_leftovers(dir: &Path) {
     while all.iter().any(is_there) && std::time::Instant::now() < deadline {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
+    !all.is_empty()
 }
 
 /// Processes of ours by name whose command line has a path below `dir`.

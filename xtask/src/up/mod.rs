@@ -64,9 +64,11 @@ pub(crate) fn task(workspace: &Workspace, options: &Options) -> Result<()> {
             place.context().display()
         );
     }
-    down::end_everything(&place)?;
-    let begun = Instant::now();
+    if down::end_everything(&place)? {
+        println!("ended what an earlier cluster had left");
+    }
     prepare(workspace, options)?;
+    let begun = Instant::now();
     let stop = Stop::listen()?;
     let outcome = bring_up(workspace, &place, options, &stop);
     if outcome.is_err() {
@@ -83,24 +85,17 @@ pub(crate) fn task(workspace: &Workspace, options: &Options) -> Result<()> {
     println!("Ctrl-C ends it all");
     supervise::until_stopped(&place, &stop, true)?;
     println!("\nending the cluster; its logs stay in {}", place.shown());
-    down::end_everything(&place)
+    down::end_everything(&place).map(drop)
 }
 
 pub(crate) fn down(workspace: &Workspace) -> Result<()> {
     let place = Place::of(workspace);
-    let was_running = place.running().is_some();
-    let ended = down::end_everything(&place);
-    match (was_running, ended) {
-        (_, Err(error)) => Err(error),
-        (true, Ok(())) => {
-            println!("the cluster is down; its logs stay in {}", place.shown());
-            Ok(())
-        }
-        (false, Ok(())) => {
-            println!("no cluster is up");
-            Ok(())
-        }
+    if down::end_everything(&place)? {
+        println!("the cluster is down; its logs stay in {}", place.shown());
+    } else {
+        println!("no cluster is up");
     }
+    Ok(())
 }
 
 /// The machine and the executables.
@@ -196,7 +191,11 @@ fn start_podmans(parts: &Parts<'_>, nodes: u8, stop: &Stop) -> Result<bool> {
         }
         Err(error) => {
             line.failed(&format!("{error:#}"));
-            println!("--  left out: containers. The nodes carry the condition PodmanUnavailable");
+            let is_root = rustix::process::geteuid().is_root();
+            let why = if is_root { "" } else { " (this machine's Podman needs root for them)" };
+            println!(
+                "--  left out: containers{why}; the nodes carry the condition PodmanUnavailable"
+            );
             Ok(false)
         }
     }
@@ -205,7 +204,7 @@ fn start_podmans(parts: &Parts<'_>, nodes: u8, stop: &Stop) -> Result<bool> {
 fn print_hints(place: &Place, record: &Record, begun: Instant) {
     let (nodes, seconds) = (record.nodes, begun.elapsed().as_secs_f64());
     let victim = if nodes > 1 { 2 } else { 1 };
-    println!("\nThe cluster is up: a master and {nodes} nodes, all Ready ({seconds:.0} s).");
+    println!("\nThe cluster is up: a master and {nodes} nodes, all Ready ({seconds:.1} s).");
     println!("  gRPC      {}", record.master);
     println!("  HTTPS     https://{} (/metrics)", record.https);
     println!("  state     {}: a folder, a log and a pid for each process", place.shown());
