@@ -1,12 +1,22 @@
 //! Moving between stores: all or visibly unfinished, in both directions, with real etcd on one
 //! side.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use piccolo_store::{
-    EmbeddedOptions, EmbeddedStore, Error, EtcdStore, Store, TXN_BYTES_MAX, Transaction, list,
-    migrate, testing::Etcd, wipe_incomplete,
+    EmbeddedOptions, EmbeddedStore, Error, EtcdStore, KeyValue, LeaseId, Page, Range, Reply,
+    Revision, Store, StoreStatus, TXN_BYTES_MAX, Transaction, Watch, list, migrate, testing::Etcd,
+    wipe_incomplete,
 };
+use tokio::sync::Notify;
 
 use crate::{
     contract::{keys, put},
@@ -66,23 +76,44 @@ async fn a_store_is_not_moved_onto_itself() {
     assert!(error.to_string().contains("source and target at once"), "{error}");
 }
 
+/// At every point where a crash can be.
 #[tokio::test]
-async fn an_unfinished_embedded_target_is_refused_until_finished_or_wiped() {
-    let (from, to) = (Folder::new(), Folder::new());
+async fn an_unfinished_embedded_target_is_refused_until_finished() {
+    let from = Folder::new();
     let source = create(&from.path);
     fill(&source).await;
-    stop_half_way(&source, &create(&to.path)).await;
+    let before = content(&source).await;
+    let mut points = 0;
+    loop {
+        let to = Folder::new();
+        let under_way = stop_after(points, &source, &create(&to.path)).await;
+        let opened = EmbeddedStore::open(EmbeddedOptions::new(&to.path));
+        if points == 0 {
+            assert!(content(&opened.unwrap()).await.is_empty(), "nothing was begun");
+        } else if under_way {
+            refusal_helps(&opened.unwrap_err(), &from.path);
+            migrate(&source, &incomplete(&to.path)).await.unwrap();
+            let target = EmbeddedStore::open(EmbeddedOptions::new(&to.path)).unwrap();
+            assert_eq!(content(&target).await, before);
+        } else {
+            assert_eq!(content(&opened.unwrap()).await, before);
+            break;
+        }
+        points += 1;
+    }
+    assert!(points > 10, "only {points} transactions");
+    assert_eq!(content(&source).await, before);
+}
 
-    let error = EmbeddedStore::open(EmbeddedOptions::new(&to.path)).unwrap_err();
-    refusal_helps(&error, &from.path);
-    let target = incomplete(&to.path);
-    migrate(&source, &target).await.unwrap();
-    drop(target);
-    let target = EmbeddedStore::open(EmbeddedOptions::new(&to.path)).unwrap();
-    assert_eq!(content(&target).await, content(&source).await);
-    let error = wipe_incomplete(&target).await.unwrap_err();
+#[tokio::test]
+async fn state_in_use_is_never_wiped() {
+    let folder = Folder::new();
+    let store = create(&folder.path);
+    fill(&store).await;
+    let before = content(&store).await;
+    let error = wipe_incomplete(&store).await.unwrap_err();
     assert!(error.to_string().contains("no unfinished migration"), "{error}");
-    assert_eq!(content(&target).await, content(&source).await, "state in use is never wiped");
+    assert_eq!(content(&store).await, before);
 }
 
 #[tokio::test]
@@ -90,7 +121,7 @@ async fn an_unfinished_etcd_target_is_refused_until_finished_or_wiped() {
     let (from, etcd) = (Folder::new(), Etcd::start());
     let source = create(&from.path);
     fill(&source).await;
-    stop_half_way(&source, &*connect(&etcd)).await;
+    assert!(stop_after(5, &source, &*connect(&etcd)).await);
 
     let master = connect(&etcd);
     refusal_helps(&master.get("/piccolo/v1/nodes/0").await.unwrap_err(), &from.path);
@@ -131,17 +162,65 @@ async fn a_source_that_changes_meanwhile_is_noticed() {
     assert!(matches!(refused, Err(Error::Incomplete { .. })), "{refused:?}");
 }
 
-/// Breaks a migration off at the first point where the target has some of the keys, as a crash
-/// would.
-async fn stop_half_way(source: &dyn Store, target: &dyn Store) {
-    let watched = target.watch(ROOT, target.status().await.unwrap().revision + 1).await;
-    let mut watch = watched.unwrap();
+/// Breaks a migration off after its target took some transactions, as a crash would. Returns
+/// whether it was still under way.
+async fn stop_after(transactions: usize, source: &dyn Store, target: &dyn Store) -> bool {
+    let target = Crashing { target, left: AtomicUsize::new(transactions), crashed: Notify::new() };
     tokio::select! {
-        done = migrate(source, target) => panic!("finished before it was stopped: {done:?}"),
-        some = watch.next() => assert!(some.is_some()),
+        done = migrate(source, &target) => done.map(|_| false).unwrap(),
+        () = target.crashed.notified() => true,
     }
-    let (half, whole) = (content(target).await.len(), content(source).await.len());
-    assert!(half > 0 && half < whole, "{half} of {whole} keys were copied");
+}
+
+/// A real store whose user crashes before a certain transaction.
+#[derive(Debug)]
+struct Crashing<'a> {
+    target: &'a dyn Store,
+    left: AtomicUsize,
+    crashed: Notify,
+}
+
+impl Store for Crashing<'_> {
+    fn get<'a>(&'a self, key: &'a str) -> Reply<'a, Option<KeyValue>> {
+        self.target.get(key)
+    }
+
+    fn range<'a>(&'a self, range: &'a Range) -> Reply<'a, Page> {
+        self.target.range(range)
+    }
+
+    fn txn<'a>(&'a self, transaction: &'a Transaction) -> Reply<'a, Revision> {
+        let left = self.left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+        if left.is_err() {
+            self.crashed.notify_one();
+            return Box::pin(std::future::pending());
+        }
+        self.target.txn(transaction)
+    }
+
+    fn watch<'a>(&'a self, prefix: &'a str, from: Revision) -> Reply<'a, Watch> {
+        self.target.watch(prefix, from)
+    }
+
+    fn grant(&self, ttl: Duration) -> Reply<'_, LeaseId> {
+        self.target.grant(ttl)
+    }
+
+    fn keep_alive(&self, lease: LeaseId) -> Reply<'_, Duration> {
+        self.target.keep_alive(lease)
+    }
+
+    fn revoke(&self, lease: LeaseId) -> Reply<'_, ()> {
+        self.target.revoke(lease)
+    }
+
+    fn compact(&self, revision: Revision) -> Reply<'_, ()> {
+        self.target.compact(revision)
+    }
+
+    fn status(&self) -> Reply<'_, StoreStatus> {
+        self.target.status()
+    }
 }
 
 fn refusal_helps(error: &Error, source: &Path) {
