@@ -81,28 +81,35 @@ pub struct FailureDetector {
     contact: Contact,
     /// When it was last heard; when watching began, where it was not.
     heard_at: Timestamp,
+    /// When we last learnt that we had not been listening: from then on there is double allowance.
+    deaf_until: Option<Timestamp>,
 }
 
 impl FailureDetector {
     /// For a node of which nothing is known but that it exists.
     pub fn unknown(now: Timestamp) -> Self {
-        Self { contact: Contact::Unknown, heard_at: now }
+        Self { contact: Contact::Unknown, heard_at: now, deaf_until: Some(now) }
     }
 
-    /// For a node that has just spoken without a session, or beside it: where its session broke a moment
-    /// ago it gets the grace anew, where it was given up the node lives by unary calls from now on.
-    pub fn heard_by_unary_call(&mut self, now: Timestamp, timing: &Timing) {
-        let given_up = self.lost_at(timing).is_some_and(|at| at <= now);
+    /// For a node that speaks the unary calls only.
+    pub fn heard_by_unary_call(&mut self, now: Timestamp) {
+        *self = Self { contact: Contact::Unary, heard_at: now, deaf_until: None };
+    }
+
+    /// For a node that speaks sessions, and was heard beside one: where its session broke a moment ago it
+    /// gets the grace anew; where it was given up it must open a new one.
+    pub fn probed(&mut self, now: Timestamp, timing: &Timing) {
+        if self.lost_at(timing).is_some_and(|at| at <= now) {
+            return;
+        }
         self.heard_at = now;
-        self.contact = match self.contact {
-            Contact::Session => Contact::Session,
-            Contact::Broken { .. } if !given_up => Contact::Broken { at: now },
-            Contact::Broken { .. } | Contact::Unknown | Contact::Unary => Contact::Unary,
-        };
+        if let Contact::Broken { at } = &mut self.contact {
+            *at = now;
+        }
     }
 
     pub fn session_opened(&mut self, now: Timestamp) {
-        *self = Self { contact: Contact::Session, heard_at: now };
+        *self = Self { contact: Contact::Session, heard_at: now, deaf_until: None };
     }
 
     /// A message of the current session.
@@ -122,6 +129,13 @@ impl FailureDetector {
         }
     }
 
+    /// The session was silent for too long and is dropped: broken from when it should have been heard.
+    pub fn session_dropped(&mut self, timing: &Timing) {
+        if self.contact == Contact::Session && !mutant!("a dropped session stays live") {
+            self.contact = Contact::Broken { at: self.heard_at + timing.beat_silence };
+        }
+    }
+
     /// A session is open and was not silent for too long: nobody else may claim the node's identity.
     pub fn is_live(&self, now: Timestamp, timing: &Timing) -> bool {
         if mutant!("a second live session is accepted") {
@@ -135,8 +149,10 @@ impl FailureDetector {
         self.contact == Contact::Unknown
     }
 
-    /// The watcher itself was stalled: what was said meanwhile may still be on its way to us.
+    /// The watcher itself was stalled: what was said meanwhile may still be on its way to us, and a node
+    /// that gave us up has to find its way back, as after a restart.
     pub fn forgive(&mut self, now: Timestamp) {
+        self.deaf_until = Some(now);
         match &mut self.contact {
             Contact::Broken { at } => *at = now,
             Contact::Session | Contact::Unary => self.heard_at = now,
@@ -181,11 +197,12 @@ impl FailureDetector {
     fn lost_at(&self, timing: &Timing) -> Option<Timestamp> {
         let allowance = timing.beat_silence + timing.session_grace;
         let unknown = if mutant!("no double allowance") { 1 } else { UNKNOWN_ALLOWANCE };
+        let deaf = self.deaf_until.map(|at| at + allowance * unknown);
         match self.contact {
             Contact::Session | Contact::Broken { .. } => {
-                self.suspect_at(timing).map(|at| at + timing.session_grace)
+                self.suspect_at(timing).map(|at| at + timing.session_grace).max(deaf)
             }
-            Contact::Unknown => Some(self.heard_at + allowance * unknown),
+            Contact::Unknown => deaf,
             Contact::Unary => None,
         }
     }
@@ -256,13 +273,46 @@ mod tests {
     }
 
     #[test]
+    fn after_a_stall_of_the_master_there_is_double_allowance_once() {
+        let mut detector = FailureDetector::unknown(ms(0));
+        detector.session_opened(ms(1000));
+        detector.forgive(ms(9000));
+        detector.session_closed(ms(9001));
+        insta::assert_snapshot!(story(&detector, ms(9001)), @r"
+          9001 ms Suspect
+         17000 ms SessionLost
+         39000 ms HeartbeatTimeout
+        ");
+        detector.session_opened(ms(9500));
+        detector.session_closed(ms(10_000));
+        insta::assert_snapshot!(story(&detector, ms(10_000)), @r"
+         10000 ms Suspect
+         11000 ms SessionLost
+         39500 ms HeartbeatTimeout
+        ");
+    }
+
+    #[test]
     fn a_unary_client_has_three_heartbeats() {
         let mut detector = FailureDetector::unknown(ms(0));
-        detector.heard_by_unary_call(ms(100), &Timing::default());
+        detector.heard_by_unary_call(ms(100));
         insta::assert_snapshot!(story(&detector, ms(100)), @r"
            100 ms Alive
          30100 ms HeartbeatTimeout
         ");
+    }
+
+    #[test]
+    fn a_probe_lengthens_the_grace_and_revives_nobody() {
+        let timing = Timing::default();
+        let mut detector = FailureDetector::unknown(ms(0));
+        detector.session_opened(ms(1000));
+        detector.session_closed(ms(1500));
+        detector.probed(ms(2000), &timing);
+        let expect = "  2000 ms Suspect\n  3000 ms SessionLost\n 32000 ms HeartbeatTimeout\n";
+        assert_eq!(story(&detector, ms(2000)), expect);
+        detector.probed(ms(3100), &timing);
+        assert_eq!(detector.verdict(ms(3100), &timing), Verdict::SessionLost);
     }
 
     #[test]

@@ -213,6 +213,9 @@ pub struct NodeRecord {
     pub events_dropped: u64,
     pub applied_generation: u64,
     pub certificate_expires_at: Option<WallTime>,
+    /// It has opened a session: a heartbeat beside it is a probe, and no way to live.
+    #[serde(default)]
+    pub speaks_sessions: bool,
     /// The name may be taken over by a new identity (a re-flashed board).
     pub identity_reset: bool,
 }

@@ -26,6 +26,7 @@ use self::{
 use crate::{
     failure_detector::Timing,
     model::{Condition, ContainerReport, JournalEntry, NodeId, Resources, SessionId, SystemInfo},
+    mutant::mutant,
     session::{AgentCommand, Hello, ToAgent, ToMaster},
     time::{Deadline, Now, Timestamp, WallTime, earliest},
     topology::NodeConfig,
@@ -54,6 +55,9 @@ pub struct Ledger {
     pub clock_floor: WallTime,
     /// Events that the full journal had no room for.
     pub events_dropped: u64,
+    /// Sequences below this one may have been used: a journal that was lost goes on here.
+    #[serde(default)]
+    pub sequences_reserved: u64,
 }
 
 /// How the node can prove who it is.
@@ -298,9 +302,13 @@ impl NodeAgent {
         now: Now,
     ) -> Self {
         let timing = snapshot.ledger.config.as_ref().map(|c| c.timing).unwrap_or_default();
+        let journal_lost = snapshot.journal.is_empty()
+            && snapshot.next_sequence <= 1
+            && !mutant!("a lost journal begins again at one");
+        let reserved = if journal_lost { snapshot.ledger.sequences_reserved } else { 0 };
         let journal = OfflineJournal::restored(
             snapshot.journal,
-            snapshot.next_sequence,
+            snapshot.next_sequence.max(reserved),
             settings.journal_entries_max,
             settings.journal_bytes_max,
         );

@@ -168,6 +168,7 @@ impl NodeAgent {
         let through = welcome.acknowledged_sequence;
         let moved = self.journal.skip_to(through);
         if !moved.is_empty() {
+            self.reserve_sequences(out);
             out.extend(moved.into_iter().map(Effect::JournalAppend));
             out.push(Effect::JournalTrim { through });
         }

@@ -29,6 +29,7 @@ pub(crate) fn node_record(id: &str, name: &str) -> NodeRecord {
         events_dropped: 0,
         applied_generation: 1,
         certificate_expires_at: None,
+        speaks_sessions: false,
         identity_reset: false,
     }
 }

@@ -284,6 +284,7 @@ impl StateManager {
             events_dropped: 0,
             applied_generation: 0,
             certificate_expires_at: approved.then_some(until),
+            speaks_sessions: false,
             identity_reset: false,
         };
         let draft = Draft::of(

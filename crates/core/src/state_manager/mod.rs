@@ -51,7 +51,7 @@ const NODES_PER_DEADLINE_MAX: usize = 24;
 const HEARTBEATS_SAVED_EVERY: Duration = Duration::from_secs(60);
 /// A deadline that is later than this was missed because the master stood still: what the nodes said
 /// meanwhile waits in its sockets, where no queue can be drained first.
-const STALL: Duration = Duration::from_millis(250);
+const STALL: Duration = Duration::from_secs(1);
 /// Between two looks at what is too old.
 const RETENTION_EVERY: Duration = Duration::from_secs(3600);
 /// For an agent to answer a command.

@@ -52,7 +52,8 @@ impl StateManager {
         node.detector.session_opened(now.at);
         node.last_heartbeat = Some(now.wall);
         self.heard_since_saved = true;
-        if node.record.key_seen(&by.key_fingerprint) {
+        let first = !std::mem::replace(&mut node.record.speaks_sessions, true);
+        if node.record.key_seen(&by.key_fingerprint) || first {
             out.touch(&id);
         }
         let acknowledged_sequence = node.record.acknowledged_sequence;
@@ -247,10 +248,11 @@ impl StateManager {
         self.settle(now, out, id);
     }
 
-    /// It was silent for too long: broken from when it should have been heard.
+    /// It was silent for too long.
     pub(super) fn drop_silent_session(&mut self, out: &mut Outbox, id: &NodeId) {
         let Some(node) = self.nodes.get_mut(id) else { return };
         if let Some(session) = node.session.take() {
+            node.detector.session_dropped(&node.timing);
             let goodbye = goodbye(GoodbyeReason::Slow, "no beat was heard for too long");
             out.change(id);
             out.effects.push(Effect::Close { node: id.clone(), session, goodbye });
@@ -482,9 +484,12 @@ impl StateManager {
     }
 
     fn heard_by_unary(&mut self, now: Now, out: &mut Outbox, id: &NodeId) {
-        let timing = self.timing();
         let Some(node) = self.nodes.get_mut(id) else { return };
-        node.detector.heard_by_unary_call(now.at, &timing);
+        if node.record.speaks_sessions && !mutant!("a probe is a way to live") {
+            node.detector.probed(now.at, &node.timing);
+        } else {
+            node.detector.heard_by_unary_call(now.at);
+        }
         node.last_heartbeat = Some(now.wall);
         self.heard_since_saved = true;
         self.settle(now, out, id);

@@ -65,8 +65,10 @@ impl StateManager {
             self.forget(out, id);
             return;
         }
-        // a silent session is over: a new one of the same node must not meet it
-        if node.session.is_some() && !node.detector.is_live(now.at, &node.timing) {
+        // a silent session is over once its grace is: until then its beats may only be late
+        let verdict = node.detector.verdict(now.at, &node.timing);
+        let lost = matches!(verdict, Verdict::SessionLost | Verdict::HeartbeatTimeout);
+        if node.session.is_some() && lost {
             self.drop_silent_session(out, id);
         }
         self.settle(now, out, id);

@@ -24,7 +24,7 @@ fn may(role: Role, call: Call) -> bool {
         | Call::SetLogLevel
         | Call::ListTokens => matches!(role, Role::Operator | Role::Admin),
         Call::RegisterNode => !role.is_user(),
-        Call::Session => matches!(role, Role::Master | Role::Sub),
+        Call::Session | Call::Heartbeat => matches!(role, Role::Master | Role::Sub),
         _ => role == Role::Admin,
     }
 }
@@ -70,12 +70,17 @@ impl Judge {
                 Err(format!("{node} gets a certificate"))
             }
             Effect::Removed { node, .. } => {
-                self.removed.insert(node.clone());
+                if let Some(hash) = self.joined_with.remove(node) {
+                    self.removed.insert((node.clone(), hash));
+                }
                 Ok(())
             }
             Effect::Reply { result: Ok(Answer::Registered(registered)), .. } => {
-                if self.removed.contains(&registered.node) {
-                    return Err(format!("{} is a member again", registered.node));
+                let record = store.nodes.get(&registered.node);
+                let hash = record.map(|r| r.joined_with.clone()).unwrap_or_default();
+                self.joined_with.insert(registered.node.clone(), hash.clone());
+                if self.removed.contains(&(registered.node.clone(), hash)) {
+                    return Err(format!("{} is a member again, by its old token", registered.node));
                 }
                 Ok(())
             }

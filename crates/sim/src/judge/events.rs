@@ -16,6 +16,8 @@ pub(crate) struct Journal {
     /// Durable, and not in the log yet.
     waiting: BTreeMap<u64, JournalEntry>,
     dropped: BTreeSet<u64>,
+    /// Went down with a journal; they may still have been under way.
+    sunk: BTreeMap<u64, JournalEntry>,
     logged_through: u64,
     /// It was lost once, and begun again: sequences were stepped over.
     lost: bool,
@@ -34,7 +36,8 @@ impl Judge {
                 if journal.lost {
                     // renumbered, above what an earlier life had told
                     let twin = journal.waiting.iter().find(|(sequence, old)| {
-                        **sequence != entry.sequence
+                        **sequence < entry.sequence
+                            && **sequence <= journal.logged_through
                             && (&old.message, old.at, old.kind)
                                 == (&entry.message, entry.at, entry.kind)
                     });
@@ -100,7 +103,7 @@ impl Judge {
         }
         let passed_over = journal.waiting.range(..sequence).next().map(|(s, _)| *s);
         journal.logged_through = sequence;
-        let truth = journal.waiting.remove(&sequence);
+        let truth = journal.waiting.remove(&sequence).or_else(|| journal.sunk.remove(&sequence));
         if cloned {
             return Ok(());
         }
@@ -123,8 +126,11 @@ impl Judge {
         disk: &Disk,
         effect: &node_agent::Effect,
     ) -> Result<(), String> {
-        // one more while an append is not followed by its drop yet
-        if disk.journal.len() <= self.journal_max + 1 {
+        // twice as many while entries are renumbered, above an earlier life or a clone's
+        let renumbered = self.cloned.contains(&disk.node)
+            || self.journals.get(&disk.node).is_some_and(|journal| journal.lost);
+        let max = if renumbered { self.journal_max * 2 } else { self.journal_max };
+        if disk.journal.len() <= max {
             return Ok(());
         }
         let held = disk.journal.len();
@@ -148,7 +154,7 @@ impl Judge {
 
     pub(crate) fn journal_lost(&mut self, node: &NodeId) {
         let journal = self.journals.entry(node.clone()).or_default();
-        journal.waiting.clear();
+        journal.sunk.append(&mut journal.waiting);
         journal.lost = true;
     }
 

@@ -64,7 +64,8 @@ pub(crate) struct Judge {
     /// Ids that two boards have, or had.
     cloned: BTreeSet<NodeId>,
     /// Nodes that were taken out, with the token they had.
-    removed: BTreeSet<NodeId>,
+    removed: BTreeSet<(NodeId, String)>,
+    joined_with: BTreeMap<NodeId, String>,
     sessions: BTreeMap<SessionId, (NodeId, Caller)>,
     configs: BTreeMap<u64, NodeConfig>,
     /// Pace of the slowest and of the fastest topology so far.
@@ -103,6 +104,7 @@ impl Judge {
             journals: BTreeMap::new(),
             cloned: BTreeSet::new(),
             removed: BTreeSet::new(),
+            joined_with: BTreeMap::new(),
             sessions: BTreeMap::new(),
             configs: BTreeMap::new(),
             loosest: plan.timing,

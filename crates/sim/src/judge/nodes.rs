@@ -131,6 +131,8 @@ impl Judge {
         }
         for effect in effects {
             self.note_decided(at, effect);
+        }
+        for effect in effects {
             if let Effect::Changed(view) = effect {
                 rules!(
                     self,
@@ -171,6 +173,19 @@ impl Judge {
             && account.session.as_ref() == Some(session)
         {
             account.arrived_at = Some(at);
+        }
+    }
+
+    /// A heartbeat outside the session counts as well.
+    pub(crate) fn probed(&mut self, at: True, node: &str) {
+        if let Some((_, account)) = self.accounts.iter_mut().find(|(id, _)| id.as_str() == node) {
+            if account.session.is_some() {
+                account.arrived_at = Some(at);
+            } else if account.arrived_at.is_none() {
+                account.watched_from = at;
+            } else {
+                account.closed_at = Some(at);
+            }
         }
     }
 
@@ -333,7 +348,7 @@ impl Judge {
                 Some(heard) => (heard, allowance),
                 None => (account.watched_from, allowance * 2),
             };
-            let heard = heard.max(since);
+            let heard = heard.max(account.closed_at.unwrap_or(0)).max(since);
             if at > heard + allowance + allowance * self.drift / 500_000 + SLACK {
                 return Err(format!("{node} is Ready, but: {account:?}"));
             }
@@ -352,9 +367,9 @@ impl Judge {
                 continue;
             }
             let Some(heard) = account.arrived_at else { continue };
-            let late = at > heard.max(since) + within;
+            let late = account.closed_at.is_none() && at > heard.max(since) + within;
             let closed = account.closed_at.is_some_and(|closed| {
-                at > closed.max(since) + grace + grace * self.drift / 500_000 + SLACK
+                at > closed.max(heard).max(since) + grace + grace * self.drift / 500_000 + SLACK
             });
             if late || closed {
                 return Err(format!("{node} is shown as {shown:?}: {account:?}"));

@@ -13,7 +13,7 @@ use piccolo_core::{
         Standing, pressure::Thresholds,
     },
     session::AgentCommand,
-    state_manager::Registered,
+    state_manager::{Answer, Registered, Request},
     time::WallTime,
 };
 
@@ -384,6 +384,7 @@ impl World {
             Effect::SayHello(hello) => self.agent_says(b, Up::Hello(Box::new(hello))),
             Effect::Send(message) => self.agent_says(b, Up::Message(message)),
             Effect::Apply { .. } => {}
+            Effect::Probe { .. } => self.probes(b),
             Effect::Run { id, command } => self.runs(b, id, command),
             Effect::MakeCertificateRequest => {
                 let key = format!("key-{b}-{}", self.name_next());
@@ -468,14 +469,40 @@ impl World {
             key_fingerprint: disk.key.clone(),
         });
         let (boot, key) = (board.boot, disk.key.clone());
-        let call = Call { board: b, boot, caller, registration, key, answer: None };
+        let request = Request::Register(registration);
+        let call = Call { board: b, boot, caller, request, key, answer: None };
         let call = self.call(call);
         if let Some(agent) = &mut self.boards[b].agent {
             agent.call = Some(call);
         }
     }
 
+    /// A heartbeat on a connection of its own.
+    fn probes(&mut self, b: usize) {
+        let caller = self.caller_of(b);
+        let board = &self.boards[b];
+        let node = board.disk.node.to_string();
+        let call = Call {
+            board: b,
+            boot: board.boot,
+            caller,
+            request: Request::Heartbeat { node },
+            key: String::new(),
+            answer: None,
+        };
+        self.call(call);
+    }
+
+    fn probe_answered(&mut self, call: &Call) {
+        if self.boards[call.board].boot == call.boot && matches!(call.answer, Some(Ok(_))) {
+            self.agent_input(call.board, Input::ProbeAnswered);
+        }
+    }
+
     pub(crate) fn registration_answered(&mut self, id: u64, call: Call) {
+        if matches!(call.request, Request::Heartbeat { .. }) {
+            return self.probe_answered(&call);
+        }
         let renew_at = self.randoms.shell.between(50, 80);
         let board = &mut self.boards[call.board];
         let Some(agent) = &mut board.agent else { return };
@@ -488,14 +515,23 @@ impl World {
                 fatal: !matches!(refusal.code, Code::Unavailable | Code::ResourceExhausted),
                 why: refusal.message,
             },
-            Some(Ok(Registered { certificate_until: None, .. })) => {
+            Some(Ok(Answer::Registered(Registered { certificate_until: None, .. }))) => {
                 Input::Registered { standing: board.standing(renew_at), pending: true }
             }
-            Some(Ok(Registered { node, role, certificate_until: Some(not_after), .. })) => {
+            Some(Ok(Answer::Registered(Registered {
+                node,
+                role,
+                certificate_until: Some(not_after),
+                ..
+            }))) => {
                 let not_before = self.master.clock.now(self.now).wall;
                 board.disk.certificate =
                     Some(Certificate { node, role, key: call.key, serial: id, not_before, not_after });
                 Input::Registered { standing: board.standing(renew_at), pending: false }
+            }
+            Some(Ok(other)) => {
+                let what = format!("{other:?}");
+                return self.judge.fail("answers_fit_their_requests", what);
             }
         };
         let b = call.board;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use piccolo_core::{
-    api_server::{Caller, Refusal, Registration},
+    api_server::{Caller, Refusal},
     model::{NodeId, NodeRole, SessionId},
     session::{Goodbye, ToAgent},
     state_manager::{
@@ -33,7 +33,7 @@ const DEADLINE_ROUNDS_MAX: u32 = 2_000;
 #[derive(Debug)]
 pub(crate) enum Arrival {
     Stream(ConnId, Up),
-    Register { call: u64, caller: Caller, registration: Box<Registration> },
+    Call { call: u64, caller: Caller, request: Request },
     People { request: RequestId, by: Caller, what: Request },
 }
 
@@ -191,7 +191,13 @@ impl World {
     }
 
     fn note_arrival(&mut self, arrival: &Arrival) {
-        let Arrival::Stream(id, message) = arrival else { return };
+        let (id, message) = match arrival {
+            Arrival::Stream(id, message) => (id, message),
+            Arrival::Call { caller, request: Request::Heartbeat { .. }, .. } => {
+                return self.judge.probed(self.now, &caller.id);
+            }
+            Arrival::Call { .. } | Arrival::People { .. } => return,
+        };
         let Some(conn) = self.conns.get(id) else { return };
         let (Some(node), Some(session)) = (&conn.node, &conn.session) else { return };
         match message {
@@ -204,9 +210,9 @@ impl World {
     fn master_takes(&mut self, arrival: Arrival) {
         match arrival {
             Arrival::Stream(id, message) => self.master_reads(id, message),
-            Arrival::Register { call, caller, registration } => {
-                let request = RequestId(self.name_next());
-                self.ask(request, Asker::Call(call), caller, Request::Register(registration));
+            Arrival::Call { call, caller, request } => {
+                let id = RequestId(self.name_next());
+                self.ask(id, Asker::Call(call), caller, request);
             }
             Arrival::People { request, by, what } => self.ask(request, Asker::People, by, what),
         }
@@ -446,11 +452,7 @@ impl World {
         match process.askers.remove(&request) {
             None => self.judge.fail("every_request_is_answered_once", format!("{request:?}")),
             Some(Asker::People) => self.people_hear(request, result),
-            Some(Asker::Call(call)) => match result {
-                Ok(Answer::Registered(registered)) => self.answer_call(call, Ok(registered)),
-                Ok(other) => self.judge.fail("answers_fit_their_requests", format!("{other:?}")),
-                Err(refusal) => self.answer_call(call, Err(refusal)),
-            },
+            Some(Asker::Call(call)) => self.answer_call(call, result),
         }
     }
 

@@ -4,11 +4,11 @@
 use std::collections::VecDeque;
 
 use piccolo_core::{
-    api_server::{Caller, Refusal, Registration, Role},
+    api_server::{Caller, Refusal, Role},
     model::NodeRole,
     node_agent,
     session::{Hello, ToAgent, ToMaster},
-    state_manager::{Input, Registered},
+    state_manager::{Answer, Input, Request},
 };
 
 use super::{Due, World, master::Arrival};
@@ -67,15 +67,15 @@ pub(crate) struct Conn {
     down_dead: bool,
 }
 
-/// A unary registration on its way there or back.
+/// A unary call of an agent on its way there or back.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) board: usize,
     pub(crate) boot: u32,
     pub(crate) caller: Caller,
-    pub(crate) registration: Box<Registration>,
+    pub(crate) request: Request,
     pub(crate) key: String,
-    pub(crate) answer: Option<Result<Registered, Refusal>>,
+    pub(crate) answer: Option<Result<Answer, Refusal>>,
 }
 
 /// What of a board's link is cut now, silently.
@@ -396,11 +396,11 @@ impl World {
         if self.boards[call.board].link.up_cut || !self.master.is_running() {
             return;
         }
-        let (caller, registration) = (call.caller.clone(), call.registration.clone());
-        self.master_arrival(Arrival::Register { call: id, caller, registration });
+        let (caller, request) = (call.caller.clone(), call.request.clone());
+        self.master_arrival(Arrival::Call { call: id, caller, request });
     }
 
-    pub(crate) fn answer_call(&mut self, id: u64, answer: Result<Registered, Refusal>) {
+    pub(crate) fn answer_call(&mut self, id: u64, answer: Result<Answer, Refusal>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.answer = Some(answer);
         let board = call.board;
