@@ -5,8 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    audit, completion, context, events, failure::Failure, log_level, man, node, status, store,
-    text::parse_duration, token, topology, user, version,
+    audit, completion, context, events, failure::Failure, help, log_level, man, node, status,
+    store, text::parse_duration, token, topology, user, version,
 };
 
 const ABOUT: &str =
@@ -91,6 +91,9 @@ pub enum Command {
     /// Print the completion script for a shell
     #[command(after_help = completion::EXAMPLES)]
     Completion(completion::CompletionArgs),
+    /// Show the help of a command
+    #[command(hide = true, after_help = help::EXAMPLES)]
+    Help(help::HelpArgs),
     /// Write the manual pages into a folder
     #[command(hide = true, after_help = man::EXAMPLES)]
     Man(man::ManArgs),
@@ -114,6 +117,7 @@ impl Cli {
             Command::Context(command) => context::run(globals, command),
             Command::Version(args) => version::run(globals, args).await,
             Command::Completion(args) => completion::run(args),
+            Command::Help(args) => help::run(args),
             Command::Man(args) => man::run(args),
         }
     }

@@ -357,7 +357,7 @@ pub fn line(event: &v1::Event, format: Format, look: &Look) -> String {
     let severity = look.paint(tone(event), &format!("{:<8}", words::severity(event.severity)));
     let node = if event.node_name.is_empty() { "-".into() } else { clean(&event.node_name) };
     let mut line = format!(
-        "{}  {severity}  {node:<12}  {:<18}  {}",
+        "{}  {severity}  {node:<12}  {:<20}  {}",
         moment(event.at.as_ref()),
         clean(&event.kind),
         message(event)

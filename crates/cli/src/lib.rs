@@ -20,6 +20,7 @@ pub mod context;
 pub mod events;
 pub mod failure;
 pub mod fault;
+pub mod help;
 pub mod live;
 pub mod log_level;
 pub mod man;

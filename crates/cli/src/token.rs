@@ -103,7 +103,7 @@ async fn create(cluster: &Cluster, args: &CreateArgs) -> Result<(), Failure> {
             // The token alone on stdout: TOKEN=$(piccolo token create --role sub)
             print(&format!("{}\n", or_nothing(&answer.token)))?;
             if std::io::stdout().is_terminal() {
-                say(&explained(&info));
+                say(&explained(&info, &cluster.context.servers().join(" --master ")));
             }
             Ok(())
         }
@@ -114,7 +114,7 @@ async fn create(cluster: &Cluster, args: &CreateArgs) -> Result<(), Failure> {
     }
 }
 
-fn explained(info: &v1::JoinToken) -> String {
+fn explained(info: &v1::JoinToken, masters: &str) -> String {
     let boards = match info.uses_left {
         1 => "one board may".to_owned(),
         uses => format!("{uses} boards may"),
@@ -124,7 +124,8 @@ fn explained(info: &v1::JoinToken) -> String {
         name => format!(" if its name is {}", or_nothing(name)),
     };
     format!(
-        "{boards} join with it as {}{whom}, within {}; it is not shown again",
+        "{boards} join with it as {}{whom}, within {}; it is not shown again\n\
+         on the board: piccolo-nodeagent --master {masters} join --token-file -",
         words::role(info.role),
         until(now(), info.expires_at.as_ref())
     )

@@ -361,7 +361,7 @@ async fn then_wait(
     goal: Goal,
     done: Result<(), Failure>,
 ) -> Result<(), Failure> {
-    if args.wait {
+    if args.wait && !goal.is_empty() {
         wait(cluster, &goal, args.wait_timeout).await?;
     }
     done

@@ -26,6 +26,14 @@ pub enum Goal {
 }
 
 impl Goal {
+    /// Nothing to wait for.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Goal::Ready(ids) | Goal::Gone(ids) => ids.is_empty(),
+            Goal::Applied(_) => false,
+        }
+    }
+
     /// The nodes that are not there yet, with what they are instead.
     fn missing(&self, picture: &Picture) -> Vec<String> {
         match self {

@@ -96,6 +96,17 @@ fn the_executable_shows_help_on_stdout_with_code_0() {
 }
 
 #[test]
+fn help_is_a_command_too() {
+    let home = Home::new();
+    let asked = home.piccolo(&["help", "node", "list"]);
+    assert_eq!(code(&asked), 0);
+    assert!(stdout(&asked).contains("piccolo node list -o wide"), "{}", stdout(&asked));
+    let asked = home.piccolo(&["help", "node", "lsit"]);
+    assert_eq!(code(&asked), 2);
+    assert!(stderr(&asked).contains("node has no command \"lsit\""), "{}", stderr(&asked));
+}
+
+#[test]
 fn a_wrong_command_line_is_code_2_on_stderr() {
     let home = Home::new();
     for (words, part) in [
