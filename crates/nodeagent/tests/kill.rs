@@ -82,23 +82,30 @@ fn write_journal(dir: &Path) {
     }
 }
 
-/// Runs this program as a writer, kills it after a while, and returns what it told.
-fn victim(role: &str, dir: &Path, lives_for: Duration) -> Vec<(String, u64)> {
+/// Runs this program as a writer, kills it after a while, and returns what it told. Three of four
+/// die some time after their first word, so that each of those has written something on however slow
+/// a machine; the fourth dies some time after its birth, perhaps while it opens its files.
+fn victim(role: &str, dir: &Path, round: u32) -> Vec<(String, u64)> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([role, dir.to_str().unwrap()])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let output = child.stdout.take().unwrap();
+    let (first_word, spoken) = std::sync::mpsc::channel();
     let reader = std::thread::spawn(move || {
         let lines = BufReader::new(output).lines().map(Result::unwrap);
         let words = lines.filter_map(|line| {
+            first_word.send(()).ok();
             let (what, n) = line.split_once(' ')?;
             Some((what.to_owned(), n.parse().ok()?))
         });
         words.collect()
     });
-    let end = Instant::now() + lives_for;
+    if !round.is_multiple_of(4) {
+        spoken.recv().unwrap();
+    }
+    let end = Instant::now() + lives_for(round);
     while Instant::now() < end {
         std::hint::spin_loop();
     }
@@ -107,9 +114,9 @@ fn victim(role: &str, dir: &Path, lives_for: Duration) -> Vec<(String, u64)> {
     reader.join().unwrap()
 }
 
-/// 0.5 to 12 ms, different each time, the same in each run.
+/// 0.1 to 8 ms, different each time, the same in each run.
 fn lives_for(round: u32) -> Duration {
-    Duration::from_micros(u64::from(500 + round.wrapping_mul(2_654_435_761) % 11_500))
+    Duration::from_micros(u64::from(100 + round.wrapping_mul(2_654_435_761) % 7_900))
 }
 
 fn last_of(told: &[(String, u64)], what: &str) -> Option<u64> {
@@ -127,7 +134,7 @@ fn kill_ledger_writers() {
     let ledger = Ledger::new(dir.join("desired"));
     let mut saved = 0;
     for round in 0..KILLS {
-        let told = victim("write-ledger", &dir, lives_for(round));
+        let told = victim("write-ledger", &dir, round);
         saved = last_of(&told, "saved").unwrap_or(saved);
         let Some(bytes) = ledger.load().unwrap() else {
             assert_eq!(saved, 0, "round {round}: what was saved is gone");
@@ -138,14 +145,14 @@ fn kill_ledger_writers() {
         assert!(n == saved || n == saved + 1, "round {round}: {n} on disk, {saved} was saved");
         saved = n;
     }
-    assert!(saved > u64::from(KILLS), "the victims hardly wrote: {saved}");
+    assert!(saved >= u64::from(KILLS) / 2, "the victims hardly wrote: {saved}");
 }
 
 fn kill_journal_writers() {
     let (_guard, dir) = temporary();
     let (mut appended, mut trimmed) = (0, 0);
     for round in 0..KILLS {
-        let told = victim("write-journal", &dir, lives_for(round));
+        let told = victim("write-journal", &dir, round);
         appended = last_of(&told, "appended").unwrap_or(appended);
         trimmed = last_of(&told, "trimmed").unwrap_or(trimmed);
         let journal = Journal::open(dir.join("journal"), LIMITS).unwrap();
@@ -165,5 +172,5 @@ fn kill_journal_writers() {
         assert_eq!((journal.recovery().damaged_records, journal.dropped_total()), (0, 0));
         (appended, trimmed) = (next - 1, first - 1);
     }
-    assert!(appended > u64::from(KILLS), "the victims hardly wrote: {appended}");
+    assert!(appended >= u64::from(KILLS) / 2, "the victims hardly wrote: {appended}");
 }

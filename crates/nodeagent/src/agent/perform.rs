@@ -49,6 +49,9 @@ impl Shell {
         for effect in effects {
             self.perform_one(effect)?;
         }
+        if self.journal.awaits_sync() {
+            told(self.journal.sync(), "events are not safe from a power cut");
+        }
         Ok(())
     }
 

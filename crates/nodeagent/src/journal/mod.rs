@@ -13,8 +13,10 @@
 //! **Durability.** A record is written with one `write`, so it survives the end of the process at
 //! once. It survives a power cut after [`Journal::sync`], which does nothing if nothing was written
 //! since: an idle journal causes no write at all. Sync before anything is sent that was appended
-//! since the last time; otherwise a power cut could let a sequence number be used twice. A critical
-//! entry is synced by [`Journal::append`] itself.
+//! since the last time; otherwise a power cut could let a sequence number be used twice. Sync
+//! once after a batch too if [`Journal::awaits_sync`] says so: there is a critical entry in it. A
+//! sync may take seconds on a worn card, so [`Journal::append`] does none itself: ten deaths at once
+//! cost one. What is not synced, the kernel writes within half a minute.
 //!
 //! **After a crash.** A torn record at the end is cut off. A damaged one elsewhere is skipped and
 //! reported in [`Journal::recovery`]; nothing here panics on what it finds.
@@ -98,6 +100,7 @@ pub struct Journal {
     trimmed_through: u64,
     dropped_total: u64,
     synced: bool,
+    awaits_sync: bool,
     recovery: Recovery,
 }
 
@@ -131,6 +134,7 @@ impl Journal {
             trimmed_through: 0,
             dropped_total: 0,
             synced: true,
+            awaits_sync: false,
             recovery: Recovery::default(),
             folder,
         };
@@ -169,10 +173,8 @@ impl Journal {
         self.make_room(1, bytes.len() as u64)?;
         let (offset, length) = self.write(&Record::Entry { sequence, criticality, bytes })?;
         self.remember(sequence, Place { segment: self.active, offset, length, criticality });
-        match criticality {
-            Criticality::Normal => Ok(()),
-            Criticality::Critical => self.sync(),
-        }
+        self.awaits_sync |= criticality == Criticality::Critical;
+        Ok(())
     }
 
     /// The entries from `sequence` on, oldest first, read from disk one by one. An entry that
@@ -234,12 +236,18 @@ impl Journal {
         let active = self.segments.get(&self.active);
         active.map_or(Ok(()), Segment::sync).map_err(|source| self.error("sync", source))?;
         self.synced = true;
+        self.awaits_sync = false;
         Ok(())
     }
 
-    /// Whether a [`Self::sync`] is outstanding.
+    /// Whether a power cut would lose nothing.
     pub fn is_synced(&self) -> bool {
         self.synced
+    }
+
+    /// Whether a power cut would lose a critical entry: time for a [`Self::sync`].
+    pub fn awaits_sync(&self) -> bool {
+        self.awaits_sync
     }
 
     /// The number that the next entry gets. Never goes back.

@@ -187,6 +187,20 @@ fn a_folder_that_cannot_be_made_is_an_error() {
     assert!(error.to_string().starts_with("cannot make /proc/no/journal"), "{error}");
 }
 
+#[test]
+fn a_critical_entry_asks_for_a_sync_and_many_share_one() {
+    let dir = TempDir::new().unwrap();
+    let mut journal = open(&dir, SMALL);
+    journal.append(Criticality::Normal, b"x").unwrap();
+    assert!(!journal.awaits_sync());
+    for _ in 0..3 {
+        journal.append(Criticality::Critical, b"x").unwrap();
+        assert!(journal.awaits_sync());
+    }
+    journal.sync().unwrap();
+    assert!(!journal.awaits_sync() && journal.is_synced());
+}
+
 /// What a caller may do.
 #[derive(Debug, Clone)]
 enum Step {
