@@ -108,7 +108,7 @@ fn a_killed_master_comes_back_and_no_status_changes() -> Story {
     }
     // longer than the allowance after a restart: whoever is lost by mistake is lost by then
     std::thread::sleep(Duration::from_secs(9));
-    assert_eq!(events_of_kind(&cluster, "NodeNotReady")?, before);
+    assert_eq!(events_of_kind(&cluster, "NodeNotReady")?, before, "{}", story(&cluster)?);
     assert_eq!(cluster.node("board-1")?["status_since"], since);
     Ok(())
 }
@@ -126,8 +126,13 @@ fn a_frozen_master_is_left_and_found_again() -> Story {
             .iter()
             .all(|name| c.node(name).is_ok_and(|n| n["connected"] == true)))
     })?;
-    assert_eq!(events_of_kind(&cluster, "NodeNotReady")?, before, "inputs come before deadlines");
+    assert_eq!(events_of_kind(&cluster, "NodeNotReady")?, before, "{}", story(&cluster)?);
     Ok(())
+}
+
+/// What happened, for a failure's message.
+fn story(cluster: &Cluster) -> Result<String, Box<dyn Error>> {
+    Ok(String::from_utf8(cluster.piccolo(&["events", "-n", "1000", "-o", "wide"])?.stdout)?)
 }
 
 fn events_of_kind(cluster: &Cluster, kind: &str) -> Result<usize, Box<dyn Error>> {

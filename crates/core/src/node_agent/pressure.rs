@@ -3,8 +3,9 @@
 use super::Sample;
 use crate::mutant::mutant;
 
-/// Samples in a row that must agree before a flag is raised or cleared.
-const SAMPLES_TO_CHANGE: u8 = 2;
+/// Samples in a row that must agree before a flag is raised or cleared, in the order of [`NAMES`]. A busy
+/// processor is no shortage until it has been busy for long: a minute, at the usual five seconds.
+const SAMPLES_TO_CHANGE: [u8; 4] = [12, 2, 2, 2];
 
 /// Raised at `raise` and above, cleared below `clear`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +65,10 @@ impl Pressure {
             (sample.temperature, temperature),
         ];
         let mut changed = false;
-        for (flag, (figure, threshold)) in self.flags.iter_mut().zip(figures) {
+        let flags = self.flags.iter_mut().zip(SAMPLES_TO_CHANGE);
+        for ((flag, enough), (figure, threshold)) in flags.zip(figures) {
             if let Some(figure) = figure.filter(|f| f.is_finite()) {
-                changed |= flag.sampled(f64::from(figure), threshold);
+                changed |= flag.sampled(f64::from(figure), threshold, enough);
             }
         }
         changed
@@ -85,14 +87,14 @@ impl Pressure {
 }
 
 impl Flag {
-    fn sampled(&mut self, figure: f64, threshold: Threshold) -> bool {
+    fn sampled(&mut self, figure: f64, threshold: Threshold, enough: u8) -> bool {
         let otherwise = if self.raised {
             figure < f64::from(threshold.clear)
         } else {
             figure >= f64::from(threshold.raise)
         };
         self.against = if otherwise { self.against + 1 } else { 0 };
-        let enough = if mutant!("no hysteresis") { 1 } else { SAMPLES_TO_CHANGE };
+        let enough = if mutant!("no hysteresis") { 1 } else { enough };
         if self.against < enough {
             return false;
         }
@@ -119,6 +121,14 @@ mod tests {
             })
             .collect();
         assert_eq!(seen, expect);
+    }
+
+    #[test]
+    fn a_processor_must_be_busy_for_long() {
+        let mut pressure = Pressure::new(Thresholds::default());
+        let busy = Sample { cpu_percent: Some(100.0), ..Sample::default() };
+        let changed = (0..20).position(|_| pressure.sampled(&busy));
+        assert_eq!(changed, Some(11));
     }
 
     #[test]

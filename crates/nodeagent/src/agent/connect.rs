@@ -27,9 +27,13 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// For a master to answer a registration.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(15);
-/// For a connection and its handshake. Attempts follow each other quickly, so a lost packet of a network
-/// that has just come back must not hold one up for long.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
+/// For the first packet to be answered. Attempts follow each other quickly, so one that a dead network
+/// swallowed must not hold up the next.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// For a connection with its handshake: on a slow board and a slow network that takes its time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
+/// For a heartbeat beside the session, connection and all: later it would help nobody.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Messages to the master that wait for the network at most; a master that reads none is given up.
 pub(super) const OUTGOING_MAX: usize = 64;
 /// Bytes of one message at most, either way.
@@ -85,6 +89,7 @@ impl Applicant {
     pub(super) fn options(&self) -> ClientOptions {
         ClientOptions {
             source: self.bind,
+            dial_timeout: DIAL_TIMEOUT,
             connect_timeout: CONNECT_TIMEOUT,
             ..ClientOptions::new(self.clock.clone())
         }
@@ -193,7 +198,7 @@ pub(super) async fn probe(connector: Connector, node: NodeId, master: String) ->
         NodeAgentServiceClient::new(channel).heartbeat(request).await?;
         Ok::<_, anyhow::Error>(())
     };
-    matches!(tokio::time::timeout(CONNECT_TIMEOUT, heartbeat).await, Ok(Ok(())))
+    matches!(tokio::time::timeout(PROBE_TIMEOUT, heartbeat).await, Ok(Ok(())))
 }
 
 /// The local address that the kernel would use; nothing is sent.

@@ -85,6 +85,8 @@ pub struct ClientOptions {
     pub min_version: MinVersion,
     /// The local address to dial from, where a machine has several.
     pub source: Option<IpAddr>,
+    /// For the network to answer the first packet. A lost one is better sent anew than waited for.
+    pub dial_timeout: Duration,
     /// From the start of the connection to the end of the handshake.
     pub connect_timeout: Duration,
 }
@@ -96,6 +98,7 @@ impl ClientOptions {
             clock,
             min_version: MinVersion::default(),
             source: None,
+            dial_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
         }
     }
@@ -164,7 +167,10 @@ impl Connector {
         port: u16,
     ) -> Result<TlsStream<TcpStream>, ConnectError> {
         let dial = async {
-            let stream = dial(host, port, self.options.source).await?;
+            let limit = self.options.dial_timeout;
+            let stream = tokio::time::timeout(limit, dial(host, port, self.options.source))
+                .await
+                .map_err(|_| ConnectError::Timeout(limit))??;
             socket::tune(&stream).map_err(ConnectError::Io)?;
             self.handshake(stream).await
         };

@@ -194,7 +194,8 @@ impl Cluster {
         };
         let index = self.agent_index(name);
         let text = format!(
-            "masters: [\"{}\"]\nstate_dir: {}\ncontrol_socket: {}/agent.sock\nname: {name}\n\
+            "masters: [\"{}\"]\nstate_dir: {}\ncontrol_socket: {}/agent.sock\n\
+             sampling_interval_s: 30\nname: {name}\n\
              bind_address: 127.0.1.{index}\n{podman}{}{config}",
             self.address,
             state.display(),
