@@ -74,6 +74,9 @@ impl Master {
     }
 
     pub(crate) async fn start_with(config: Config, log_level: LogLevel) -> anyhow::Result<Self> {
+        // first, so that a port that is taken leaves nothing behind
+        let listener = bind(config.listen).await?;
+        let address = listener.local_addr()?;
         startup::make_state_dir(&config.state_dir)?;
         let wall = Clock::default();
         let authority = Arc::new(startup::open_authority(&config, &wall)?);
@@ -87,8 +90,6 @@ impl Master {
         wall.raise(startup::clock_floor(&items));
         drop(items);
         let clock = MasterClock::new(wall.clone());
-        let listener = bind(config.listen).await?;
-        let address = listener.local_addr()?;
         let servers = config.servers(address);
         let admin = if snapshot.has_users() {
             None
@@ -191,32 +192,14 @@ impl Parts {
         let (_, last_event) = manager.events_kept();
         let board = Arc::new(Board::new(manager.nodes(), manager.revision(), last_event));
         let queue = Arc::new(EffectQueue::default());
-        let published = Arc::new(Published::default());
         queue.push(manager.start(self.clock.now()))?;
         if let Some(input) = first {
             queue.push(manager.handle(self.clock.now(), input))?;
         }
+        let (_, first_words) = manager.events_kept();
+        let mut durable = board.watch_events();
         let (stop, stopping) = watch::channel(false);
-        let api = Api {
-            state: state.clone(),
-            board: Arc::clone(&board),
-            sessions: Arc::clone(&sessions),
-            connections: Arc::clone(&connections),
-            authority: Arc::clone(&self.authority),
-            store: Arc::clone(&self.store),
-            store_kind: match self.config.store {
-                StoreConfig::Embedded => "embedded",
-                StoreConfig::Etcd(_) => "etcd",
-            },
-            health: Arc::clone(&self.health),
-            figures: Arc::clone(&self.figures),
-            published: Arc::clone(&published),
-            clock: self.clock.clone(),
-            log_level: self.log_level.clone(),
-            address: self.servers.first().cloned().unwrap_or_default(),
-            queue: Arc::clone(&queue),
-            stopping,
-        };
+        let api = self.api(state.clone(), &board, &sessions, &connections, &queue, stopping);
         let owner = Owner {
             manager,
             inputs,
@@ -224,19 +207,15 @@ impl Parts {
             queue: Arc::clone(&queue),
             sessions: Arc::clone(&sessions),
             replies: state.replies(),
-            published,
+            published: Arc::clone(&api.published),
             watchdog: sd_notify::watchdog_enabled().map(|period| period / 3),
         };
         let acceptors = self.acceptors()?;
         connections.set(acceptors.clone());
         let (servers, https_address) = self.serve(api, &acceptors, listener, &stop).await?;
         let admin_context = self.config.admin_context();
-        let renewal = tokio::spawn(renew(
-            self.config,
-            Arc::clone(&self.authority),
-            self.clock.clone(),
-            acceptors,
-        ));
+        let (authority, clock) = (Arc::clone(&self.authority), self.clock.clone());
+        let renewal = tokio::spawn(renew(self.config, authority, clock, acceptors));
         let performer = Performer {
             queue: Arc::clone(&queue),
             writer: self.writer,
@@ -247,9 +226,45 @@ impl Parts {
             authority: self.authority,
             clock: self.clock,
         };
-        let (owner, performer, failed) = spawn_machine(owner, performer);
+        let (owner, performer, mut failed) = spawn_machine(owner, performer);
         let tasks = Tasks { servers, owner, performer, renewal };
+        // it has started once that is durable
+        tokio::select! {
+            _ = durable.wait_for(|last| *last >= first_words) => {}
+            error = &mut failed => return Err(error?),
+        }
         Ok(Master { address, https_address, admin_context, stop, failed, tasks, sessions, queue })
+    }
+
+    fn api(
+        &self,
+        state: StateHandle,
+        board: &Arc<Board>,
+        sessions: &Arc<Sessions>,
+        connections: &Arc<Connections>,
+        queue: &Arc<EffectQueue>,
+        stopping: watch::Receiver<bool>,
+    ) -> Api {
+        Api {
+            state,
+            board: Arc::clone(board),
+            sessions: Arc::clone(sessions),
+            connections: Arc::clone(connections),
+            authority: Arc::clone(&self.authority),
+            store: Arc::clone(&self.store),
+            store_kind: match self.config.store {
+                StoreConfig::Embedded => "embedded",
+                StoreConfig::Etcd(_) => "etcd",
+            },
+            health: Arc::clone(&self.health),
+            figures: Arc::clone(&self.figures),
+            published: Arc::new(Published::default()),
+            clock: self.clock.clone(),
+            log_level: self.log_level.clone(),
+            address: self.servers.first().cloned().unwrap_or_default(),
+            queue: Arc::clone(queue),
+            stopping,
+        }
     }
 
     /// One for each port, gRPC's first.

@@ -117,11 +117,11 @@ fn sign_user(api: &Api, wire: v1::CreateUserRequest) -> Result<(Request, Issued)
     let life = if ttl.is_zero() { USER_TTL_DEFAULT } else { ttl };
     let request = &wire.certificate_signing_request;
     let issued = api.authority.sign_user(request, subject, life, api.clock.seconds());
-    let issued = issued.map_err(|error| match error {
-        SignError::Request(problem) => {
-            Refusal::from(FieldError::new("certificate_signing_request", problem.to_string()))
+    let issued = issued.map_err(|error| {
+        if let SignError::Request(problem) = error {
+            return FieldError::new("certificate_signing_request", problem.to_string());
         }
-        other => FieldError::new("ttl_seconds", other.to_string()).into(),
+        FieldError::new("ttl_seconds", error.to_string())
     })?;
     let serial = issued.serial.clone();
     Ok((Request::CreateUser { name, role, ttl, serial }, issued))
@@ -170,14 +170,15 @@ pub(super) async fn set_log_level(
         let command = AgentCommand::SetLogLevel { filter: w.filter };
         Ok(Request::Command { node: named(w.target)?, command })
     };
-    let message = match api.call(request, call, convert).await? {
-        Answer::Command(message) => message,
-        Answer::Done if target == MASTER => {
-            api.log_level.set(&filter).map_err(Status::internal)?;
-            tracing::info!(filter, "the log level was changed");
-            format!("the master logs {filter}")
-        }
-        _ => return Err(unexpected(call)),
-    };
+    let answer = api.call(request, call, convert).await?;
+    if let Answer::Command(message) = answer {
+        return Ok(Response::new(v1::SetLogLevelResponse { message }));
+    }
+    if answer != Answer::Done || target != MASTER {
+        return Err(unexpected(call));
+    }
+    api.log_level.set(&filter).map_err(Status::internal)?;
+    tracing::info!(filter, "the log level was changed");
+    let message = format!("the master logs {filter}");
     Ok(Response::new(v1::SetLogLevelResponse { message }))
 }

@@ -43,10 +43,9 @@ pub(super) async fn register(
         Ok(request) => request,
         Err(refusal) => return Err(api.refuse(by, call, refusal).await),
     };
-    match api.ask(by, call, request, DEADLINE).await? {
-        Answer::Registered(registered) => respond(api, registered, &signing_request),
-        _ => Err(unexpected(call)),
-    }
+    let answer = api.ask(by, call, request, DEADLINE).await?;
+    let Answer::Registered(registered) = answer else { return Err(unexpected(call)) };
+    respond(api, registered, &signing_request)
 }
 
 /// Looks at the token and at the signing request; nothing is taken from them but a hash each.

@@ -1,1 +1,163 @@
-//! tests
+//! Every wrong key and value names its place.
+
+use std::path::Path;
+
+use clap::Parser as _;
+
+use super::{
+    cli::{Cli, Command, StoreCommand},
+    *,
+};
+
+const TEMPLATE: &str = include_str!("../../../../config/master.yaml");
+
+fn read(yaml: &str) -> Result<Config, ConfigError> {
+    Layer::from_yaml(Path::new("master.yaml"), yaml)?.into_config()
+}
+
+fn flags(arguments: &[&str]) -> Flags {
+    Cli::try_parse_from([&["piccolo-master"], arguments].concat()).unwrap().flags
+}
+
+#[track_caller]
+fn wrong(yaml: &str, expected: &str) {
+    assert_eq!(read(yaml).unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn the_template_shows_the_defaults() {
+    let defaults = Config::defaults().unwrap();
+    let template = read(TEMPLATE).unwrap();
+    assert_eq!(format!("{template:?}"), format!("{defaults:?}"));
+}
+
+/// Uncommenting a line must give a setting that exists: all at once are a good configuration.
+#[test]
+fn every_line_of_the_template_is_a_setting() {
+    let setting = |line: &str| {
+        let text = line.trim_start();
+        let bare = text.strip_prefix('#').unwrap_or(text);
+        let key = bare.trim_start().split(':').next().unwrap_or_default();
+        let is_key = key.chars().all(|c| c.is_ascii_lowercase() || c == '_') && bare.contains(':');
+        let is_item = bare.starts_with("  - ");
+        text.starts_with('#') && !bare.starts_with(' ') && is_key || is_item
+    };
+    let all: Vec<String> = TEMPLATE
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#') || setting(line))
+        .map(|line| line.replacen('#', "", 1))
+        .collect();
+    let mut all = all.join("\n");
+    // etcd's settings need the store to be etcd
+    all = all.replace("kind: embedded", "kind: etcd");
+    let config = read(&all).unwrap();
+    let StoreConfig::Etcd(etcd) = &config.store else { panic!("{:?}", config.store) };
+    assert_eq!(etcd.endpoints, ["https://192.0.2.10:2379"]);
+    assert_eq!(etcd.user.as_deref(), Some("piccolo"));
+    assert_eq!(config.advertise, ["192.0.2.10:47098", "master.example.org:47098"]);
+    assert!(config.names.contains(&"cluster.example.org".to_owned()));
+}
+
+#[test]
+fn a_wrong_key_or_value_names_file_line_and_column() {
+    wrong(
+        "listen: 127.0.0.1:1\nlisden: x\n",
+        "master.yaml:2:1: unknown key `lisden`; expected one of state_dir, listen, https_listen, \
+         advertise, names, cluster_id, cluster_name, approval, certificate_lifetime, store, timing, \
+         limits, tls_min_version, log",
+    );
+    wrong(
+        "listen: 47098\n",
+        "master.yaml:1:9: expected ADDRESS:PORT, such as `0.0.0.0:47098` or `[::]:47098`, found `47098`",
+    );
+    wrong("approval: perhaps\n", "master.yaml:1:11: expected `auto` or `manual`, found `perhaps`");
+    wrong(
+        "certificate_lifetime: soon\n",
+        "master.yaml:1:23: expected a span of time, such as `90d`, `12h`, `30m`, `20s` or `500ms`, \
+         found `soon`",
+    );
+    wrong(
+        "store:\n  kind: redis\n",
+        "master.yaml:2:9: expected `embedded` or `etcd`, found `redis`",
+    );
+    wrong(
+        "limits:\n  nodes: 0\n",
+        "master.yaml:2:10: expected a whole number from 1 to 10000, found `0`",
+    );
+    wrong(
+        "log: loud=shout=3\n",
+        "master.yaml:1:6: expected a level (error, warn, info, debug, trace) or a list such as `info,piccolo_master=debug`, found `loud=shout=3`",
+    );
+    wrong("approval: auto\napproval: auto\n", "master.yaml:2:1: `approval` is given twice");
+}
+
+#[test]
+fn values_that_do_not_go_together_are_refused() {
+    wrong(
+        "store:\n  kind: etcd\n",
+        "store.kind etcd needs store.endpoints, such as https://192.0.2.10:2379",
+    );
+    wrong("store:\n  endpoints: [https://a:1]\n", "store.endpoints needs store.kind etcd");
+    wrong(
+        "timing:\n  beat_interval: 2s\n",
+        "timing.beat_silence must be twice timing.beat_interval at least",
+    );
+    wrong(
+        "timing:\n  heartbeat_interval: 4s\n",
+        "timing.heartbeat_interval must be 5s at least (HLD §8.1.1)",
+    );
+    wrong("certificate_lifetime: 1s\n", "certificate_lifetime must be 2s at least");
+}
+
+#[test]
+fn flags_weigh_more_than_the_file() {
+    let file = Layer::from_yaml(Path::new("x"), "listen: 127.0.0.1:1\napproval: manual\n").unwrap();
+    let flags =
+        flags(&["--listen", "127.0.0.1:2", "--https-listen", "none", "--advertise", "a,b:3"]);
+    let config = file.under(&flags).into_config().unwrap();
+    assert_eq!(config.listen.port(), 2);
+    assert_eq!(config.https_listen, None);
+    assert_eq!(config.approval, Approval::Manual);
+    assert_eq!(config.advertise, ["a:47098", "b:3"]);
+}
+
+#[test]
+fn the_command_line_is_well_formed() {
+    use clap::CommandFactory as _;
+    Cli::command().debug_assert();
+    let cli = Cli::try_parse_from([
+        "piccolo-master",
+        "store",
+        "migrate",
+        "--from",
+        "embedded",
+        "--to",
+        "etcd:http://127.0.0.1:1",
+    ])
+    .unwrap();
+    let Some(Command::Store { command: StoreCommand::Migrate(args) }) = cli.command else {
+        panic!("{:?}", cli.command)
+    };
+    assert_eq!(args.to, "etcd:http://127.0.0.1:1");
+}
+
+#[test]
+fn people_on_this_machine_reach_a_master_that_listens_everywhere() {
+    let config = Config::defaults().unwrap();
+    assert_eq!(config.servers("0.0.0.0:5".parse().unwrap()), ["127.0.0.1:5"]);
+    assert_eq!(config.servers("[::]:5".parse().unwrap()), ["[::1]:5"]);
+    assert_eq!(config.servers("192.0.2.1:5".parse().unwrap()), ["192.0.2.1:5"]);
+    let config = Config { advertise: vec!["m:1".to_owned()], ..config };
+    assert_eq!(config.servers("0.0.0.0:5".parse().unwrap()), ["m:1"]);
+}
+
+#[test]
+fn spans_have_units() {
+    for (text, ms) in [("90d", 7_776_000_000), ("1h", 3_600_000), ("20", 20_000), ("500ms", 500)] {
+        let span: Span = value::read(text).unwrap();
+        assert_eq!(span.0.as_millis(), ms, "{text}");
+    }
+    for bad in ["", "d", "-1s", "1w", "0s", "99999999999999999999d", "1.5h"] {
+        assert!(value::read::<Span>(bad).is_err(), "{bad}");
+    }
+}

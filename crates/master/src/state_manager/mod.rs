@@ -37,14 +37,18 @@ const INPUTS_MAX: usize = 4096;
 
 /// What the owner is told.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are inputs, thousands a second")]
 pub(crate) enum ToOwner {
     Input(Input),
-    /// May this caller make this read? Answered at once: nothing is revealed that a commit has to precede.
-    Check {
-        by: Caller,
-        call: Call,
-        reply: oneshot::Sender<Result<(), Refusal>>,
-    },
+    Check(Box<Check>),
+}
+
+/// May this caller make this read? Answered at once: nothing is revealed that a commit has to precede.
+#[derive(Debug)]
+pub(crate) struct Check {
+    by: Caller,
+    call: Call,
+    reply: oneshot::Sender<Result<(), Refusal>>,
 }
 
 /// Why a call has no answer.
@@ -109,7 +113,7 @@ impl StateHandle {
     /// Whether a read is allowed. Refusals are audited.
     pub(crate) async fn check(&self, by: Caller, call: Call) -> Result<(), CallError> {
         let (reply, answer) = oneshot::channel();
-        let asked = self.inputs.send(ToOwner::Check { by, call, reply });
+        let asked = self.inputs.send(ToOwner::Check(Box::new(Check { by, call, reply })));
         asked.await.map_err(|_| CallError::Stopping)?;
         answer.await.map_err(|_| CallError::Stopping)?.map_err(CallError::Refused)
     }

@@ -16,7 +16,7 @@ use piccolo_core::{
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    Replies, ToOwner,
+    Check, Replies, ToOwner,
     queue::{EffectQueue, Overflow},
 };
 use crate::{api_server::sessions::Sessions, clock::MasterClock};
@@ -86,7 +86,8 @@ impl Owner {
         self.published.inputs.fetch_add(1, Ordering::Relaxed);
         match input {
             ToOwner::Input(input) => self.manager.handle(now, input),
-            ToOwner::Check { by, call, reply } => {
+            ToOwner::Check(check) => {
+                let Check { by, call, reply } = *check;
                 match by.check(call).and_then(|()| self.manager.standing(&by)) {
                     Ok(()) => {
                         reply.send(Ok(())).ok();
@@ -105,15 +106,15 @@ impl Owner {
     fn hand_on(&self, effects: Vec<Effect>) -> Result<(), Overflow> {
         let mut in_order = Vec::with_capacity(effects.len());
         for effect in effects {
-            match effect {
-                Effect::Send { session, message, .. } if message == ToAgent::Beat => {
-                    self.sessions.send(&session, message);
-                }
+            if let Effect::Send { session, message: ToAgent::Beat, .. } = &effect {
+                self.sessions.send(session, ToAgent::Beat);
+            } else if let Effect::Reply { request, result: Ok(Answer::ClusterStatus(status)) } =
+                effect
+            {
                 // figures of the cluster: that the store is away is one of them
-                Effect::Reply { request, result: result @ Ok(Answer::ClusterStatus(_)) } => {
-                    self.replies.complete(request, result);
-                }
-                effect => in_order.push(effect),
+                self.replies.complete(request, Ok(Answer::ClusterStatus(status)));
+            } else {
+                in_order.push(effect);
             }
         }
         if in_order.is_empty() { Ok(()) } else { self.queue.push(in_order) }

@@ -1,11 +1,6 @@
 //! A master in this process, and clients of every kind for it.
 
-use std::{
-    collections::HashMap,
-    path::Path,
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use piccolo_master::{Master, config::Config};
 use piccolo_rpc::{
@@ -35,7 +30,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A running master and its folder.
 pub(crate) struct Cluster {
     pub(crate) master: Master,
-    pub(crate) folder: TempDir,
+    folder: TempDir,
     pub(crate) config: Config,
 }
 
@@ -65,9 +60,15 @@ impl Cluster {
 
     /// Stops the master and starts it again on the same port and folder.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_after(async || {}).await
+    }
+
+    /// The same, with something in between.
+    pub(crate) async fn restart_after(self, between: impl AsyncFnOnce()) -> Self {
         let Self { master, folder, mut config } = self;
         config.listen = master.address();
         master.stop().await;
+        between().await;
         let master = Master::start(config.clone()).await.unwrap();
         Self { master, folder, config }
     }
@@ -279,6 +280,14 @@ impl Session {
     }
 }
 
+/// Says whether a message is a farewell, and which.
+pub(crate) fn goodbye(message: v1::master_message::Message) -> Option<v1::Goodbye> {
+    match message {
+        v1::master_message::Message::Goodbye(goodbye) => Some(goodbye),
+        _ => None,
+    }
+}
+
 /// A session that beats in the background; dropping it ends it as if its process was killed.
 pub(crate) struct Beating(tokio::task::JoinHandle<()>);
 
@@ -286,10 +295,4 @@ impl Drop for Beating {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-/// A number that no other test of this process has.
-pub(crate) fn unique(name: &str) -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
-    format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }

@@ -1,5 +1,17 @@
 //! A real master on loopback, and real clients over mutual TLS.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test looks for one message among many")]
+
+mod bad_input;
 mod harness;
+mod https;
 mod join;
+mod load;
+mod people;
+mod program;
 mod sessions;
+mod stores;
+mod trust;
+mod unary;
+mod watches;

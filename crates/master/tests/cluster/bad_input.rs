@@ -1,0 +1,165 @@
+//! Wrong input of every kind: a precise status with the field named, nothing stored, the process alive.
+
+use piccolo_rpc::{tls::identity::PrivateKey, v1};
+use tonic::Code;
+
+use crate::harness::{Agent, Cluster, refused, registration};
+
+/// Registers with one field changed; it must be refused, with that field named.
+struct Joining {
+    agent: Agent,
+    token: String,
+}
+
+impl Joining {
+    async fn check(&mut self, field: &str, change: impl FnOnce(&mut v1::NodeRegistrationRequest)) {
+        let mut request = registration("n1", &self.token, &PrivateKey::generate().unwrap());
+        change(&mut request);
+        let view = refused(self.agent.register_node(request).await);
+        assert_eq!(view.code, Code::InvalidArgument, "{field}: {view:?}");
+        assert_eq!(view.field.as_deref(), Some(field), "{}", view.message);
+    }
+}
+
+#[tokio::test]
+async fn every_field_of_a_registration_is_checked() {
+    let cluster = Cluster::start().await;
+    let token = cluster.token(|_| {}).await;
+    let agent = cluster.stranger(&token).await;
+    let mut joining = Joining { agent, token };
+    joining.check("node_id", |r| r.node_id = String::new()).await;
+    joining.check("node_id", |r| r.node_id = "../../etc".to_owned()).await;
+    joining.check("node_id", |r| r.node_id = "x".repeat(65)).await;
+    joining.check("node_id", |r| r.node_id = "ends-with-".to_owned()).await;
+    joining.check("hostname", |r| r.hostname = String::new()).await;
+    joining.check("hostname", |r| r.hostname = "under_score".to_owned()).await;
+    joining.check("hostname", |r| r.hostname = "-dash".to_owned()).await;
+    joining.check("ip_address", |r| r.ip_address = String::new()).await;
+    joining.check("ip_address", |r| r.ip_address = "300.1.1.1".to_owned()).await;
+    joining.check("role", |r| r.role = 0).await;
+    joining.check("role", |r| r.role = 42).await;
+    joining.check("kind", |r| r.kind = -1).await;
+    let many = || (0..65).map(|i| (format!("k{i}"), String::new())).collect();
+    joining.check("labels", |r| r.labels = many()).await;
+    let label = |k: &str, v: &str| [(k.to_owned(), v.to_owned())].into();
+    joining.check("labels[a b]", |r| r.labels = label("a b", "x")).await;
+    joining.check("labels[a]", |r| r.labels = label("a", "\u{1b}[2J")).await;
+    let csr = "credentials.certificate_signing_request";
+    joining.check(csr, |r| r.credentials = None).await;
+    // the limit of failed attempts of one address is 20 a minute
+    let resources = |cpu, memory, disk| Some(v1::ResourceInfo { cpu, memory, disk });
+    joining.check("resources.cpu", |r| r.resources = resources(u32::MAX, 1, 1)).await;
+    joining.check("resources.disk", |r| r.resources = resources(1, 1, u64::MAX)).await;
+    joining
+        .check(csr, |r| {
+            r.credentials.as_mut().unwrap().certificate_signing_request = b"nonsense".to_vec();
+        })
+        .await;
+
+    let mut admin = cluster.admin().await;
+    let nodes = admin.get_nodes(v1::GetNodesRequest::default()).await.unwrap().into_inner().nodes;
+    assert_eq!(nodes, []);
+    let audit = cluster.audit().await;
+    let refusals = audit.iter().filter(|entry| entry.call == "RegisterNode").count();
+    assert_eq!(refusals, 19, "each was audited");
+}
+
+#[track_caller]
+fn invalid<T: std::fmt::Debug>(result: Result<T, tonic::Status>, field: &str) {
+    let view = refused(result);
+    assert_eq!(
+        (view.code, view.field.as_deref()),
+        (Code::InvalidArgument, Some(field)),
+        "{view:?}"
+    );
+}
+
+#[tokio::test]
+async fn every_field_that_people_send_is_checked() {
+    let cluster = Cluster::start().await;
+    cluster.join("n1").await;
+    let mut admin = cluster.admin().await;
+    let node = |node_id: &str| v1::GetNodeRequest { node_id: node_id.to_owned() };
+    invalid(admin.get_node(node("")).await, "node_id");
+    invalid(admin.get_node(node("\u{7}")).await, "node_id");
+    let view = refused(admin.get_node(node("host-n2")).await);
+    assert_eq!(view.code, Code::NotFound);
+    assert!(view.message.contains("did you mean host-n1?"), "{}", view.message);
+
+    let token = |role, ttl_seconds, uses, node_name: &str| v1::CreateTokenRequest {
+        role,
+        ttl_seconds,
+        uses,
+        node_name: node_name.to_owned(),
+    };
+    invalid(admin.create_token(token(0, 0, 0, "")).await, "role");
+    invalid(admin.create_token(token(9, 0, 0, "")).await, "role");
+    invalid(admin.create_token(token(2, u32::MAX, 0, "")).await, "ttl_seconds");
+    invalid(admin.create_token(token(2, 0, 5000, "")).await, "uses");
+    invalid(admin.create_token(token(2, 0, 0, "a b")).await, "node_name");
+
+    let user = |name: &str, role, request: &[u8]| v1::CreateUserRequest {
+        name: name.to_owned(),
+        role,
+        ttl_seconds: 0,
+        certificate_signing_request: request.to_vec(),
+    };
+    let good = PrivateKey::generate().unwrap().signing_request().unwrap();
+    invalid(admin.create_user(user("", 1, &good)).await, "name");
+    invalid(admin.create_user(user("a/b", 1, &good)).await, "name");
+    invalid(admin.create_user(user("eve", 0, &good)).await, "role");
+    invalid(admin.create_user(user("eve", 1, b"x")).await, "certificate_signing_request");
+    let mut too_long = user("eve", 1, &good);
+    too_long.ttl_seconds = u32::MAX;
+    invalid(admin.create_user(too_long).await, "ttl_seconds");
+
+    invalid(admin.update_topology(v1::UpdateTopologyRequest::default()).await, "topology");
+    let restart = v1::RestartContainerRequest { node_id: "n1".to_owned(), ..Default::default() };
+    invalid(admin.restart_container(restart).await, "container");
+    let events = v1::ListEventsRequest { limit: 1001, ..Default::default() };
+    invalid(admin.list_events(events).await, "limit");
+    let events = v1::ListEventsRequest { minimum_severity: 7, ..Default::default() };
+    invalid(admin.list_events(events).await, "minimum_severity");
+    let audit = v1::ListAuditRequest { limit: u32::MAX, ..Default::default() };
+    invalid(admin.list_audit(audit).await, "limit");
+    let watch = v1::WatchEventsRequest { after_id: u64::MAX, ..Default::default() };
+    invalid(admin.watch_events(watch).await.map(drop), "after_id");
+    let level = v1::SetLogLevelRequest { target: "master".to_owned(), ..Default::default() };
+    invalid(admin.set_log_level(level).await, "filter");
+}
+
+#[tokio::test]
+async fn a_report_with_hostile_text_is_refused_whole() {
+    let cluster = Cluster::start().await;
+    let identity = cluster.join("n1").await;
+    let mut agent = cluster.agent(&identity).await;
+    let mut report = v1::StatusReport {
+        node_id: "n1".to_owned(),
+        metrics: [("good".to_owned(), "1".to_owned())].into(),
+        ..Default::default()
+    };
+    report.containers.push(v1::ContainerStatus::default());
+    report.containers.push(v1::ContainerStatus { name: "a\nb".to_owned(), ..Default::default() });
+    invalid(agent.report_status(report).await, "containers[1].name");
+    let absurd = prost_types::Timestamp { seconds: i64::MAX, nanos: 0 };
+    let report = v1::StatusReport {
+        node_id: "n1".to_owned(),
+        containers: vec![v1::ContainerStatus { started_at: Some(absurd), ..Default::default() }],
+        ..Default::default()
+    };
+    invalid(agent.report_status(report).await, "containers[0].started_at");
+    let node = cluster.node("n1").await;
+    assert!(node.metrics.is_empty() && node.containers.is_empty(), "nothing of it was taken");
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_refused_and_nobody_else_notices() {
+    let cluster = Cluster::start().await;
+    let identity = cluster.join("n1").await;
+    let mut agent = cluster.agent(&identity).await;
+    let metrics = [("big".to_owned(), "x".repeat(2 * 1024 * 1024))].into();
+    let report = v1::StatusReport { node_id: "n1".to_owned(), metrics, ..Default::default() };
+    assert!(agent.report_status(report).await.is_err());
+    let beat = v1::HeartbeatRequest { node_id: "n1".to_owned(), sent_at: None };
+    agent.heartbeat(beat).await.unwrap();
+}

@@ -1,0 +1,117 @@
+//! The HTTPS port, as a scraper or a browser sees it: open health, closed figures (HLD §9.1.3).
+
+use std::sync::Arc;
+
+use piccolo_rpc::{
+    tls::{MASTER_SERVER_NAME, identity::Identity, provider},
+    v1,
+};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::harness::{Cluster, Session, hello};
+
+/// Status and body of a GET over HTTP/1.1.
+async fn get(cluster: &Cluster, identity: Option<&Identity>, path: &str) -> (u16, String) {
+    let mut roots = RootCertStore::empty();
+    roots.add(cluster.admin_identity().ca()[0].clone()).unwrap();
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let key = PrivatePkcs8KeyDer::from(identity.key().pkcs8().to_vec());
+            let chain = identity.chain().to_vec();
+            builder.with_client_auth_cert(chain, PrivateKeyDer::Pkcs8(key)).unwrap()
+        }
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let stream = TcpStream::connect(cluster.master.https_address().unwrap()).await.unwrap();
+    let name = ServerName::try_from(MASTER_SERVER_NAME).unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let mut tls = connector.connect(name, stream).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    tls.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // the server may end the connection without a farewell of TLS
+    tls.read_to_end(&mut answer).await.ok();
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[tokio::test]
+async fn health_is_open_and_figures_are_for_readers() {
+    let cluster = Cluster::start().await;
+    assert_eq!(get(&cluster, None, "/healthz").await, (200, "ok\n".to_owned()));
+    assert_eq!(get(&cluster, None, "/metrics").await.0, 401);
+    assert_eq!(get(&cluster, None, "/").await.0, 404);
+    let node = cluster.join("n1").await;
+    assert_eq!(get(&cluster, Some(&node), "/metrics").await.0, 403);
+    let viewer = crate::people::user(&cluster, "vera", v1::UserRole::Viewer).await;
+    assert_eq!(get(&cluster, Some(&viewer), "/metrics").await.0, 200);
+}
+
+#[tokio::test]
+async fn figures_are_of_the_master_and_of_every_node() {
+    let cluster = Cluster::start().await;
+    let identity = cluster.join("n1").await;
+    let mut agent = cluster.agent(&identity).await;
+    let mut session = Session::open(&mut agent, hello("n1")).await;
+    session.configure().await;
+    cluster.wait_for("n1", v1::NodeStatus::Ready).await;
+    let report = v1::StatusReport {
+        metrics: [("cpu_percent".to_owned(), "25".to_owned())].into(),
+        containers: vec![v1::ContainerStatus { state: "running".to_owned(), ..Default::default() }],
+        ..Default::default()
+    };
+    session.say(v1::agent_message::Message::Status(report)).await;
+    let admin = cluster.admin_identity();
+    crate::harness::eventually("the report has arrived", async || {
+        !cluster.node("n1").await.containers.is_empty()
+    })
+    .await;
+    let (_, page) = get(&cluster, Some(&admin), "/metrics").await;
+    for line in [
+        "piccolo_node_up{node=\"host-n1\"} 1",
+        "piccolo_node_status{node=\"host-n1\",status=\"Ready\"} 1",
+        "piccolo_node_status{node=\"host-n1\",status=\"NotReady\"} 0",
+        "piccolo_node_containers_running{node=\"host-n1\"} 1",
+        "piccolo_node_cpu_ratio{node=\"host-n1\"} 0.25",
+        "piccolo_sessions 1",
+        "piccolo_store_up 1",
+        "piccolo_calls_total{call=\"RegisterNode\",code=\"Ok\"} 1",
+    ] {
+        assert!(page.lines().any(|l| l == line), "{line} is not in\n{page}");
+    }
+    let commits = page.lines().find_map(|l| l.strip_prefix("piccolo_store_commit_seconds_count "));
+    assert!(commits.unwrap().parse::<f64>().unwrap() >= 3.0);
+    well_formed(&page);
+}
+
+/// The rules that `promtool check metrics` has for the text; CI runs the tool itself.
+fn well_formed(page: &str) {
+    let mut family = String::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for line in page.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            family = rest.split(' ').next().unwrap().to_owned();
+            assert!(seen.insert(family.clone()), "{family} is there twice");
+            assert!(rest.len() > family.len() + 1, "{family} has no help");
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert_eq!(name, family);
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+        } else {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            assert!(name.starts_with(&family), "{line} is not of {family}");
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+        }
+    }
+}

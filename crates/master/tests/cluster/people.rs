@@ -1,0 +1,215 @@
+//! What people do: users and roles, topology, nodes, the audit log.
+
+use piccolo_core::{model::AuditEntry, state_manager::keys};
+use piccolo_rpc::{
+    tls::identity::{Identity, PrivateKey},
+    v1,
+};
+use piccolo_store::{EmbeddedOptions, EmbeddedStore, Range, Store, Transaction};
+use tonic::Code;
+
+use crate::harness::{Admin, Cluster, Session, hello, refused};
+
+/// Makes a user, and gives its identity.
+pub(crate) async fn user(cluster: &Cluster, name: &str, role: v1::UserRole) -> Identity {
+    let key = PrivateKey::generate().unwrap();
+    let request = v1::CreateUserRequest {
+        name: name.to_owned(),
+        role: role.into(),
+        certificate_signing_request: key.signing_request().unwrap(),
+        ..Default::default()
+    };
+    let answer = cluster.admin().await.create_user(request).await.unwrap().into_inner();
+    Identity::from_issued(key, &String::from_utf8(answer.certificate).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_role_may_do_what_the_table_says_and_refusals_are_audited() {
+    let cluster = Cluster::start().await;
+    let node = cluster.join("n1").await;
+    let viewer = user(&cluster, "vera", v1::UserRole::Viewer).await;
+    let operator = user(&cluster, "otto", v1::UserRole::Operator).await;
+    let mut as_viewer = cluster.user(&viewer).await;
+    let mut as_operator = cluster.user(&operator).await;
+    as_viewer.get_nodes(v1::GetNodesRequest::default()).await.unwrap();
+    let token = v1::CreateTokenRequest { role: v1::NodeRole::Sub.into(), ..Default::default() };
+    for client in [&mut as_viewer, &mut as_operator] {
+        let view = refused(client.create_token(token.clone()).await);
+        assert_eq!((view.code, view.reason.as_str()), (Code::PermissionDenied, "RoleNotAllowed"));
+    }
+    let label = |value: &str| v1::LabelNodeRequest {
+        node_id: "n1".to_owned(),
+        set: [("site".to_owned(), value.to_owned())].into(),
+        remove: vec![],
+    };
+    as_operator.label_node(label("seoul")).await.unwrap();
+    refused(as_viewer.label_node(label("busan")).await);
+    assert_eq!(cluster.node("n1").await.labels["site"], "seoul");
+    let mut as_node = cluster.user(&node).await;
+    let view = refused(as_node.get_nodes(v1::GetNodesRequest::default()).await);
+    assert_eq!(view.reason, "RoleNotAllowed");
+
+    let audit = cluster.audit().await;
+    let of = |who: &str, call: &str| {
+        let entry = audit.iter().find(|e| e.who == who && e.call == call);
+        entry.unwrap_or_else(|| panic!("{who} {call}: {audit:?}")).clone()
+    };
+    assert!(of("viewer:vera", "CreateToken").outcome.starts_with("refused: RoleNotAllowed"));
+    assert!(of("sub:n1", "GetNodes").outcome.starts_with("refused"));
+    assert_eq!(of("operator:otto", "LabelNode").outcome, "ok");
+    assert_eq!(of("operator:otto", "LabelNode").from, "127.0.0.1");
+}
+
+#[tokio::test]
+async fn a_stranger_may_ask_for_nothing_but_to_join() {
+    let cluster = Cluster::start().await;
+    let token = cluster.token(|_| {}).await;
+    let mut stranger = cluster.stranger(&token).await;
+    let beat = v1::HeartbeatRequest { node_id: "n1".to_owned(), sent_at: None };
+    let view = refused(stranger.heartbeat(beat).await);
+    assert_eq!((view.code, view.reason.as_str()), (Code::Unauthenticated, "CertificateRequired"));
+    assert!(Session::silent(&mut stranger).await.is_err());
+}
+
+#[tokio::test]
+async fn the_topology_goes_round_and_every_node_confirms_it() {
+    let cluster = Cluster::start().await;
+    let identity = cluster.join("n1").await;
+    let mut agent = cluster.agent(&identity).await;
+    let mut session = Session::open(&mut agent, hello("n1")).await;
+    session.configure().await;
+    cluster.wait_for("n1", v1::NodeStatus::Ready).await;
+    let mut admin = cluster.admin().await;
+    let get = async |admin: &mut Admin| {
+        admin.get_topology(v1::GetTopologyRequest {}).await.unwrap().into_inner().topology.unwrap()
+    };
+    let mut topology = get(&mut admin).await;
+    assert_eq!((topology.generation, topology.applied_by, topology.sub_nodes.len()), (1, 1, 1));
+    topology.config.insert("heartbeat_interval_seconds".to_owned(), "7".to_owned());
+    let update = v1::UpdateTopologyRequest { topology: Some(topology.clone()) };
+    let answer = admin.update_topology(update.clone()).await.unwrap().into_inner();
+    assert!(answer.success);
+    assert_eq!(answer.updated_topology.unwrap().generation, 2);
+    let view = refused(admin.update_topology(update).await);
+    assert_eq!((view.code, view.reason.as_str()), (Code::Aborted, "GenerationOutdated"));
+
+    session.configure().await;
+    crate::harness::eventually("the node has confirmed it", async || {
+        get(&mut admin).await.applied_by == 1
+    })
+    .await;
+    topology.generation = 0;
+    topology.r#type = v1::TopologyType::GeoDistributed.into();
+    let update = v1::UpdateTopologyRequest { topology: Some(topology) };
+    assert_eq!(
+        refused(admin.update_topology(update).await).field.as_deref(),
+        Some("topology.type")
+    );
+}
+
+#[tokio::test]
+async fn a_filter_selects_and_a_bad_one_names_the_place() {
+    let cluster = Cluster::start().await;
+    for id in ["n1", "n2", "n3"] {
+        cluster.join(id).await;
+    }
+    let mut admin = cluster.admin().await;
+    let mut nodes = async |filter: &str| {
+        let request = v1::GetNodesRequest { filter: Some(filter.to_owned()) };
+        let answer = admin.get_nodes(request).await.map(tonic::Response::into_inner);
+        answer.map(|answer| answer.nodes.into_iter().map(|node| node.id).collect::<Vec<_>>())
+    };
+    assert_eq!(nodes("name~n2").await.unwrap(), ["n2"]);
+    assert_eq!(nodes("role=sub,id!=n2").await.unwrap(), ["n1", "n3"]);
+    assert_eq!(nodes("status=Ready").await.unwrap(), [""; 0]);
+    let view = refused(nodes("role=sub,hue=red").await);
+    assert_eq!((view.code, view.field.as_deref()), (Code::InvalidArgument, Some("filter")));
+    assert!(view.message.contains("column 10"), "{}", view.message);
+}
+
+#[tokio::test]
+async fn maintenance_is_an_operators_word() {
+    let cluster = Cluster::start().await;
+    let identity = cluster.join("n1").await;
+    let mut agent = cluster.agent(&identity).await;
+    let mut session = Session::open(&mut agent, hello("n1")).await;
+    session.configure().await;
+    cluster.wait_for("n1", v1::NodeStatus::Ready).await;
+    let mut admin = cluster.admin().await;
+    let mut set = async |on| {
+        let reason = "new disk".to_owned();
+        let request = v1::SetMaintenanceRequest { node_id: "n1".to_owned(), on, reason };
+        admin.set_maintenance(request).await.map(|answer| answer.into_inner().node.unwrap())
+    };
+    assert_eq!(set(true).await.unwrap().status(), v1::NodeStatus::Maintenance);
+    assert_eq!(refused(set(true).await).reason, "WrongStatus");
+    assert_eq!(set(false).await.unwrap().status(), v1::NodeStatus::Ready);
+}
+
+#[tokio::test]
+async fn the_figures_of_the_cluster_are_shown() {
+    let cluster = Cluster::start().await;
+    let identity = cluster.join("n1").await;
+    let mut agent = cluster.agent(&identity).await;
+    let _session = Session::open(&mut agent, hello("n1")).await;
+    let mut admin = cluster.admin().await;
+    crate::harness::eventually("the session is counted", async || {
+        let request = v1::GetClusterStatusRequest {};
+        let status = admin.get_cluster_status(request).await.unwrap().into_inner();
+        assert_eq!((status.store_kind.as_str(), status.store_health.as_str()), ("embedded", "ok"));
+        assert_eq!(status.nodes_by_status["Initializing"], 1);
+        assert!(status.store_size_bytes > 0 && status.ca_expires_at.is_some());
+        assert_eq!(status.master_address, cluster.address());
+        status.sessions == 1
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_audit_chain_shows_what_was_changed_or_cut_off() {
+    let mut cluster = Cluster::start().await;
+    cluster.join("n1").await;
+    let verify = async |cluster: &Cluster| {
+        let request = v1::VerifyAuditRequest {};
+        cluster.admin().await.verify_audit(request).await.unwrap().into_inner()
+    };
+    let whole = verify(&cluster).await;
+    assert!(whole.intact && whole.entries >= 3, "{whole:?}");
+
+    let file = cluster.config.store_file();
+    let tamper = async |change: &dyn Fn(&[AuditEntry]) -> Transaction| {
+        let store = EmbeddedStore::open(EmbeddedOptions::new(file.clone())).unwrap();
+        let page = store.range(&Range::prefix(keys::AUDIT)).await.unwrap();
+        let entries: Vec<AuditEntry> =
+            page.items.iter().map(|i| keys::decode(&i.key, &i.value).unwrap()).collect();
+        store.txn(&change(&entries)).await.unwrap();
+    };
+    cluster = cluster
+        .restart_after(async || {
+            tamper(&|entries| {
+                let forged = AuditEntry { who: "nobody".to_owned(), ..entries[1].clone() };
+                Transaction::new().put(keys::audit(forged.id), keys::encode(&forged))
+            })
+            .await;
+        })
+        .await;
+    let forged = verify(&cluster).await;
+    assert!(!forged.intact && forged.first_bad_id == 2, "{forged:?}");
+}
+
+#[tokio::test]
+async fn the_log_level_changes_while_it_runs() {
+    let cluster = Cluster::start().await;
+    let mut admin = cluster.admin().await;
+    let mut set = async |target: &str, filter: &str| {
+        let request =
+            v1::SetLogLevelRequest { target: target.to_owned(), filter: filter.to_owned() };
+        admin.set_log_level(request).await.map(|answer| answer.into_inner().message)
+    };
+    assert!(set("master", "info,piccolo_master=debug").await.unwrap().contains("debug"));
+    let view = refused(set("master", "loud=shout=3").await);
+    assert_eq!((view.code, view.field.as_deref()), (Code::InvalidArgument, Some("filter")));
+    assert_eq!(refused(set("ghost", "info").await).reason, "NoSuchNode");
+    cluster.join("n1").await;
+    assert_eq!(refused(set("n1", "info").await).reason, "NotConnected");
+}

@@ -1,0 +1,138 @@
+//! Watches: snapshot, resume, and what a watcher is told that came too late.
+
+use piccolo_rpc::v1::{
+    self, watch_events_response::Item as EventItem, watch_nodes_response::Item as NodeItem,
+};
+use tonic::Streaming;
+
+use crate::harness::{Cluster, PATIENCE};
+
+async fn next<T>(watch: &mut Streaming<T>) -> T {
+    tokio::time::timeout(PATIENCE, watch.message()).await.unwrap().unwrap().unwrap()
+}
+
+async fn watch_nodes(
+    cluster: &Cluster,
+    filter: &str,
+    from_revision: u64,
+) -> Streaming<v1::WatchNodesResponse> {
+    let request = v1::WatchNodesRequest { filter: Some(filter.to_owned()), from_revision };
+    cluster.admin().await.watch_nodes(request).await.unwrap().into_inner()
+}
+
+async fn label(cluster: &Cluster, id: &str, site: &str) {
+    let set = [("site".to_owned(), site.to_owned())].into();
+    let request = v1::LabelNodeRequest { node_id: id.to_owned(), set, remove: vec![] };
+    cluster.admin().await.label_node(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_watch_from_the_revision_of_a_list_misses_nothing() {
+    let cluster = Cluster::start().await;
+    cluster.join("n1").await;
+    let mut admin = cluster.admin().await;
+    let listed = admin.get_nodes(v1::GetNodesRequest::default()).await.unwrap().into_inner();
+    label(&cluster, "n1", "a").await;
+    label(&cluster, "n1", "b").await;
+    let mut watch = watch_nodes(&cluster, "", listed.revision).await;
+    for site in ["a", "b"] {
+        let change = next(&mut watch).await;
+        assert!(change.revision > listed.revision);
+        let Some(NodeItem::Changed(node)) = change.item else { panic!("{change:?}") };
+        assert_eq!(node.labels["site"], site);
+    }
+    let remove = v1::RemoveNodeRequest { node_id: "n1".to_owned() };
+    admin.remove_node(remove).await.unwrap();
+    loop {
+        if let Some(NodeItem::Removed(id)) = next(&mut watch).await.item {
+            assert_eq!(id, "n1");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_filter_shows_what_enters_and_what_leaves_it() {
+    let cluster = Cluster::start().await;
+    cluster.join("n1").await;
+    let mut watch = watch_nodes(&cluster, "label.site=seoul", 0).await;
+    assert!(matches!(next(&mut watch).await.item, Some(NodeItem::SnapshotBegin(_))));
+    assert!(matches!(next(&mut watch).await.item, Some(NodeItem::SnapshotEnd(_))));
+    label(&cluster, "n1", "seoul").await;
+    assert!(matches!(next(&mut watch).await.item, Some(NodeItem::Changed(n)) if n.id == "n1"));
+    label(&cluster, "n1", "busan").await;
+    assert!(matches!(next(&mut watch).await.item, Some(NodeItem::Removed(id)) if id == "n1"));
+}
+
+#[tokio::test]
+async fn a_watcher_from_before_a_restart_begins_again_and_is_told_so() {
+    let cluster = Cluster::start().await;
+    cluster.join("n1").await;
+    let mut admin = cluster.admin().await;
+    let listed = admin.get_nodes(v1::GetNodesRequest::default()).await.unwrap().into_inner();
+    drop(admin);
+    let cluster = cluster.restart().await;
+    let mut watch = watch_nodes(&cluster, "", listed.revision).await;
+    let begin = next(&mut watch).await;
+    let Some(NodeItem::SnapshotBegin(begin)) = begin.item else { panic!("{begin:?}") };
+    assert_eq!(begin.reason, "the revision is no longer kept");
+    assert!(matches!(next(&mut watch).await.item, Some(NodeItem::Changed(n)) if n.id == "n1"));
+    let end = next(&mut watch).await;
+    assert!(matches!(end.item, Some(NodeItem::SnapshotEnd(_))));
+    assert!(end.revision > listed.revision, "revisions grow over restarts");
+}
+
+async fn watch_events(
+    cluster: &Cluster,
+    change: impl FnOnce(&mut v1::WatchEventsRequest),
+) -> Streaming<v1::WatchEventsResponse> {
+    let mut request = v1::WatchEventsRequest::default();
+    change(&mut request);
+    cluster.admin().await.watch_events(request).await.unwrap().into_inner()
+}
+
+#[tokio::test]
+async fn events_are_watched_from_the_store_and_then_as_they_happen() {
+    let cluster = Cluster::start().await;
+    cluster.join("n1").await;
+    let cluster = cluster.restart().await;
+    let listed = cluster.events().await;
+    let mut watch = watch_events(&cluster, |_| {}).await;
+    let mut ids = Vec::new();
+    for _ in &listed {
+        let Some(EventItem::Event(event)) = next(&mut watch).await.item else { panic!() };
+        ids.push(event.id);
+    }
+    assert_eq!(ids, listed.iter().map(|event| event.id).collect::<Vec<_>>());
+    label(&cluster, "n1", "x").await;
+    let Some(EventItem::Event(event)) = next(&mut watch).await.item else { panic!() };
+    assert_eq!((event.kind.as_str(), event.id), ("NodeLabelled", listed.len() as u64 + 1));
+
+    let mut of_node = watch_events(&cluster, |w| {
+        w.node = "HOST-n1".to_owned();
+        w.after_id = 1;
+    })
+    .await;
+    let Some(EventItem::Event(event)) = next(&mut of_node).await.item else { panic!() };
+    assert_eq!((event.kind.as_str(), event.node_id.as_str()), ("NodeRegistered", "n1"));
+}
+
+#[tokio::test]
+async fn a_watcher_is_told_which_events_are_no_longer_kept() {
+    let cluster = Cluster::start_with(|config| config.events_max = 100).await;
+    cluster.join("n1").await;
+    for i in 0..150 {
+        label(&cluster, "n1", &i.to_string()).await;
+    }
+    let cluster = cluster.restart().await;
+    let mut watch = watch_events(&cluster, |w| w.after_id = 1).await;
+    let Some(EventItem::Missed(missed)) = next(&mut watch).await.item else { panic!() };
+    let Some(EventItem::Event(event)) = next(&mut watch).await.item else { panic!() };
+    assert_eq!((missed.first_id, missed.last_id + 1), (2, event.id));
+    let mut admin = cluster.admin().await;
+    let newest = v1::ListEventsRequest { limit: 3, newest: true, ..Default::default() };
+    let listed = admin.list_events(newest).await.unwrap().into_inner();
+    let ids: Vec<_> = listed.events.iter().map(|event| event.id).collect();
+    assert_eq!(ids, [listed.last_id - 2, listed.last_id - 1, listed.last_id]);
+    assert_eq!(listed.first_kept_id, event.id);
+}
