@@ -150,6 +150,11 @@ impl Node {
         self.record.conditions.iter().any(|c| c.kind == kind)
     }
 
+    /// It was decided, and perhaps told, that nobody hears it.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.holds(ConditionKind::SessionLost) || self.holds(ConditionKind::HeartbeatTimeout)
+    }
+
     pub(super) fn is_impaired(&self) -> bool {
         self.record.conditions.iter().any(|c| c.kind.impairs())
     }

@@ -486,7 +486,11 @@ impl StateManager {
     fn heard_by_unary(&mut self, now: Now, out: &mut Outbox, id: &NodeId) {
         let Some(node) = self.nodes.get_mut(id) else { return };
         if node.record.speaks_sessions && !mutant!("a probe is a way to live") {
-            node.detector.probed(now.at, &node.timing);
+            // once it was given up it must open a session again; by what was decided, not by the clock:
+            // after a stall of ours, a probe that waited is as good as a beat that did
+            if !node.is_given_up() {
+                node.detector.probed(now.at);
+            }
         } else {
             node.detector.heard_by_unary_call(now.at);
         }

@@ -21,9 +21,9 @@ use piccolo_core::{
     model::{AuditEntry, NodeId, NodeStatus, SessionId},
     node_agent,
     session::{Hello, ToMaster},
-    state_manager::{Effect, Input, Request, StateManager, Transaction},
+    state_manager::{Effect, Input, Request, StateManager, Transaction, keys},
     time::{Now, Timestamp},
-    topology::NodeConfig,
+    topology::{NodeConfig, TopologyRecord},
 };
 
 use self::{events::Journal, nodes::Account};
@@ -79,6 +79,8 @@ pub(crate) struct Judge {
     tokens_used: BTreeMap<String, u32>,
     journal_max: usize,
     attentive_since: Option<True>,
+    /// When the master last went on after it stood still.
+    forgiven_at: Option<True>,
     /// Local time of the master's start, and true.
     started: (Timestamp, True),
     commands_run: BTreeSet<String>,
@@ -117,6 +119,7 @@ impl Judge {
             tokens_used: BTreeMap::new(),
             journal_max: plan.journal_entries_max,
             attentive_since: None,
+            forgiven_at: None,
             started: (Timestamp(0), 0),
             commands_run: BTreeSet::new(),
             open: BTreeMap::new(),
@@ -209,6 +212,7 @@ impl Judge {
         if effects.is_empty() && about.is_none() {
             return;
         }
+        self.note_pace(effects);
         rules!(
             self,
             one_commit_comes_first(effects),
@@ -311,20 +315,25 @@ impl Judge {
             return Err(format!("from {} to {}", self.generation, topology.generation));
         }
         self.generation = topology.generation;
-        let config = topology.node_config(self.base);
-        let (tight, loose) = (&mut self.tightest, &mut self.loosest);
-        for (get, pace) in [
+        self.configs.insert(self.generation, topology.node_config(self.base));
+        Ok(())
+    }
+
+    /// A new pace counts for the master once it is decided.
+    fn note_pace(&mut self, effects: &[Effect]) {
+        let Some(Effect::Commit(transaction)) = effects.first() else { return };
+        let Some(Some(value)) = transaction.writes.get(keys::TOPOLOGY) else { return };
+        let Ok(topology) = keys::decode::<TopologyRecord>(keys::TOPOLOGY, value) else { return };
+        let mut timing = topology.timing(self.base);
+        for get in [
             (|t: &mut Timing| &mut t.beat_silence) as fn(&mut Timing) -> &mut std::time::Duration,
             |t| &mut t.session_grace,
             |t| &mut t.heartbeat_interval,
-        ]
-        .map(|get| (get, *get(&mut { config.timing })))
-        {
-            *get(tight) = (*get(tight)).min(pace);
-            *get(loose) = (*get(loose)).max(pace);
+        ] {
+            let pace = *get(&mut timing);
+            *get(&mut self.tightest) = pace.min(*get(&mut self.tightest));
+            *get(&mut self.loosest) = pace.max(*get(&mut self.loosest));
         }
-        self.configs.insert(self.generation, config);
-        Ok(())
     }
 
     fn watchers_see_revisions_grow(&mut self, effect: &Effect) -> Result<(), String> {

@@ -181,9 +181,7 @@ impl Judge {
         if let Some((_, account)) = self.accounts.iter_mut().find(|(id, _)| id.as_str() == node) {
             if account.session.is_some() {
                 account.arrived_at = Some(at);
-            } else if account.arrived_at.is_none() {
-                account.watched_from = at;
-            } else {
+            } else if account.arrived_at.is_some() {
                 account.closed_at = Some(at);
             }
         }
@@ -349,6 +347,9 @@ impl Judge {
                 None => (account.watched_from, allowance * 2),
             };
             let heard = heard.max(account.closed_at.unwrap_or(0)).max(since);
+            if at <= self.deaf_until() {
+                continue;
+            }
             if at > heard + allowance + allowance * self.drift / 500_000 + SLACK {
                 return Err(format!("{node} is Ready, but: {account:?}"));
             }
@@ -371,11 +372,21 @@ impl Judge {
             let closed = account.closed_at.is_some_and(|closed| {
                 at > closed.max(heard).max(since) + grace + grace * self.drift / 500_000 + SLACK
             });
-            if late || closed {
+            if (late || closed) && at > self.deaf_until() {
                 return Err(format!("{node} is shown as {shown:?}: {account:?}"));
             }
         }
         Ok(())
+    }
+
+    /// A master that stood still gives double allowance from when it goes on.
+    pub(crate) fn stood_still(&mut self, at: True) {
+        self.forgiven_at = Some(at);
+    }
+
+    fn deaf_until(&self) -> True {
+        let allowance = 2 * micros(self.loosest.beat_silence + self.loosest.session_grace);
+        self.forgiven_at.map_or(0, |at| at + allowance + allowance * self.drift / 500_000 + SLACK)
     }
 
     pub(super) fn a_restart_knows_what_was_stored(

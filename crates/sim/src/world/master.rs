@@ -253,6 +253,7 @@ impl World {
                 let (node, session) = (conn.node.clone(), conn.session.clone());
                 self.close_master_end(id);
                 if let (Some(node), Some(session)) = (node, session) {
+                    self.judge.closed(self.now, &node, &session);
                     if let Some(process) = &mut self.master.process {
                         process.sessions.remove(&session);
                     }
@@ -511,6 +512,7 @@ impl World {
         process.suspended_until = None;
         process.resumed_at = now;
         self.master.caught_up_at = now;
+        self.judge.stood_still(now);
         self.tell(|| "master: resumes".to_owned());
         if self.mutant == Some(ShellMutant::InputsAfterDeadlines) {
             self.master_deadlines();

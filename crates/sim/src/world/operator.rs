@@ -194,13 +194,12 @@ impl World {
         let board = &self.boards[b];
         let member = self.master.store.nodes.contains_key(&board.disk.node);
         let removed = board.agent.as_ref().is_some_and(|a| a.machine.is_removed());
-        if board.disk.certificate.is_some() && !removed {
+        if board.disk.certificate.is_some() && !removed && member {
             return;
         }
         // thrown out with a certificate, or refused with a token: it begins a new life
         let spent = board.disk.token.as_ref().is_some_and(|hash| !member && !self.is_usable(hash, b));
-        let worthless = board.disk.certificate.is_some() && removed && !member;
-        if worthless || removed {
+        if board.disk.certificate.is_some() {
             if !self.calm && !self.randoms.people.chance(5) {
                 return;
             }
