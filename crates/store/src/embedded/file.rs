@@ -52,8 +52,21 @@ const SCHEMA: &str = "
 /// An open, checked file and the lock that keeps other processes away from it.
 #[derive(Debug)]
 pub(super) struct StoreFile {
+    // Dropped in this order: the lock goes when the file is closed.
     pub(super) connection: Connection,
-    _lock: File,
+    _lock: Lock,
+}
+
+/// A lock that ends when this is dropped, even if a child process that is just being started
+/// (between fork and exec) still has the same open file.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Should it fail, the lock ends with the last copy of the file.
+        rustix::fs::flock(&self.0, FlockOperation::Unlock).ok();
+    }
 }
 
 /// Locks, makes if wanted, opens and checks the file.
@@ -130,7 +143,7 @@ pub(super) fn sync(path: &Path) -> Result<()> {
     sync_folder(path)
 }
 
-fn lock(path: &Path) -> Result<File> {
+fn lock(path: &Path) -> Result<Lock> {
     let lock_path = beside(path, ".lock");
     let mut lock = OpenOptions::new()
         .read(true)
@@ -159,7 +172,7 @@ fn lock(path: &Path) -> Result<File> {
         .and_then(|()| lock.set_len(0))
         .and_then(|()| lock.write_all(std::process::id().to_string().as_bytes()));
     note.map_err(|e| Error::io("write the lock file", &lock_path, e))?;
-    Ok(lock)
+    Ok(Lock(lock))
 }
 
 /// Makes the file beside its place and moves it there, so that no power cut leaves half a store.
