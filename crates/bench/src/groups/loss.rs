@@ -1,0 +1,42 @@
+//! Ten nodes behind links that lose every tenth packet each way: nobody is lost who lives.
+
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    figure::Figure,
+    ground::{Ground, board_name, watch_nodes},
+};
+
+const NODES: usize = 10;
+const SHARE: f32 = 0.1;
+const MEASURED_FOR: Duration = Duration::from_secs(600);
+
+pub(crate) fn measure(ground: &Ground) -> Result<Vec<Figure>> {
+    let cluster = ground.cluster("loss", NODES, true)?;
+    let mut watch = watch_nodes(&cluster, NODES)?;
+    let network = cluster.namespace().context("no network of its own")?;
+    for board in 1..=NODES {
+        network.lose(&cluster.agent_address(&board_name(board)), SHARE)?;
+    }
+    let begun = Instant::now();
+    while begun.elapsed() < MEASURED_FOR {
+        sleep(Duration::from_secs(1));
+    }
+    let lines = watch.so_far();
+    let count = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
+    let suspected = count("  Suspect:");
+    Ok(vec![
+        Figure::one(
+            "false NotReady in 10 min at 10 % loss each way",
+            "count",
+            count("-> NotReady") as f64,
+        )
+        .at_most(0.0)
+        .note(format!("{NODES} nodes; Suspect for a moment {suspected} times")),
+    ])
+}

@@ -1,0 +1,58 @@
+//! What is measured, one module for each name of `--only`.
+
+mod agent;
+mod cli;
+mod container;
+mod detect;
+mod join;
+mod loss;
+mod master;
+mod simulator;
+mod size;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::{figure::Figure, ground::Ground};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Group {
+    /// Bytes of the NodeAgent as it is shipped
+    Size,
+    /// What an idle agent takes: memory, wire, CPU, and what it makes Podman take
+    Agent,
+    /// What an idle master takes, and how often it writes to its disk
+    Master,
+    /// How long `piccolo node list` takes
+    Cli,
+    /// From the start of an agent to Ready
+    Join,
+    /// From a failure to NotReady, and back
+    Detect,
+    /// From a container's death to the event
+    Container,
+    /// Ten minutes with a tenth of all packets lost
+    Loss,
+    /// How fast clusters are simulated
+    Simulator,
+}
+
+impl Group {
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    pub(crate) fn measure(self, ground: &Ground) -> Result<Vec<Figure>> {
+        match self {
+            Self::Size => size::measure(ground),
+            Self::Agent => agent::measure(ground),
+            Self::Master => master::measure(ground),
+            Self::Cli => cli::measure(ground),
+            Self::Join => join::measure(ground),
+            Self::Detect => detect::measure(ground),
+            Self::Container => container::measure(ground),
+            Self::Loss => loss::measure(ground),
+            Self::Simulator => simulator::measure(ground),
+        }
+    }
+}
