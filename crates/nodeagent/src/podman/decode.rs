@@ -207,9 +207,10 @@ impl RawContainer {
     fn into_container(self) -> Container {
         let pid = u32::try_from(self.pid).ok().filter(|&pid| pid != 0);
         let ended = pid.is_none() && !matches!(self.state.as_str(), "created" | "initialized");
-        // `Status` is the health's word, or (Podman 5) a phrase like "Up 2 minutes".
+        // `Status` is the health's word, or a phrase such as "Up 2 minutes (healthy)".
+        let last = self.status.rsplit([' ', '(']).next().unwrap_or_default().trim_end_matches(')');
         let words = ["healthy", "unhealthy", "starting"];
-        let health = words.into_iter().find(|word| *word == self.status);
+        let health = words.into_iter().find(|word| *word == last);
         Container {
             id: self.id,
             name: self.names.into_iter().next().unwrap_or_default(),
@@ -435,6 +436,20 @@ mod tests {
         let ended = containers(LIST.as_bytes()).unwrap().containers.remove(1);
         assert_eq!((ended.state.as_str(), ended.exit_code), ("melting", Some(137)));
         assert_eq!((ended.exited_unix_s, ended.health), (Some(1_795_457_260), None));
+    }
+
+    #[test]
+    fn health_is_a_word_or_the_end_of_a_phrase() {
+        for (status, expected) in [
+            ("healthy", Some("healthy")),
+            ("Up 2 minutes (unhealthy)", Some("unhealthy")),
+            ("Up 2 minutes", None),
+            ("", None),
+        ] {
+            let json = format!(r#"[{{"Id":"a","State":"running","Pid":1,"Status":"{status}"}}]"#);
+            let list = containers(json.as_bytes()).unwrap();
+            assert_eq!(list.containers[0].health.as_deref(), expected, "{status}");
+        }
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// No file that the sampler reads needs more; what lies beyond is not looked at.
 const READ_BYTES_MAX: usize = 64 * 1024;
-const READ_BYTES_FIRST: usize = 4 * 1024;
+/// Most files are a line, and each container has two of them. The buffer grows once for the others.
+const READ_BYTES_FIRST: usize = 256;
 
 /// An open file with its own buffer. An error closes it; the next read opens it again.
 #[derive(Debug)]
