@@ -74,7 +74,7 @@ pub(crate) fn server_identity(
     authority: &CertificateAuthority,
     now: u64,
 ) -> anyhow::Result<Identity> {
-    let path = config.state_dir.join("server.pem");
+    let path = served_before(config);
     let mut names = config.names.clone();
     let host = host_name();
     if !host.is_empty() && !names.contains(&host) {
@@ -89,6 +89,11 @@ pub(crate) fn server_identity(
     Ok(authority.master_server_identity(&path, "master", &names, life, now)?)
 }
 
+/// The server's identity: written once a first start has come so far that there is a store.
+fn served_before(config: &Config) -> PathBuf {
+    config.state_dir.join("server.pem")
+}
+
 /// The machine's own name, if it can stand in a certificate.
 fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -98,7 +103,11 @@ fn host_name() -> String {
 /// Opens the configured store; waits for an etcd that is away.
 pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     match &config.store {
-        StoreConfig::Embedded => open_embedded(config.store_file(), true, false).await,
+        // only at a first start: later, a file that is not there is a file that was lost
+        StoreConfig::Embedded => {
+            let create = !served_before(config).exists();
+            open_embedded(config.store_file(), create, false).await
+        }
         StoreConfig::Etcd(etcd) => open_etcd(etcd, &config.state_dir, false).await,
     }
 }
@@ -172,6 +181,12 @@ pub(crate) async fn load(
     config: &Config,
 ) -> anyhow::Result<(Snapshot, Vec<KeyValue>)> {
     let (items, _) = piccolo_store::list(store, piccolo_store::ROOT).await?;
+    anyhow::ensure!(
+        items.iter().any(|item| item.key == keys::EPOCH) || !served_before(config).exists(),
+        "the store is empty, but this master has served a cluster before; nothing was changed. Restore the \
+         store, or, to begin anew, remove {}",
+        config.state_dir.display()
+    );
     let mut snapshot = Snapshot::empty(authority.cluster_id(), config.cluster_name.clone());
     for item in &items {
         snapshot.add(&item.key, &item.value)?;

@@ -15,7 +15,7 @@ use tonic::{Request as Asked, Response, Status, Streaming};
 
 use super::{
     Answered, Api,
-    caller::{DEADLINE, unexpected},
+    caller::{DEADLINE, caller_of, unexpected},
     outgoing::{Outgoing, OutgoingStream},
     sessions::SessionTask,
 };
@@ -74,7 +74,13 @@ pub(super) async fn session(
     api: &Api,
     request: Asked<Streaming<v1::AgentMessage>>,
 ) -> Answered<OutgoingStream> {
-    let by = api.admit(&request, Call::Session).await?;
+    let by = caller_of(peer_of(&request), api.clock.seconds());
+    // an agent whose certificate has just run out is told so by the machine, as a Goodbye that it understands
+    if !(by.expired && by.role.is_node())
+        && let Err(refusal) = by.check(Call::Session)
+    {
+        return Err(api.refuse(by, Call::Session, refusal).await);
+    }
     let Some(connection) = peer_of(&request).map(|peer| peer.connection) else {
         return Err(Status::internal("the connection is not known"));
     };

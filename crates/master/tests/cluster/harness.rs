@@ -104,10 +104,14 @@ impl Cluster {
 
     /// A connection that trusts the token and shows no certificate.
     pub(crate) async fn stranger(&self, token: &str) -> Agent {
+        NodeAgentServiceClient::new(self.strange_channel(token).await)
+    }
+
+    pub(crate) async fn strange_channel(&self, token: &str) -> Channel {
         let token: JoinToken = token.parse().unwrap();
         let options = ClientOptions::new(Clock::default());
         let connector = Connector::joining(token.ca_digest(), options).unwrap();
-        NodeAgentServiceClient::new(connector.channel(&self.address()).await.unwrap())
+        connector.channel(&self.address()).await.unwrap()
     }
 
     pub(crate) async fn token(&self, change: impl FnOnce(&mut v1::CreateTokenRequest)) -> String {

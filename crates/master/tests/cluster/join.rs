@@ -1,7 +1,16 @@
 //! Joining with a token, and every way to be refused (HLD §5.1, §9.1).
 
+use std::time::SystemTime;
+
 use piccolo_core::state_manager::Approval;
-use piccolo_rpc::{tls::identity::PrivateKey, v1};
+use piccolo_rpc::{
+    tls::{
+        clock::Clock,
+        connector::{ClientOptions, Connector},
+        identity::PrivateKey,
+    },
+    v1::{self, node_agent_service_client::NodeAgentServiceClient},
+};
 use tonic::Code;
 
 use crate::harness::{Cluster, Session, eventually, hello, refused, registration};
@@ -26,10 +35,13 @@ async fn refusal(
     token: &str,
     change: impl Fn(&mut v1::NodeRegistrationRequest),
 ) -> (Code, String, Option<String>) {
-    let any = cluster.token(|_| {}).await;
     let mut request = registration("n9", token, &PrivateKey::generate().unwrap());
     change(&mut request);
-    let view = refused(cluster.stranger(&any).await.register_node(request).await);
+    let options = ClientOptions::new(Clock::default());
+    let authority = cluster.admin_identity().ca_digests()[0];
+    let connector = Connector::joining(authority, options).unwrap();
+    let channel = connector.channel(&cluster.address()).await.unwrap();
+    let view = refused(NodeAgentServiceClient::new(channel).register_node(request).await);
     assert!(view.help.is_some() || view.code == Code::InvalidArgument, "{view:?} has no help");
     (view.code, view.reason, view.field)
 }
@@ -56,12 +68,13 @@ async fn every_fault_of_a_token_has_its_own_reason() {
     let bound = cluster.token(|t| t.node_name = "somebody".to_owned()).await;
     assert_eq!(refusal(&cluster, &bound, |_| {}).await, denied("TokenWrongName"));
 
-    let short = cluster.token(|t| t.ttl_seconds = 1).await;
-    eventually("the token has expired", async || {
-        refusal(&cluster, &short, |r| r.role = v1::NodeRole::Master.into()).await.1
-            == "TokenExpired"
-    })
-    .await;
+    let mut admin = cluster.admin().await;
+    let role = v1::NodeRole::Sub.into();
+    let short = v1::CreateTokenRequest { role, ttl_seconds: 1, ..Default::default() };
+    let short = admin.create_token(short).await.unwrap().into_inner();
+    let end: SystemTime = short.info.unwrap().expires_at.unwrap().try_into().unwrap();
+    eventually("the token's second is over", async || SystemTime::now() > end).await;
+    assert_eq!(refusal(&cluster, &short.token, |_| {}).await, denied("TokenExpired"));
 
     let foreign = other.token(|_| {}).await;
     assert_eq!(refusal(&cluster, &foreign, |_| {}).await, denied("TokenWrongCluster"));
@@ -71,7 +84,6 @@ async fn every_fault_of_a_token_has_its_own_reason() {
     assert_eq!(field.as_deref(), Some("credentials.token"));
 
     let revoked = cluster.token(|_| {}).await;
-    let mut admin = cluster.admin().await;
     let listed = admin.list_tokens(v1::ListTokensRequest {}).await.unwrap().into_inner().tokens;
     for token in listed {
         admin.revoke_token(v1::RevokeTokenRequest { id: token.id }).await.unwrap();

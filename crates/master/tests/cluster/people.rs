@@ -213,3 +213,34 @@ async fn the_log_level_changes_while_it_runs() {
     cluster.join("n1").await;
     assert_eq!(refused(set("n1", "info").await).reason, "NotConnected");
 }
+
+#[tokio::test]
+async fn health_is_open_and_reflection_is_for_readers() {
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    };
+    let cluster = Cluster::start().await;
+    let token = cluster.token(|_| {}).await;
+    let stranger = cluster.strange_channel(&token).await;
+    let service = "piccolo.v1.NodeAgentService".to_owned();
+    let health = HealthClient::new(stranger.clone()).check(HealthCheckRequest { service }).await;
+    assert_eq!(health.unwrap().into_inner().status, 1);
+
+    let list = || {
+        let message_request = Some(MessageRequest::ListServices(String::new()));
+        let request = ServerReflectionRequest { host: String::new(), message_request };
+        tokio_stream::once(request)
+    };
+    let answer = ServerReflectionClient::new(stranger).server_reflection_info(list()).await;
+    assert_eq!(refused(answer).reason, "CertificateRequired");
+    let admin = cluster.channel(&cluster.admin_identity()).await;
+    let answer = ServerReflectionClient::new(admin).server_reflection_info(list()).await;
+    let answer = answer.unwrap().into_inner().message().await.unwrap().unwrap();
+    let Some(MessageResponse::ListServicesResponse(services)) = answer.message_response else {
+        panic!("{answer:?}")
+    };
+    let names: Vec<_> = services.service.iter().map(|service| service.name.as_str()).collect();
+    assert!(names.contains(&"piccolo.v1.ApiServerService"), "{names:?}");
+}

@@ -94,3 +94,24 @@ async fn a_store_of_another_cluster_is_refused() {
     let error = format!("{:#}", Master::start(config).await.unwrap_err());
     assert!(error.contains("nothing was changed"), "{error}");
 }
+
+#[tokio::test]
+async fn a_lost_store_is_noticed_and_no_empty_cluster_takes_its_place() {
+    let cluster = Cluster::start().await;
+    cluster.join("n1").await;
+    let config = cluster.config.clone();
+    cluster.master.stop().await;
+    let kept = config.state_dir.join("elsewhere.db");
+    std::fs::rename(config.store_file(), &kept).unwrap();
+    for log in ["db-wal", "db-shm"] {
+        std::fs::remove_file(config.store_file().with_extension(log)).ok();
+    }
+    let error = format!("{:#}", Master::start(config.clone()).await.unwrap_err());
+    assert!(error.contains("store.db"), "{error}");
+    assert!(!config.store_file().exists());
+
+    let etcd = Etcd::start();
+    let emptied = piccolo_master::config::Config { store: in_etcd(&etcd), ..config };
+    let error = format!("{:#}", Master::start(emptied).await.unwrap_err());
+    assert!(error.contains("has served a cluster before"), "{error}");
+}
