@@ -18,7 +18,7 @@ use piccolo_rpc::{
         clock::Clock,
         connector::{ChannelError, ClientOptions, Connector},
     },
-    v1::api_server_service_client::ApiServerServiceClient,
+    v1::{GetClusterStatusRequest, api_server_service_client::ApiServerServiceClient},
 };
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
@@ -38,6 +38,9 @@ pub type Api = ApiServerServiceClient<Channel>;
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// One answer at most: a thousand nodes with fifty containers each take about 10 MiB.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A watch that hears nothing for so long asks whether the master is still there: a frozen master,
+/// or a cut cable, closes no connection.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// Waits between two attempts of a watch: half to all of a time that doubles between these.
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
@@ -195,10 +198,17 @@ pub fn follow<'a, M: 'static>(
     })
 }
 
+/// A stream, and what is needed to ask beside it.
+struct Open<M> {
+    stream: Streaming<M>,
+    api: Api,
+    address: String,
+}
+
 struct Follower<'a, M> {
     cluster: &'a Cluster,
     what: &'a str,
-    stream: Option<(Streaming<M>, String)>,
+    stream: Option<Open<M>>,
     lost_at: Option<Instant>,
     /// Attempts since the last item.
     attempt: u32,
@@ -213,8 +223,14 @@ impl<M: 'static> Follower<'_, M> {
         open: &impl AsyncFn(&mut Api) -> Result<Response<Streaming<M>>, Status>,
     ) -> Result<Step<M>, Failure> {
         loop {
-            if let Some((stream, address)) = &mut self.stream {
-                let why = match stream.message().await {
+            if let Some(Open { stream, api, address }) = &mut self.stream {
+                let limit = DIAL_TIMEOUT.min(self.cluster.timeout);
+                let heard = tokio::select! {
+                    biased;
+                    message = stream.message() => message,
+                    status = is_gone(api, limit) => Err(status),
+                };
+                let why = match heard {
                     Ok(Some(item)) => {
                         self.attempt = 0;
                         return Ok(Step::Item(item));
@@ -267,10 +283,28 @@ impl<M: 'static> Follower<'_, M> {
             Ok(response) => {
                 self.met = true;
                 let address = client.address.clone();
-                self.stream = Some((response.into_inner(), client.address));
+                let Client { api, address: own, .. } = client;
+                self.stream = Some(Open { stream: response.into_inner(), api, address: own });
                 Ok(address)
             }
             Err(status) => Err(client.failure(self.what, &status)),
+        }
+    }
+}
+
+/// Asks again and again beside a silent stream; ends when there is no answer.
+async fn is_gone(api: &mut Api, limit: Duration) -> Status {
+    loop {
+        sleep(SILENCE_MAX).await;
+        let answer = timeout(limit, api.get_cluster_status(GetClusterStatusRequest {})).await;
+        match answer {
+            Ok(Err(status)) if fault::is_passing(&status) => return status,
+            // Whatever else the master says: it is there.
+            Ok(Ok(_) | Err(_)) => {}
+            Err(_) => {
+                let message = format!("no answer within {} s", limit.as_secs_f32());
+                return Status::deadline_exceeded(message);
+            }
         }
     }
 }

@@ -214,7 +214,7 @@ async fn watch(cluster: &Cluster, args: &EventsArgs, last_id: u64) -> Result<(),
             // an item of a newer master
             None => Ok(()),
         },
-        Moment::Notice(text) => {
+        Moment::Lost(text) | Moment::Back(text) => {
             say(&text);
             Ok(())
         }

@@ -23,8 +23,10 @@ const TICK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub enum Moment<M> {
     Item(M),
-    /// About the connection: a line for stderr.
-    Notice(String),
+    /// The connection is lost: a line for stderr.
+    Lost(String),
+    /// It is back: a line for stderr.
+    Back(String),
     /// A second is over.
     Tick,
 }
@@ -48,7 +50,8 @@ pub async fn run<M>(
             _ = &mut interrupted => return Ok(()),
             step = steps.next() => match step {
                 Some(Ok(Step::Item(item))) => Moment::Item(item),
-                Some(Ok(Step::Lost(text) | Step::Back(text))) => Moment::Notice(text),
+                Some(Ok(Step::Lost(text))) => Moment::Lost(text),
+                Some(Ok(Step::Back(text))) => Moment::Back(text),
                 Some(Err(failure)) => return Err(failure),
                 None => return Ok(()),
             },

@@ -361,6 +361,8 @@ pub fn indented(block: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn look(width: Option<u16>, colour: bool) -> Look {
@@ -401,6 +403,29 @@ mod tests {
         let text = sample().render(&look(Some(80), true));
         assert!(text.contains("\u{1b}["));
         assert_eq!(look(None, false).paint(Tone::Bad, "x"), "x");
+    }
+
+    proptest! {
+        #[test]
+        fn any_table_fits_any_terminal(
+            width in 30_u16..200,
+            rows in prop::collection::vec(prop::collection::vec("[ -~가-힣\\x1b]{0,40}", 5), 1..6),
+            colour: bool,
+        ) {
+            let columns =
+                [word("A"), figure("LONG TITLE").spare(), text("C"), word("D").spare(), text("E")];
+            let mut table = Table::new(columns);
+            for row in rows {
+                table.row(row.iter().map(|text| Cell::toned(Tone::Bad, text)));
+            }
+            let rendered = table.render(&look(Some(width), colour));
+            for line in rendered.lines() {
+                let plain = line.replace("\u{1b}[38;5;1m", "").replace("\u{1b}[39m", "");
+                let plain = plain.replace("\u{1b}[1m", "").replace("\u{1b}[0m", "");
+                prop_assert!(!plain.contains('\u{1b}'), "{plain:?}");
+                prop_assert!(plain.trim_end().width() <= usize::from(width), "{width}: {plain:?}");
+            }
+        }
     }
 
     #[test]

@@ -161,6 +161,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -170,6 +172,23 @@ mod tests {
         assert_eq!(clean("\u{9b}31m"), "\\u{9b}31m");
         assert_eq!(clean("\u{202e}evil"), "\\u{202e}evil");
         assert_eq!(clean_document("{\n\"a\": \"\u{9b}\u{7f}\"}"), "{\n\"a\": \"\\u009b\\u007f\"}");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_hostile_is_left_and_nothing_harmless_is_lost(text: String) {
+            let cleaned = clean(&text);
+            prop_assert!(!cleaned.chars().any(is_hostile), "{cleaned:?}");
+            let harmless = text.chars().filter(|c| !is_hostile(*c)).count();
+            prop_assert!(cleaned.chars().count() >= harmless);
+        }
+
+        #[test]
+        fn any_text_is_a_length_of_time_or_refused(text in "([0-9]{0,25}[a-z]{0,3}){0,4}|.{0,20}") {
+            if let Err(problem) = parse_duration(&text) {
+                prop_assert!(problem.contains("such as"), "{problem}");
+            }
+        }
     }
 
     #[test]

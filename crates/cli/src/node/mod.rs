@@ -5,6 +5,7 @@ use std::{cell::RefCell, collections::HashMap, io::IsTerminal as _, time::Durati
 use clap::{Args, Subcommand, ValueEnum};
 use piccolo_core::api_server::Selector;
 use piccolo_rpc::v1;
+use prost_types::Timestamp;
 
 pub mod describe;
 pub mod table;
@@ -17,9 +18,9 @@ use crate::{
     connection::{Client, Cluster, follow},
     failure::Failure,
     live::{self, Moment, Screen},
-    output::{Format, Look, OutputArgs, document, now, print, say, streamed},
+    output::{Format, Look, OutputArgs, Tone, document, now, print, say, streamed},
     report,
-    text::{clean, parse_duration, precise_moment},
+    text::{age, clean, parse_duration, precise_moment},
 };
 use view::{NodeView, NodesView, WatchView};
 use wait::{Goal, wait};
@@ -470,8 +471,8 @@ async fn follow_nodes(cluster: &Cluster, args: &ListArgs) -> Result<(), Failure>
             live::run(steps, |moment| stream_documents(&picture, moment, format)).await
         }
         Format::Table | Format::Wide if std::io::stdout().is_terminal() => {
-            let mut screen = Screen::default();
-            live::run(steps, |moment| redraw(&mut screen, &picture, moment, format)).await
+            let mut live = Live { screen: Screen::default(), lost_at: None, format };
+            live::run(steps, |moment| live.tell(&picture, moment)).await
         }
         Format::Table | Format::Wide => {
             live::run(steps, |moment| stream_lines(&picture, moment)).await
@@ -492,7 +493,7 @@ fn stream_documents(
             picture.borrow_mut().apply(message);
             view.map_or(Ok(()), |view| print(&streamed(&view, format)?))
         }
-        Moment::Notice(text) => {
+        Moment::Lost(text) | Moment::Back(text) => {
             say(&text);
             Ok(())
         }
@@ -513,34 +514,53 @@ fn stream_lines(picture: &RefCell<Picture>, moment: NodesMoment) -> Result<(), F
                 }
             }
         }
-        Moment::Notice(text) => say(&text),
+        Moment::Lost(text) | Moment::Back(text) => say(&text),
         Moment::Tick => {}
     }
     Ok(())
 }
 
-fn redraw(
-    screen: &mut Screen,
-    picture: &RefCell<Picture>,
-    moment: NodesMoment,
+/// The live table.
+struct Live {
+    screen: Screen,
+    lost_at: Option<Timestamp>,
     format: Format,
-) -> Result<(), Failure> {
-    match moment {
-        Moment::Item(message) => {
-            for change in picture.borrow_mut().apply(message) {
-                if let Change::Resync(why) = change {
-                    screen.say(&resynchronised(&why))?;
+}
+
+impl Live {
+    fn tell(&mut self, picture: &RefCell<Picture>, moment: NodesMoment) -> Result<(), Failure> {
+        match moment {
+            Moment::Item(message) => {
+                for change in picture.borrow_mut().apply(message) {
+                    if let Change::Resync(why) = change {
+                        self.screen.say(&resynchronised(&why))?;
+                    }
                 }
             }
+            Moment::Lost(text) => {
+                self.lost_at = Some(now());
+                self.screen.say(&text)?;
+            }
+            Moment::Back(text) => {
+                self.lost_at = None;
+                self.screen.say(&text)?;
+            }
+            Moment::Tick => {}
         }
-        Moment::Notice(text) => screen.say(&text)?,
-        Moment::Tick => {}
+        let picture = picture.borrow();
+        if !picture.is_complete() {
+            return Ok(());
+        }
+        let look = Look::of_stdout();
+        let mut text = table::nodes(picture.nodes(), self.format, &look);
+        if let Some(lost_at) = &self.lost_at {
+            let line =
+                format!("not connected: this is how it was {} ago", age(look.now, Some(lost_at)));
+            text.push_str(&look.paint(Tone::Bad, &line));
+            text.push('\n');
+        }
+        self.screen.draw(&text)
     }
-    let picture = picture.borrow();
-    if !picture.is_complete() {
-        return Ok(());
-    }
-    screen.draw(&table::nodes(picture.nodes(), format, &Look::of_stdout()))
 }
 
 fn resynchronised(why: &str) -> String {

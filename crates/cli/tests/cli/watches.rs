@@ -121,6 +121,28 @@ fn events_resume_after_the_last_and_missed_ones_are_told() {
 }
 
 #[test]
+fn a_master_that_freezes_is_noticed_although_its_connection_stays_open() {
+    let (home, peer, context) = start();
+    let words = ["--context", &context, "--timeout", "300ms", "node", "list", "--watch"];
+    let items = snapshot(vec![node("zone-a", v1::NodeStatus::Ready)], 7);
+    peer.script.lock().unwrap().node_streams.push_back(items);
+    let running = home.start(&words);
+    assert_eq!(running.stdout.next_untimed(), "zone-a  Ready");
+    peer.script.lock().unwrap().mute = true;
+    let lost = running.stderr.next();
+    assert!(lost.contains("lost: no answer within 0.3 s; reconnecting"), "{lost}");
+    let again = vec![item(Item::Changed(node("zone-a", v1::NodeStatus::NotReady)), 8)];
+    {
+        let mut script = peer.script.lock().unwrap();
+        script.node_streams.push_front(again.clone());
+        script.node_streams.push_front(again);
+        script.mute = false;
+    }
+    assert!(running.stderr.next().starts_with("reconnected"));
+    assert_eq!(running.stdout.next_untimed(), "zone-a  Ready -> NotReady");
+}
+
+#[test]
 fn a_watch_that_is_refused_ends_with_code_5() {
     let (home, peer, context) = start();
     let mut items = snapshot(vec![], 7);
@@ -235,8 +257,15 @@ fn a_terminal_gets_a_live_table_that_fits_it() {
     expect(&screen, &mut seen, &["NAME", "zone-b", "\u{1b}[5A\r", "NAME"]);
     let again = seen.rsplit("\u{1b}[5A\r").next().unwrap().to_owned();
     assert!(!again.contains("zone-b"), "{again:?}");
+    let mut peer = peer;
+    peer.end();
+    expect(
+        &screen,
+        &mut seen,
+        &["lost: ", "reconnecting", "NAME", "not connected: this is how it was"],
+    );
     let _peer = peer.restart();
-    expect(&screen, &mut seen, &["lost: ", "reconnecting", "reconnected to "]);
+    expect(&screen, &mut seen, &["not connected", "reconnected to ", "NAME"]);
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     assert_eq!(exit_code(&mut child), 0);
