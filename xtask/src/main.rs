@@ -8,6 +8,7 @@
     reason = "a developer's tool talks to the terminal"
 )]
 
+mod bench;
 mod breaking;
 mod check;
 mod count;
@@ -21,6 +22,7 @@ mod test;
 mod up;
 mod workspace;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -51,6 +53,12 @@ enum Task {
     Test,
     /// The quick look before a commit: formatting, lints, docs and the tests that need no root
     Check,
+    /// Measure the executables against their targets; `bench --help` shows what can be chosen
+    #[command(disable_help_flag = true)]
+    Bench {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        arguments: Vec<OsString>,
+    },
     /// Simulate clusters, replay one, or break each rule once
     Sim(sim::Options),
     /// Try random inputs on every parser and machine that has a property
@@ -75,6 +83,7 @@ fn main() -> ExitCode {
         Task::Down => up::down(&workspace),
         Task::Test => test::task(&workspace),
         Task::Check => check::task(&workspace),
+        Task::Bench { arguments } => bench::task(&workspace, &arguments),
         Task::Sim(options) => sim::task(&workspace, &options),
         Task::Fuzz { seconds } => fuzz::task(&workspace, seconds),
         Task::Dist { only } => dist::task(&workspace, &only),
