@@ -59,15 +59,17 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn of(rng: &mut Rng) -> Self {
-        let beat = [1, 1, 2, 5, 10][rng.index(5)];
+        // one second is the default, and costs most to simulate
+        let beat = [1, 5, 10, 10, 20, 20, 30, 30][rng.index(8)];
         let timing = Timing {
             beat_interval: Duration::from_secs(beat),
             beat_silence: Duration::from_secs(beat * rng.between(2, 4)),
             session_grace: Duration::from_millis(rng.between(500, 2000)),
-            ..Timing::default()
+            heartbeat_interval: Duration::from_secs((beat * 2).max(10)),
+            heartbeats_missed: 3,
         };
         let timing = Timing {
-            heartbeats_missed: if beat == 10 { 6 } else { 3 },
+            beat_silence: timing.beat_silence.min(timing.heartbeat_timeout() * 2 / 3),
             ..timing
         };
         let mut faults = BTreeMap::new();

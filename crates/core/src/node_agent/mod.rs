@@ -263,6 +263,8 @@ pub struct NodeAgent {
     /// The newest sequence of the batch that is under way.
     batch_until: Option<u64>,
     system: SystemInfo,
+    /// What the master was told of it on this session.
+    told_system: Option<SystemInfo>,
     hostname: String,
     resources: Resources,
     observed: Observed,
@@ -324,6 +326,7 @@ impl NodeAgent {
             previous_session: None,
             batch_until: None,
             system: host.system,
+            told_system: None,
             hostname: host.hostname,
             resources: host.resources,
             observed: Observed::default(),
@@ -414,6 +417,11 @@ impl NodeAgent {
 
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// What went wrong last on the way to a master, until it went right.
+    pub fn last_problem(&self) -> Option<&str> {
+        self.last_problem.as_deref()
     }
 
     /// Whether the master said that the node was removed.

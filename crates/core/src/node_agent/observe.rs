@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::{Effect, NodeAgent, Observation, Phase, Runtime, Sample};
 use crate::{
     model::{
-        Condition, ConditionKind, ContainerReport, EventKind, JournalEntry, Severity, has_failed,
+        Condition, ConditionKind, ContainerReport, EventKind, JournalEntry, Severity, SystemInfo,
+        has_failed,
     },
     mutant::mutant,
     session::{CONTAINERS_MAX, METRICS_MAX, Picture, StatusReport, TEXT_BYTES_MAX, ToMaster},
@@ -192,8 +193,15 @@ impl NodeAgent {
         out.push(Effect::Send(ToMaster::Status(StatusReport {
             metrics: self.observed.metrics.clone(),
             picture: Some(picture),
-            system: None,
+            system: self.untold_system(),
         })));
+    }
+
+    /// The host, where it is not what the master was told last: Podman answers after the first Hello.
+    fn untold_system(&mut self) -> Option<SystemInfo> {
+        let changed = self.told_system.as_ref() != Some(&self.system);
+        self.told_system = Some(self.system.clone());
+        changed.then(|| self.system.clone())
     }
 
     /// What the agent itself has found.

@@ -68,6 +68,7 @@ impl NodeAgent {
             return;
         }
         self.phase = Phase::Opening { until: now.at + self.timing.beat_silence };
+        self.told_system = Some(self.system.clone());
         out.push(Effect::SayHello(Hello {
             node: self.settings.node.clone(),
             previous_session: self.previous_session.clone(),

@@ -154,7 +154,12 @@ impl StateManager {
             record.resources = hello.resources;
         }
         if hello.system.check().is_ok() {
+            let runtime = std::mem::take(&mut record.system.runtime_version);
             record.system.clone_from(&hello.system);
+            // an agent that has just started has not met its Podman yet
+            if record.system.runtime_version.is_empty() {
+                record.system.runtime_version = runtime;
+            }
         }
         if before != *record {
             out.touch(id);
@@ -273,6 +278,9 @@ impl StateManager {
         if node.session.as_ref() != Some(session) {
             return;
         }
+        node.detector.heard(now.at);
+        node.last_heartbeat = Some(now.wall);
+        self.heard_since_saved = true;
         let record = &mut node.record;
         record.key_requested(key_fingerprint);
         record.certificate_expires_at = Some(until);
@@ -280,6 +288,7 @@ impl StateManager {
         let (name, role) = (record.name.clone(), record.role);
         let (node, session) = (id.clone(), session.clone());
         out.effects.push(Effect::SendCertificate { node, name, role, session, csr, until });
+        self.settle(now, out, id);
     }
 
     fn take_report(&mut self, now: Now, out: &mut Outbox, id: &NodeId, report: StatusReport) {
@@ -426,6 +435,12 @@ impl StateManager {
         self.hold_to_timing(id);
         let timing = self.timing();
         let Some(node) = self.nodes.get(id) else { return };
+        // it would go on believing in a session that is over
+        if node.record.speaks_sessions && node.session.is_none() {
+            let message = "the session is over; open another";
+            let refusal = Refusal::new(Code::FailedPrecondition, "NoSession", message);
+            return out.reply(request, Err(refusal));
+        }
         out.reply(
             request,
             Ok(Answer::Heartbeat {

@@ -193,7 +193,10 @@ impl World {
         }
         let board = &self.boards[b];
         let member = self.master.store.nodes.contains_key(&board.disk.node);
-        let removed = board.agent.as_ref().is_some_and(|a| a.machine.is_removed());
+        let worthless = |problem: &str| problem.contains("worth nothing");
+        let removed = board.agent.as_ref().is_some_and(|agent| {
+            agent.machine.is_removed() || agent.machine.last_problem().is_some_and(worthless)
+        });
         if board.disk.certificate.is_some() && !removed && member {
             return;
         }
@@ -209,6 +212,10 @@ impl World {
         }
         if self.boards[b].disk.token.is_none() {
             self.see_to_token(b);
+        } else if self.calm && self.now / SECOND % 40 == 0 {
+            // "it says that the name is taken; but it is not any more"
+            self.agent_dies(b, false);
+            self.push(self.now, Due::AgentBoots(b));
         }
     }
 
