@@ -5,6 +5,7 @@ use std::{io::Write as _, process::ExitCode};
 use anyhow::Context as _;
 use clap::Parser as _;
 use piccolo_core::state_manager::Approval;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -65,6 +66,7 @@ fn in_runtime(future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Resul
 async fn run(flags: &Flags) -> anyhow::Result<()> {
     let config = Config::load(flags)?;
     let log_level = logging::start(&config.log_filter).map_err(anyhow::Error::msg)?;
+    allow_many_files();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut master = tokio::select! {
@@ -84,6 +86,16 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
     tracing::info!("the master stops");
     master.stop().await;
     Ok(())
+}
+
+/// A session is a file: the usual soft limit of 1024 is not enough for a thousand boards, and the hard one is ours
+/// to use.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        tracing::warn!(%error, limit = limit.current, "the limit of open files stays as it is");
+    }
 }
 
 fn check_config(flags: &Flags) -> anyhow::Result<()> {

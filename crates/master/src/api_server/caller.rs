@@ -61,15 +61,20 @@ impl Api {
         }
     }
 
-    /// The same for a read, with a look at whether the caller's certificate still stands.
+    /// The same for a read, with a look at whether the caller's certificate still stands; that counts as the call.
     pub(super) async fn admit_read<T>(
         &self,
         request: &tonic::Request<T>,
         call: Call,
     ) -> Result<Caller, Status> {
         let by = caller_of(peer_of(request), self.clock.seconds());
-        let checked = self.state.check(by.clone(), call).await;
-        checked.map(|()| by).map_err(|error| self.failed(call, error))
+        match self.state.check(by.clone(), call).await {
+            Ok(()) => {
+                self.figures.called(call.name(), tonic::Code::Ok);
+                Ok(by)
+            }
+            Err(error) => Err(self.failed(call, error)),
+        }
     }
 
     /// Converts, asks the owner, and waits for the answer.

@@ -28,7 +28,6 @@ pub(super) async fn get_nodes(
         Err(refusal) => return Err(api.refuse(by, Call::GetNodes, refusal).await),
     };
     let (nodes, revision) = api.board.nodes(&selector);
-    api.figures.called(Call::GetNodes.name(), tonic::Code::Ok);
     let nodes = nodes.iter().map(|view| view.as_ref().into()).collect();
     Ok(Response::new(v1::GetNodesResponse { nodes, revision }))
 }

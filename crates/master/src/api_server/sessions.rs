@@ -173,13 +173,7 @@ impl SessionTask {
                 Ok(Some(message)) => message,
                 // ended, or broken: the owner hears of it at once
                 Ok(None) => return Ok(()),
-                Err(status) if status.code() == tonic::Code::Internal => {
-                    return Err(protocol(&format!(
-                        "a message cannot be read: {}",
-                        status.message()
-                    )));
-                }
-                Err(_) => return Ok(()),
+                Err(status) => return end_of(&status),
             };
             if !allowance.take() {
                 return Err(protocol("too many messages"));
@@ -201,6 +195,21 @@ impl SessionTask {
         self.outgoing.end(None, Err(status::status(&refusal)));
         self.state.refused(self.by, Call::Session, refusal).await;
     }
+}
+
+/// A stream that broke is an end like any other; a message that cannot be read is a breach.
+fn end_of(status: &Status) -> Result<(), Refusal> {
+    tracing::debug!(code = ?status.code(), message = status.message(), "a session's stream broke");
+    let breach = matches!(
+        status.code(),
+        tonic::Code::Internal | tonic::Code::OutOfRange | tonic::Code::ResourceExhausted
+    );
+    // HTTP/2 says Internal too where a connection was cut
+    let cut = std::error::Error::source(status).is_some();
+    if breach && !cut {
+        return Err(protocol(&format!("a message cannot be read: {}", status.message())));
+    }
+    Ok(())
 }
 
 fn protocol(message: &str) -> Refusal {

@@ -44,6 +44,8 @@ async fn a_watcher_sees_a_killed_agent_suspect_and_then_not_ready() {
     }
     kinds.dedup();
     assert_eq!(kinds, ["Suspect", "SessionLost"]);
+    let audit = cluster.audit().await;
+    assert!(audit.iter().all(|entry| entry.call != "Session"), "a cut is no breach: {audit:?}");
 }
 
 #[tokio::test]
@@ -160,6 +162,20 @@ async fn a_breach_of_the_rules_ends_the_session_with_the_fault_named() {
         assert_eq!((farewell.reason.as_str(), farewell.message.as_str()), ("Protocol", expected));
         assert!(session.next().await.is_none());
     }
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_ends_the_session_and_is_named() {
+    let cluster = Cluster::start().await;
+    let identity = cluster.join("n1").await;
+    let mut agent = cluster.agent(&identity).await;
+    let mut session = Session::open(&mut agent, hello("n1")).await;
+    let metrics = [("big".to_owned(), "x".repeat(2 * 1024 * 1024))].into();
+    let report = v1::StatusReport { metrics, ..Default::default() };
+    session.say(Say::Status(report)).await;
+    let farewell = session.next_that(goodbye).await;
+    assert_eq!(farewell.reason, "Protocol");
+    assert!(farewell.message.starts_with("a message cannot be read"), "{}", farewell.message);
 }
 
 #[tokio::test]

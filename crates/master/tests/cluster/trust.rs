@@ -84,6 +84,9 @@ async fn an_expired_board_comes_back_with_its_old_key_and_everybody_can_see_it()
     })
     .await;
 
+    let mut session = Session::open(&mut cluster.agent(&identity).await, hello("n1")).await;
+    assert_eq!(session.next_that(goodbye).await.reason, "Expired");
+
     let other_key = registration("n1", "", &PrivateKey::generate().unwrap());
     let mut agent = cluster.agent(&identity).await;
     let view = refused(agent.register_node(other_key).await);
