@@ -5,7 +5,11 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
-use piccolo_rpc::tls::{clock::Clock, connector::{ClientOptions, Connector, Trust}, token::JoinToken};
+use piccolo_rpc::tls::{
+    clock::Clock,
+    connector::{ClientOptions, Connector, Trust},
+    token::JoinToken,
+};
 use serde_json::{Value, json};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -144,13 +148,18 @@ async fn findings(config: &Config) -> Vec<Value> {
     let mut add = |level: &str, what: &str, found: String| {
         findings.push(json!({ "level": level, "what": what, "found": found }));
     };
-    let identity = Files::open(&config.state_dir).and_then(|files| Ok((files.identity()?, files.token()?)));
+    let identity =
+        Files::open(&config.state_dir).and_then(|files| Ok((files.identity()?, files.token()?)));
     let clock = Clock::default();
     let mut trust = None;
     match identity {
         Err(error) => add("error", "state folder", format!("{error:#}")),
         Ok((Some(identity), _)) if identity.name().expired_at(clock.now()) => {
-            add("warning", "identity", "the certificate has expired; it is issued again at the next contact".to_owned());
+            add(
+                "warning",
+                "identity",
+                "the certificate has expired; it is issued again at the next contact".to_owned(),
+            );
             trust = Some(Trust::of(&identity));
         }
         Ok((Some(identity), _)) => {

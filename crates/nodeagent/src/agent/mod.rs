@@ -4,6 +4,7 @@
 //! - `connect`: joining and the session, in tasks of their own
 //! - `files`: identity, token and id in the state folder
 //! - `observe`: what the system and Podman say, in the words of the core
+//! - `systemd`: ready, stopping, and a watchdog that this loop feeds
 //! - `local`: the socket for `piccolo-nodeagent status|leave|join`
 //!
 //! The loop never waits for the network or for Podman: beats are sent by the loop that does the work,
@@ -14,14 +15,15 @@ mod files;
 mod local;
 mod observe;
 mod perform;
+mod systemd;
 mod view;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use piccolo_core::{
-    model::JournalEntry,
-    node_agent::{self, Effect, Input, NodeAgent, Snapshot},
+    model::{JournalEntry, NodeId},
+    node_agent::{self, Effect, Host, Input, NodeAgent, Snapshot},
     time::{Now, Timestamp, WallTime},
 };
 use piccolo_rpc::tls::{clock::Clock, connector::Connector, identity::PrivateKey};
@@ -60,6 +62,7 @@ pub async fn run(
     let mut local = local::listen(&shell.config.control_socket)?;
     let mut sampling = tokio::time::interval(shell.config.sampling_interval);
     sampling.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut watchdog = systemd::Watchdog::ready();
     loop {
         let deadline = shell.machine.deadline().map(|deadline| shell.instant(deadline.at));
         // inputs before deadlines: after a stall the queue is drained first
@@ -71,6 +74,7 @@ pub async fn run(
             Some(asked) = local.recv() => shell.answer(asked)?,
             Some(seen) = watched(&mut shell.podman) => shell.observe(&seen)?,
             _ = sampling.tick() => shell.sample()?,
+            () = watchdog.due() => watchdog.feed(),
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                 let now = shell.now();
                 let effects = shell.machine.handle_deadline(now);
@@ -78,6 +82,7 @@ pub async fn run(
             }
         }
         if shell.stopped {
+            systemd::stopping();
             shell.say_farewell().await;
             return Ok(());
         }
@@ -145,29 +150,10 @@ impl Shell {
         let mut sampler = Sampler::new(roots, config.disks.clone());
         let disk = sampler.sample(std::time::Instant::now()).disks.first();
         let disk_total = disk.and_then(|disk| disk.total_bytes).unwrap_or_default();
-        let hostname = config.name.as_ref().map(ToString::to_string).or(info.hostname.clone());
-        let hostname =
-            hostname.context("the board has no host name: set `name` in the configuration")?;
-        let host = observe::host(hostname, &info, disk_total);
+        let host = host(&config, &info, disk_total)?;
         let node = files.node_id()?;
-        let applicant = Applicant {
-            node: node.clone(),
-            role: config.role,
-            kind: config.kind,
-            labels: config.labels.clone(),
-            host: host.clone(),
-            address: config.address,
-            bind: config.bind_address,
-            clock: clock.clone(),
-        };
-        let settings = node_agent::Settings {
-            node,
-            masters: config.masters.iter().map(ToString::to_string).collect(),
-            reconnect_max: config.reconnect_max,
-            thresholds: config.thresholds,
-            journal_entries_max: config.journal.entries_max,
-            journal_bytes_max: usize::try_from(config.journal.bytes_max).unwrap_or(usize::MAX),
-        };
+        let applicant = applicant(&config, node.clone(), host.clone(), clock.clone());
+        let settings = settings(&config, node);
         let standing = files::standing(identity.as_ref(), files.token()?.is_some())?;
         let connector =
             identity.map(|identity| Connector::new(&identity, applicant.options())).transpose()?;
@@ -254,6 +240,37 @@ impl Shell {
 
     fn instant(&self, at: Timestamp) -> Instant {
         self.started + Duration::from_micros(at.0)
+    }
+}
+
+/// What the cluster is told of this host.
+fn host(config: &Config, info: &HostInfo, disk_total_bytes: u64) -> Result<Host> {
+    let name = config.name.as_ref().map(ToString::to_string).or(info.hostname.clone());
+    let name = name.context("the board has no host name: set `name` in the configuration")?;
+    Ok(observe::host(name, info, disk_total_bytes))
+}
+
+fn applicant(config: &Config, node: NodeId, host: Host, clock: Clock) -> Applicant {
+    Applicant {
+        node,
+        role: config.role,
+        kind: config.kind,
+        labels: config.labels.clone(),
+        host,
+        address: config.address,
+        bind: config.bind_address,
+        clock,
+    }
+}
+
+fn settings(config: &Config, node: NodeId) -> node_agent::Settings {
+    node_agent::Settings {
+        node,
+        masters: config.masters.iter().map(ToString::to_string).collect(),
+        reconnect_max: config.reconnect_max,
+        thresholds: config.thresholds,
+        journal_entries_max: config.journal.entries_max,
+        journal_bytes_max: usize::try_from(config.journal.bytes_max).unwrap_or(usize::MAX),
     }
 }
 
