@@ -1,10 +1,10 @@
 //! The way to a master: dial one of the context's addresses, call with a deadline, watch across
 //! restarts.
 //!
-//! A [`Cluster`] is the context with the limits of this command; a [`Client`] is a connection to one
-//! master. [`follow`] turns a server stream into steps that survive the loss of the connection: it
-//! dials again with backoff and asks to resume, and every loss and return is a step of its own, so
-//! that no gap is silent.
+//! A [`Cluster`] is the context with the limits of this command; a [`Client`] is a connection to
+//! one master. [`follow`] turns a server stream into steps that survive the loss of the
+//! connection: it dials again with backoff and asks to resume, and every loss and return is a step
+//! of its own, so that no gap is silent.
 
 use std::{
     hash::{BuildHasher as _, RandomState},

@@ -1,8 +1,8 @@
 //! How a command ends: an exit code that scripts can use, and an error that says what to do.
 //!
-//! Errors go to stderr as `error:` (what was tried), `cause:` (why it was not done, outermost first)
-//! and `help:` (what to do now). The codes are part of the interface; `docs/operations/cli.md` lists
-//! them.
+//! Errors go to stderr as `error:` (what was tried), `cause:` (why it was not done, outermost
+//! first) and `help:` (what to do now). The codes are part of the interface;
+//! `docs/operations/cli.md` lists them.
 
 use std::{fmt, io, process::ExitCode};
 

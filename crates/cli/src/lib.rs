@@ -2,8 +2,8 @@
 //!
 //! A command reads its arguments ([`args`]), finds its context ([`context`]), asks a master
 //! ([`connection`]), and turns the answer into text. Rendering is pure: data and a
-//! [`output::Look`] in, a string out, so that tests compare whole tables. What a command needs costs
-//! time only when it needs it: `piccolo node list` is done within milliseconds.
+//! [`output::Look`] in, a string out, so that tests compare whole tables. What a command needs
+//! costs time only when it needs it: `piccolo node list` is done within milliseconds.
 //!
 //! It is a library so that its tests and the reference in `docs/operations/cli.md` see the same
 //! commands as the executable.

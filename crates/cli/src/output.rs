@@ -1,7 +1,7 @@
 //! Where output goes and how it looks there: formats, width, colour, and tables.
 //!
-//! Everything that makes text is a pure function of data and a [`Look`]; only [`print`] and [`say`]
-//! write. Colour codes never go into a pipe or file, whatever is set.
+//! Everything that makes text is a pure function of data and a [`Look`]; only [`print()`] and
+//! [`say`] write. Colour codes never go into a pipe or file, whatever is set.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},

@@ -1,4 +1,5 @@
-//! `docs/operations/cli.md`: the reference, made from the command line itself so that it cannot lie.
+//! `docs/operations/cli.md`: the reference, made from the command line itself so that it cannot
+//! lie.
 
 use clap::{Arg, Command};
 

@@ -1,5 +1,5 @@
-//! `piccolo store`: work on the master's store. The work is done by `piccolo-master`, which knows the
-//! stores; this program only finds it.
+//! `piccolo store`: work on the master's store. The work is done by `piccolo-master`, which knows
+//! the stores; this program only finds it.
 
 use std::{
     env,

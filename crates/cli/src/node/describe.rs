@@ -10,8 +10,8 @@ use crate::{
     words,
 };
 
-/// `piccolo node describe`. `recent` are its newest events, ascending; `generation` is the newest of
-/// the topology, where it is known.
+/// `piccolo node describe`. `recent` are its newest events, ascending; `generation` is the newest
+/// of the topology, where it is known.
 pub fn node(node: &v1::Node, recent: &[v1::Event], generation: Option<u64>, look: &Look) -> String {
     let mut out = fields(look, identity(node, generation, look));
     section(&mut out, look, "Conditions", &conditions(node, look));
@@ -125,8 +125,8 @@ fn metrics(node: &v1::Node, look: &Look) -> String {
     fields(look, figures.iter().map(|(name, value)| (name.as_str(), value.clone())))
 }
 
-/// A figure for people. Agents name the unit at the end of the key; a key without a known unit, or a
-/// value that is no number, is shown as it is.
+/// A figure for people. Agents name the unit at the end of the key; a key without a known unit, or
+/// a value that is no number, is shown as it is.
 fn metric(key: &str, value: &str) -> (String, String) {
     type Humanise = fn(f64) -> String;
     const UNITS: [(&str, Humanise); 9] = [

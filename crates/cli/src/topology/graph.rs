@@ -139,7 +139,8 @@ fn colour(node: &v1::Node) -> &'static str {
 pub fn dot(topology: &v1::ClusterTopology) -> String {
     let (masters, subs) = (by_name(&topology.master_nodes), by_name(&topology.sub_nodes));
     let mut out = format!(
-        "graph {} {{\n  label={};\n  node [shape=box, style=\"rounded,filled\", fontname=\"sans-serif\"];\n",
+        "graph {} {{\n  label={};\n  node [shape=box, style=\"rounded,filled\", \
+         fontname=\"sans-serif\"];\n",
         dot_quoted(&topology.name),
         dot_quoted(&format!("{} ({})", topology.name, words::topology(topology.r#type)))
     );

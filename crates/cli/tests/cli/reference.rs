@@ -20,6 +20,26 @@ use crate::fixtures;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations/cli.md");
 
+const WATCHES: &str = "
+`piccolo node get` is one element of `nodes`.
+
+`piccolo node list --watch`; after `snapshot_begin` the whole follows, forget what was known:
+
+| `type` | other keys |
+|---|---|
+| `changed` | `revision`, `node` |
+| `removed` | `revision`, `node_id` |
+| `snapshot_begin` | `revision`, `reason` |
+| `snapshot_end` | `revision` |
+
+`piccolo events --watch`:
+
+| `type` | other keys |
+|---|---|
+| `event` | `event` |
+| `missed` | `first_id`, `last_id`: no longer kept |
+";
+
 #[test]
 fn the_reference_is_up_to_date() {
     let expect = format!("{}{}", markdown(&command()), shapes());
@@ -52,14 +72,7 @@ fn shapes() -> String {
     add("piccolo token list", json(&TokensView { tokens }));
     add("piccolo user list", json(&UsersView { users }));
     add("piccolo audit list", json(&AuditView { entries }));
-    out.push_str(
-        "\n`piccolo node get` is one element of `nodes`. `piccolo node list --watch` writes \
-         `{\"type\": \"changed\", \"revision\", \"node\"}`,\n`{\"type\": \"removed\", \"revision\", \
-         \"node_id\"}`, `{\"type\": \"snapshot_begin\", \"revision\", \"reason\"}` and \
-         `{\"type\":\n\"snapshot_end\", \"revision\"}`: after `snapshot_begin` the whole follows, forget \
-         what was known.\n`piccolo events --watch` writes `{\"type\": \"event\", \"event\"}` and \
-         `{\"type\": \"missed\", \"first_id\", \"last_id\"}`.\n",
-    );
+    out.push_str(WATCHES);
     out
 }
 

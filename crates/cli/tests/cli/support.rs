@@ -1,5 +1,5 @@
-//! A home of its own for each test, an authority, and a peer on the wire that says what a test wrote
-//! down for it. The real master is tested with this program in `tests/` of the workspace.
+//! A home of its own for each test, an authority, and a peer on the wire that says what a test
+//! wrote down for it. The real master is tested with this program in `tests/` of the workspace.
 
 use std::{
     collections::VecDeque,

@@ -1,4 +1,5 @@
-//! Arguments: help, examples, completion, manual pages, and what is refused before anything is sent.
+//! Arguments: help, examples, completion, manual pages, and what is refused before anything is
+//! sent.
 
 use assert_cmd::Command;
 use clap::{Command as Clap, Parser as _};
