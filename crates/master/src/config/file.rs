@@ -24,6 +24,8 @@ use super::{
 
 /// A configuration with every comment takes 6 KiB.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
+/// Nodes at most: when each of them was heard last is one value in the store, and that has 512 KiB.
+const NODES_MAX: u64 = 6_000;
 
 /// One source of settings: each value may be there or not.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -74,7 +76,7 @@ struct TimingLayer {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct LimitsLayer {
-    nodes: Option<Read<Whole<1, 10_000>>>,
+    nodes: Option<Read<Whole<1, NODES_MAX>>>,
     events: Option<Read<Whole<100, 100_000>>>,
     events_age: Option<Read<Span>>,
     audit: Option<Read<Whole<100, 100_000>>>,
@@ -164,7 +166,7 @@ impl Layer {
             certificate_lifetime: lifetime(self.certificate_lifetime, &settings)?,
             store: self.store.into_config()?,
             timing: self.timing.over(settings.timing)?,
-            nodes_max: value(limits.nodes.clone(), || Whole(settings.nodes_max as u64)).usize(),
+            nodes_max: value(limits.nodes.clone(), || Whole(NODES_MAX)).usize(),
             events_max: value(limits.events.clone(), || Whole(settings.events_max as u64)).usize(),
             events_age_max: value(limits.events_age.clone(), || Span(settings.events_age_max)).0,
             audit_max: value(limits.audit.clone(), || Whole(settings.audit_max as u64)).usize(),

@@ -82,7 +82,7 @@ fn a_wrong_key_or_value_names_file_line_and_column() {
     );
     wrong(
         "limits:\n  nodes: 0\n",
-        "master.yaml:2:10: expected a whole number from 1 to 10000, found `0`",
+        "master.yaml:2:10: expected a whole number from 1 to 6000, found `0`",
     );
     wrong(
         "log: loud=shout=3\n",

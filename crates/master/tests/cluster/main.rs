@@ -8,6 +8,7 @@ mod harness;
 mod https;
 mod join;
 mod load;
+mod noise;
 mod people;
 mod program;
 mod sessions;
