@@ -8,6 +8,7 @@
 
 use std::{
     hash::{BuildHasher as _, RandomState},
+    io::IsTerminal as _,
     time::Duration,
 };
 
@@ -25,9 +26,10 @@ use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
 use crate::{
     args::Globals,
-    context::Context,
+    context::{Context, expiry_warning},
     failure::{Exit, Failure},
     fault,
+    output::{now, say},
     progress::Progress,
 };
 
@@ -61,6 +63,12 @@ impl Cluster {
     /// As [`Context::find`].
     pub fn new(globals: &Globals) -> Result<Self, Failure> {
         let context = Context::find(globals.context.as_deref())?;
+        // For people: a program could do nothing about it.
+        if std::io::stderr().is_terminal()
+            && let Some(warning) = expiry_warning(context.identity.name().not_after, now())
+        {
+            say(&warning);
+        }
         let options = ClientOptions {
             connect_timeout: DIAL_TIMEOUT.min(globals.timeout),
             ..ClientOptions::new(Clock::default())

@@ -19,7 +19,7 @@ use crate::{
     args::Globals,
     failure::{Exit, Failure},
     output::{Format, Look, OutputArgs, document, fields, print},
-    text::{moment, until},
+    text::{moment, seconds_between, until},
 };
 
 /// A context with a chain of certificates takes about 4 KiB.
@@ -201,6 +201,25 @@ impl Context {
         let name = self.identity.name();
         format!("{} ({})", name.id, name.role)
     }
+}
+
+/// A certificate that runs out within this time is worth a word.
+const WARNED_BEFORE_SECONDS: u64 = 14 * 86_400;
+
+/// What to say about a certificate that runs out soon, or has.
+pub fn expiry_warning(not_after: u64, now: Timestamp) -> Option<String> {
+    let expires = Timestamp { seconds: i64::try_from(not_after).unwrap_or(i64::MAX), nanos: 0 };
+    if seconds_between(&now, &expires) > WARNED_BEFORE_SECONDS {
+        return None;
+    }
+    let when = match until(now, Some(&expires)).as_str() {
+        "expired" => format!("has expired ({})", moment(Some(&expires))),
+        left => format!("expires in {left}"),
+    };
+    Some(format!(
+        "warning: the certificate of this context {when}; ask an admin for a new one: \
+         piccolo user create"
+    ))
 }
 
 /// The context as JSON has it: everything but the key.
@@ -392,6 +411,14 @@ mod tests {
         fs::write(&places[1], "x").unwrap();
         let failure = Context::find_among(&places).unwrap_err();
         assert!(failure.error.contains("/b"), "{failure}");
+    }
+
+    #[test]
+    fn a_certificate_that_runs_out_soon_is_told_in_time() {
+        let now = Timestamp { seconds: 1_000_000, nanos: 0 };
+        assert_eq!(expiry_warning(1_000_000 + 15 * 86_400, now), None);
+        assert!(expiry_warning(1_000_000 + 3 * 86_400, now).unwrap().contains("expires in 3d"));
+        assert!(expiry_warning(999_999, now).unwrap().contains("has expired"));
     }
 
     #[track_caller]

@@ -196,6 +196,8 @@ fn containers(before: &v1::Node, after: &v1::Node, all: &mut Vec<String>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn node(id: &str, status: v1::NodeStatus) -> v1::Node {
@@ -333,5 +335,50 @@ mod tests {
             "A  container web: removed",
         ];
         assert_eq!(told(&mut picture, messages), expect);
+    }
+
+    fn any_message() -> impl Strategy<Value = v1::WatchNodesResponse> {
+        let id = || prop::sample::select(vec!["a", "b", "c"]);
+        let item = prop_oneof![
+            6 => (id(), 1..=6).prop_map(|(id, status)| {
+                let node = node(id, v1::NodeStatus::Ready);
+                Some(Item::Changed(v1::Node { status, ..node }))
+            }),
+            2 => id().prop_map(|id| Some(Item::Removed(id.to_owned()))),
+            1 => Just(Some(Item::SnapshotBegin(v1::SnapshotBegin::default()))),
+            1 => Just(Some(Item::SnapshotEnd(v1::SnapshotEnd {}))),
+            1 => Just(None),
+        ];
+        (item, 0_u64..50).prop_map(|(item, revision)| v1::WatchNodesResponse { item, revision })
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_follows_the_changes_knows_the_whole(
+            messages in prop::collection::vec(any_message(), 0..60),
+        ) {
+            let mut picture = Picture::default();
+            let mut followed = BTreeMap::new();
+            for message in messages {
+                let begins = matches!(message.item, Some(Item::SnapshotBegin(_)));
+                for change in picture.apply(message) {
+                    match change {
+                        Change::Found(node) | Change::Added(node) => {
+                            prop_assert!(followed.insert(node.id.clone(), *node).is_none());
+                        }
+                        Change::Updated { before, after } => {
+                            let known = followed.insert(after.id.clone(), *after);
+                            prop_assert_eq!(known, Some(*before));
+                        }
+                        Change::Removed(node) => {
+                            prop_assert_eq!(followed.remove(&node.id), Some(*node));
+                        }
+                        Change::Resync(_) | Change::Complete => {}
+                    }
+                }
+                prop_assert!(!begins || picture.resume_from() == 0);
+                prop_assert_eq!(&followed, &picture.nodes);
+            }
+        }
     }
 }
