@@ -1,0 +1,144 @@
+//! What an operator does with a running cluster, through the command line alone.
+
+use std::{error::Error, fs, process::Command};
+
+use piccolo_testkit::{
+    cluster::{Cluster, Options, Process},
+    podman::PrivatePodman,
+};
+
+type Story = Result<(), Box<dyn Error>>;
+
+/// Runs the command line, which must succeed; returns what it printed.
+#[track_caller]
+fn done(cluster: &Cluster, arguments: &[&str]) -> String {
+    let output = cluster.piccolo(arguments).expect("piccolo starts");
+    assert!(output.status.success(), "piccolo {}: {output:?}", arguments.join(" "));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs the command line, which must fail with this code and say this.
+#[track_caller]
+fn refused(cluster: &Cluster, arguments: &[&str], code: i32, part: &str) {
+    let output = cluster.piccolo(arguments).expect("piccolo starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "piccolo {}: {said}", arguments.join(" "));
+    assert!(said.contains("error: ") && said.contains(part), "{said}");
+}
+
+fn one_node(folder: &std::path::Path) -> Result<Cluster, Box<dyn Error>> {
+    let mut cluster = Cluster::start(Options::new(folder)?)?;
+    cluster.join("board-1")?;
+    cluster.wait_for_status("board-1", "Ready")?;
+    Ok(cluster)
+}
+
+#[test]
+fn labels_select_and_maintenance_is_an_operators_word() -> Story {
+    let folder = tempfile::tempdir()?;
+    let cluster = one_node(folder.path())?;
+    done(&cluster, &["node", "label", "board-1", "site=seoul"]);
+    let listed = done(&cluster, &["node", "list", "-l", "label.site=seoul"]);
+    assert!(listed.contains("board-1"), "{listed}");
+    refused(&cluster, &["node", "list", "-l", "hue=red"], 2, "hue");
+    done(&cluster, &["node", "maintenance", "on", "board-1", "--reason", "new fan"]);
+    cluster.wait_for_status("board-1", "Maintenance")?;
+    done(&cluster, &["node", "maintenance", "off", "board-1"]);
+    cluster.wait_for_status("board-1", "Ready")?;
+    refused(&cluster, &["node", "describe", "board-7"], 3, "board-1");
+    Ok(())
+}
+
+#[test]
+fn a_changed_topology_is_confirmed_by_every_node() -> Story {
+    let folder = tempfile::tempdir()?;
+    let cluster = one_node(folder.path())?;
+    let file = folder.path().join("topology.yaml");
+    let path = file.display().to_string();
+    let before = done(&cluster, &["topology", "get", "-o", "yaml"]);
+    let changed = before.replace("config: {}", "config:\n  heartbeat_interval_seconds: \"7\"");
+    assert_ne!(before, changed, "{before}");
+    fs::write(&file, &changed)?;
+    done(&cluster, &["topology", "apply", "-f", &path, "--wait"]);
+    let topology = cluster.json(&["topology", "get", "-o", "json"])?;
+    assert_eq!(topology["generation"], 2, "{topology}");
+    assert_eq!(cluster.node("board-1")?["applied_generation"], 2);
+    // what was read before somebody else's change overwrites nothing
+    refused(&cluster, &["topology", "apply", "-f", &path], 1, "newest");
+    fs::write(&file, changed.replace("\"7\"", "\"1\"").replace("generation: 1", "generation: 2"))?;
+    refused(&cluster, &["topology", "apply", "-f", &path], 2, "heartbeat_interval_seconds");
+    Ok(())
+}
+
+#[test]
+fn the_log_level_changes_while_it_runs() -> Story {
+    let folder = tempfile::tempdir()?;
+    let cluster = one_node(folder.path())?;
+    done(&cluster, &["log-level", "board-1", "debug"]);
+    done(&cluster, &["log-level", "master", "info,piccolo_master=debug"]);
+    refused(&cluster, &["log-level", "board-1", "piccolo=loud"], 1, "loud");
+    Ok(())
+}
+
+#[test]
+fn a_container_is_restarted_from_afar() -> Story {
+    let folder = tempfile::tempdir()?;
+    let podman = PrivatePodman::start(folder.path().join("podman"))?;
+    podman.run("web", &["sleep", "1000"])?;
+    let mut cluster = Cluster::start(Options::new(&folder.path().join("cluster"))?)?;
+    let config = format!("podman:\n  socket: {}\n", podman.socket().display());
+    cluster.join_with("board-1", &config)?;
+    cluster.wait("its container is seen", |c| {
+        Ok(c.node("board-1")?["containers"][0]["state"] == "running")
+    })?;
+    let before = podman.pid("web")?;
+    done(&cluster, &["--timeout", "30s", "node", "restart-container", "board-1", "web"]);
+    assert_ne!(podman.pid("web")?, before);
+    refused(&cluster, &["node", "restart-container", "board-1", "ghost"], 1, "ghost");
+    Ok(())
+}
+
+#[test]
+fn a_node_that_leaves_is_gone_and_may_come_again() -> Story {
+    let folder = tempfile::tempdir()?;
+    let mut cluster = one_node(folder.path())?;
+    let left = Command::new(&cluster.programs().agent)
+        .arg("--config")
+        .arg(cluster.agent_config("board-1"))
+        .arg("leave")
+        .output()?;
+    assert!(left.status.success(), "{left:?}");
+    cluster.wait("it is gone", |c| Ok(c.node("board-1")?.is_null()))?;
+    assert!(!cluster.agent_folder("board-1").join("identity.pem").exists());
+    cluster.agent("board-1")?.kill();
+    cluster.join("board-1")?;
+    cluster.wait_for_status("board-1", "Ready")?;
+    Ok(())
+}
+
+#[test]
+fn the_same_cluster_runs_on_etcd() -> Story {
+    let folder = tempfile::tempdir()?;
+    let etcd = folder.path().join("etcd");
+    let (client, peer) = ("http://127.0.0.1:47379", "http://127.0.0.1:47380");
+    let mut command = Command::new("etcd");
+    command.arg("--data-dir").arg(&etcd).args(["--listen-client-urls", client]);
+    command.args(["--advertise-client-urls", client, "--listen-peer-urls", peer]);
+    command.args(["--initial-advertise-peer-urls", peer]);
+    command.args(["--initial-cluster", &format!("default={peer}")]);
+    let _etcd = Process::start("etcd", command, &folder.path().join("etcd.log"))?;
+    let master = format!("store:\n  kind: etcd\n  endpoints: [\"{client}\"]\n");
+    let options = Options { master, ..Options::new(&folder.path().join("cluster"))? };
+    let mut cluster = Cluster::start(options)?;
+    cluster.join("board-1")?;
+    cluster.wait_for_status("board-1", "Ready")?;
+    let status = done(&cluster, &["status"]);
+    assert!(status.contains("etcd"), "{status}");
+    cluster.master.kill();
+    cluster.start_master()?;
+    cluster.wait("the node is in session again", |c| {
+        let node = c.node("board-1")?;
+        Ok(node["connected"] == true && node["status"] == "Ready")
+    })?;
+    Ok(())
+}
