@@ -4,6 +4,7 @@
 //! another distribution) the usual release builds are measured, and that is said.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
@@ -14,15 +15,21 @@ use crate::workspace::Workspace;
 /// The arguments are those of the bench itself: `--help` shows them.
 pub(crate) fn task(workspace: &Workspace, arguments: &[OsString]) -> Result<()> {
     let asks = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let mut programs = None;
     if !asks("--help") {
         setup::make_ready(workspace, &[Purpose::Up, Purpose::Bench])?;
+        build(workspace, "piccolo-sim")?;
         if !asks("--programs") {
-            build_executables(workspace)?;
+            programs = build_executables(workspace)?;
         }
     }
     let mut bench = workspace.cargo();
     bench.args(["run", "--release", "--quiet", "--package", "piccolo-bench", "--"]);
-    bench.arg("--target").arg(workspace.target()).args(arguments);
+    bench.arg("--target").arg(workspace.target());
+    if let Some(folder) = programs {
+        bench.arg("--programs").arg(folder);
+    }
+    bench.args(arguments);
     let status = bench.status().context("cargo cannot be started")?;
     if !status.success() {
         bail!("not everything could be measured ({status})");
@@ -30,15 +37,24 @@ pub(crate) fn task(workspace: &Workspace, arguments: &[OsString]) -> Result<()> 
     Ok(())
 }
 
-fn build_executables(workspace: &Workspace) -> Result<()> {
-    let Err(error) = dist::task(workspace, &[]) else { return Ok(()) };
+/// Where they are, unless they are where the bench looks by itself.
+fn build_executables(workspace: &Workspace) -> Result<Option<PathBuf>> {
+    let Err(error) = dist::task(workspace, &[]) else { return Ok(None) };
     println!("--  the executables as shipped cannot be built here: {error:#}");
     println!("--  measuring the usual release builds instead");
-    let mut build = workspace.cargo();
-    build.args(["build", "--release", "--package", "piccolo-master"]);
-    build.args(["--package", "piccolo-nodeagent", "--package", "piccolo-cli", "--bins"]);
-    if !build.status().context("cargo cannot be started")?.success() {
-        bail!("the build failed; nothing was measured");
+    for package in ["piccolo-nodeagent", "piccolo-master", "piccolo-cli"] {
+        build(workspace, package)?;
+    }
+    Ok(Some(workspace.executables("release")))
+}
+
+/// One at a time: built together they would all get the features that any of them asks for, and
+/// the agent would carry what only the master needs.
+fn build(workspace: &Workspace, package: &str) -> Result<()> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--release", "--bins", "--package", package]);
+    if !cargo.status().context("cargo cannot be started")?.success() {
+        bail!("{package} cannot be built; nothing was measured");
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ mod cli;
 mod container;
 mod detect;
 mod join;
+mod load;
 mod loss;
 mod master;
 mod simulator;
@@ -33,6 +34,8 @@ pub(crate) enum Group {
     Container,
     /// Ten minutes with a tenth of all packets lost
     Loss,
+    /// A thousand and five thousand agents on one master
+    Load,
     /// How fast clusters are simulated
     Simulator,
 }
@@ -52,6 +55,7 @@ impl Group {
             Self::Detect => detect::measure(ground),
             Self::Container => container::measure(ground),
             Self::Loss => loss::measure(ground),
+            Self::Load => load::measure(ground),
             Self::Simulator => simulator::measure(ground),
         }
     }
