@@ -12,7 +12,13 @@ from piccolo.v1 import node_pb2, topology_pb2
 INVALID = StatusCode.INVALID_ARGUMENT
 
 
-class BadInput(unittest.TestCase):
+# Of one address, per minute: then it is slowed down, and so would be the tests of one class.
+FAILED_JOINS_MAX = 20
+
+
+class Surroundings(unittest.TestCase):
+    """A master with one good node. Each class of tests has its own."""
+
     @classmethod
     def setUpClass(cls) -> None:
         cls.master = cls.enterClassContext(Master())
@@ -46,6 +52,8 @@ class BadInput(unittest.TestCase):
             stub = node_agent_pb2_grpc.NodeAgentServiceStub(anonymous)
             return stub.RegisterNode(request, timeout=CALL_WITHIN)
 
+
+class Registrations(Surroundings):
     def test_registrations_with_a_field_that_is_wrong(self):
         absurd = 2**63
         info = node_pb2.ResourceInfo
@@ -65,23 +73,13 @@ class BadInput(unittest.TestCase):
             ({"resources": info(disk=absurd)}, "resources.disk"),
             ({"labels": {"key with space": "x"}}, "labels[key with space]"),
             ({"labels": {f"k{i}": "x" for i in range(1000)}}, "labels"),
-            (
-                {"credentials": node_agent_pb2.Credentials(token=self.token)},
-                "credentials.certificate_signing_request",
-            ),
-            (
-                {
-                    "credentials": node_agent_pb2.Credentials(
-                        token=self.token, certificate_signing_request=b"rubbish"
-                    )
-                },
-                "credentials.certificate_signing_request",
-            ),
         ]
         for other, field in cases:
             with self.subTest(**{key: str(value)[:60] for key, value in other.items()}):
                 self.check(lambda o=other: self.register(**o), INVALID, field)
 
+
+class Tokens(Surroundings):
     def test_tokens_that_are_none(self):
         prefix, digest, secret = self.token.split("-")
         wrong_secret = "0" * len(secret)
@@ -92,7 +90,7 @@ class BadInput(unittest.TestCase):
         self.check(lambda: self.register(f"{prefix}-{digest}-{wrong_secret}"), denied, field)
         self.check(lambda: self.register(f"{prefix}-{other_cluster}-{secret}"), denied, field)
 
-    def test_a_token_with_another_role_or_used_up_is_refused(self):
+    def test_a_token_for_another_role_or_revoked_is_refused(self):
         denied = StatusCode.PERMISSION_DENIED
         of_a_master = {"role": node_pb2.NODE_ROLE_MASTER}
         self.check(lambda: self.register(**of_a_master), denied, "credentials.token")
@@ -101,6 +99,29 @@ class BadInput(unittest.TestCase):
         self.assertEqual(self.master.piccolo("token", "revoke", identity).returncode, 0)
         self.check(lambda: self.register(revoked["token"]), denied, "credentials.token")
 
+    def test_a_request_for_a_certificate_that_is_none(self):
+        field = "credentials.certificate_signing_request"
+        for request in [b"", b"rubbish"]:
+            credentials = node_agent_pb2.Credentials(
+                token=self.token, certificate_signing_request=request
+            )
+            with self.subTest(request=request):
+                self.check(lambda c=credentials: self.register(credentials=c), INVALID, field)
+
+
+class Guessing(Surroundings):
+    def test_whoever_guesses_tokens_is_slowed_down(self):
+        prefix, digest, secret = self.token.split("-")
+        guess = f"{prefix}-{digest}-{'0' * len(secret)}"
+        for _ in range(FAILED_JOINS_MAX):
+            self.check(
+                lambda: self.register(guess), StatusCode.PERMISSION_DENIED, "credentials.token"
+            )
+        self.check(lambda: self.register(guess), StatusCode.RESOURCE_EXHAUSTED)
+        self.check(lambda: self.register(self.token), StatusCode.RESOURCE_EXHAUSTED)
+
+
+class Calls(Surroundings):
     def test_reports_with_a_field_that_is_wrong(self):
         report = self.good.report
         container = node_pb2.ContainerStatus
