@@ -15,6 +15,8 @@ use crate::{
 /// Entries of a topology's configuration at most, and bytes of a value.
 pub const CONFIG_ENTRIES_MAX: usize = 128;
 pub const CONFIG_VALUE_BYTES_MAX: usize = 4096;
+/// Bytes of all its keys and values at most: the whole is one value in the store.
+pub const CONFIG_BYTES_MAX: usize = 128 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TopologyType {
@@ -164,6 +166,13 @@ fn check_config(config: &BTreeMap<String, String>, base: Timing) -> Result<(), F
         return Err(FieldError::new(
             "topology.config",
             format!("has {} entries, more than {CONFIG_ENTRIES_MAX}", config.len()),
+        ));
+    }
+    let bytes: usize = config.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > CONFIG_BYTES_MAX {
+        return Err(FieldError::new(
+            "topology.config",
+            format!("has {bytes} bytes, more than {CONFIG_BYTES_MAX}"),
         ));
     }
     for (key, value) in config {

@@ -16,6 +16,7 @@ use piccolo_core::{
     state_manager::Input,
 };
 use piccolo_rpc::{convert::AgentFrame, status, v1};
+use prost::Message as _;
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
@@ -35,6 +36,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// journal sends some hundreds.
 const MESSAGES_BURST: f64 = 1000.0;
 const MESSAGES_PER_SECOND: f64 = 50.0;
+
+/// Bytes of one batch of events: it becomes one transaction, and as JSON it may take twice the bytes.
+const EVENTS_BYTES_MAX: usize = 256 * 1024;
 
 /// The live sessions.
 #[derive(Debug)]
@@ -177,6 +181,11 @@ impl SessionTask {
             };
             if !allowance.take() {
                 return Err(protocol("too many messages"));
+            }
+            if let Some(v1::agent_message::Message::Events(batch)) = &message.message
+                && batch.encoded_len() > EVENTS_BYTES_MAX
+            {
+                return Err(protocol("a batch of events is too large"));
             }
             let (node, session) = (node.clone(), session.clone());
             let input = match AgentFrame::try_from(message)? {

@@ -47,13 +47,14 @@ impl Performer {
     pub(crate) async fn run(self) -> Result<(), WriteError> {
         loop {
             let mut group = Group::default();
-            let Some(effects) = self.queue.next(|effect| group.takes(effect)).await else {
+            let Some(mut effects) = self.queue.next(|effect| group.takes(effect)).await else {
                 return Ok(());
             };
             let mut writes = BTreeMap::new();
-            for effect in &effects {
+            for effect in &mut effects {
                 if let Effect::Commit(Transaction { writes: more }) = effect {
-                    writes.extend(more.clone());
+                    // the later of two writes of one key is the one that counts
+                    writes.append(more);
                 }
             }
             if !writes.is_empty() {

@@ -9,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use piccolo_store::{Error, Revision, Store, Transaction};
+use piccolo_core::state_manager::keys;
+use piccolo_store::{Error, Revision, Store, TXN_OPERATIONS_MAX, Transaction};
 
 use crate::figures::Figures;
 
@@ -21,6 +22,9 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// Revisions of history that the store keeps, and commits between two compactions.
 const HISTORY_REVISIONS: u64 = 1000;
 const COMPACT_EVERY_COMMITS: u64 = 500;
+
+/// What is written together; `None` deletes.
+pub(crate) type Writes = BTreeMap<String, Option<Vec<u8>>>;
 
 /// How the store is, as far as this process knows.
 #[derive(Debug, Default)]
@@ -85,24 +89,23 @@ impl Writer {
     }
 
     /// Durable when it returns. Waits for a store that is away, however long that takes.
-    pub(crate) async fn commit(
-        &self,
-        writes: BTreeMap<String, Option<Vec<u8>>>,
-    ) -> Result<(), WriteError> {
-        let mut transaction = Transaction::new().when(WRITER, self.fence);
-        for (key, value) in writes {
-            transaction = match value {
-                Some(value) => transaction.put(key, value),
-                None => transaction.delete(key),
-            };
-        }
-        let began = Instant::now();
-        let revision = self.insist(&transaction).await?;
-        self.figures.committed(began.elapsed());
-        if self.commits.fetch_add(1, Ordering::Relaxed) % COMPACT_EVERY_COMMITS
-            == COMPACT_EVERY_COMMITS - 1
-        {
-            self.compact(revision.saturating_sub(HISTORY_REVISIONS)).await;
+    pub(crate) async fn commit(&self, writes: Writes) -> Result<(), WriteError> {
+        for writes in portions(writes) {
+            let mut transaction = Transaction::new().when(WRITER, self.fence);
+            for (key, value) in writes {
+                transaction = match value {
+                    Some(value) => transaction.put(key, value),
+                    None => transaction.delete(key),
+                };
+            }
+            let began = Instant::now();
+            let revision = self.insist(&transaction).await?;
+            self.figures.committed(began.elapsed());
+            if self.commits.fetch_add(1, Ordering::Relaxed) % COMPACT_EVERY_COMMITS
+                == COMPACT_EVERY_COMMITS - 1
+            {
+                self.compact(revision.saturating_sub(HISTORY_REVISIONS)).await;
+            }
         }
         Ok(())
     }
@@ -140,7 +143,50 @@ impl Writer {
     }
 }
 
+/// One transaction nearly always. Where retired entries of a log make it too large for the store, they go in
+/// transactions of their own: one that is deleted later is only kept for longer.
+fn portions(mut writes: Writes) -> Vec<Writes> {
+    let mut portions = Vec::new();
+    if writes.len() > TXN_OPERATIONS_MAX {
+        let is_retired = |key: &String, value: &mut Option<Vec<u8>>| {
+            value.is_none() && (key.starts_with(keys::EVENTS) || key.starts_with(keys::AUDIT))
+        };
+        let retired: Vec<String> = writes.extract_if(.., is_retired).map(|(key, _)| key).collect();
+        let some = |keys: &[String]| keys.iter().map(|key| (key.clone(), None)).collect();
+        portions.extend(retired.chunks(TXN_OPERATIONS_MAX).map(some));
+        portions.insert(0, writes);
+    } else {
+        portions.push(writes);
+    }
+    portions
+}
+
 /// Whether waiting helps: the store may come back, and an administrator may make room or grant access.
 fn may_pass(error: &Error) -> bool {
     error.is_retryable() || matches!(error, Error::Full { .. } | Error::Denied { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retired_entries_make_room_for_what_must_be_written_at_once() {
+        let put = |id| (keys::event(id), Some(vec![1]));
+        let retired = |id| (keys::event(id), None);
+        let removed = ("/piccolo/v1/nodes/n1".to_owned(), None);
+        let writes: Writes =
+            (0..48).map(put).chain((100..300).map(retired)).chain([removed.clone()]).collect();
+        let portions = portions(writes.clone());
+        assert!(portions.iter().all(|portion| portion.len() <= TXN_OPERATIONS_MAX));
+        assert!(portions[0].contains_key(&removed.0) && portions[0].len() == 49);
+        let together: Writes = portions.into_iter().flatten().collect();
+        assert_eq!(together, writes, "nothing is lost");
+    }
+
+    #[test]
+    fn what_fits_stays_together() {
+        let writes: Writes = (0..127).map(|id| (keys::event(id), None)).collect();
+        assert_eq!(portions(writes.clone()), [writes]);
+    }
 }

@@ -1,9 +1,12 @@
 //! Wrong input of every kind: a precise status with the field named, nothing stored, the process alive.
 
-use piccolo_rpc::{tls::identity::PrivateKey, v1};
+use piccolo_rpc::{
+    tls::identity::PrivateKey,
+    v1::{self, agent_message::Message as Say, master_message::Message as Heard},
+};
 use tonic::Code;
 
-use crate::harness::{Agent, Cluster, refused, registration};
+use crate::harness::{Agent, Cluster, Session, goodbye, hello, refused, registration};
 
 /// Registers with one field changed; it must be refused, with that field named.
 struct Joining {
@@ -162,4 +165,68 @@ async fn a_message_that_is_too_large_is_refused_and_nobody_else_notices() {
     assert!(agent.report_status(report).await.is_err());
     let beat = v1::HeartbeatRequest { node_id: "n1".to_owned(), sent_at: None };
     agent.heartbeat(beat).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_too_large_for_the_store_is_refused_before_it_gets_there() {
+    let cluster = Cluster::start_with(|config| config.events_max = 100).await;
+    let identity = cluster.join("n1").await;
+    let mut agent = cluster.agent(&identity).await;
+    let mut session = Session::open(&mut agent, hello("n1")).await;
+    let fields = |n: usize| (0..n).map(|i| (format!("f{i}"), "\"".repeat(1000))).collect();
+    let event =
+        |node_sequence, n| v1::Event { node_sequence, fields: fields(n), ..Default::default() };
+    // the most that is taken, and the most that is retired with it
+    for first in [1, 49, 97, 145] {
+        let events = (first..first + 48).map(|sequence| event(sequence, 5)).collect();
+        session.say(Say::Events(v1::EventBatch { events })).await;
+        session
+            .next_that(|message| match message {
+                Heard::EventAck(ack) => Some(ack.sequence),
+                _ => None,
+            })
+            .await;
+    }
+    let events = (1000..1048).map(|sequence| event(sequence, 16)).collect();
+    session.say(Say::Events(v1::EventBatch { events })).await;
+    assert_eq!(session.next_that(goodbye).await.message, "a batch of events is too large");
+
+    let config = (0..128).map(|i| (format!("key{i}"), "x".repeat(4096))).collect();
+    let topology = v1::ClusterTopology {
+        name: "piccolo".to_owned(),
+        r#type: v1::TopologyType::BasicEmbedded.into(),
+        config,
+        ..Default::default()
+    };
+    let update = v1::UpdateTopologyRequest { topology: Some(topology) };
+    invalid(cluster.admin().await.update_topology(update).await, "topology.config");
+}
+
+#[tokio::test]
+async fn fewer_events_are_kept_as_soon_as_the_limit_is_lowered() {
+    let mut cluster = Cluster::start_with(|config| config.events_max = 400).await;
+    let identity = cluster.join("n1").await;
+    let batch = |first: u64| {
+        let event = |node_sequence| v1::Event { node_sequence, ..Default::default() };
+        Say::Events(v1::EventBatch { events: (first..first + 48).map(event).collect() })
+    };
+    let send = async |cluster: &Cluster, firsts: &[u64]| {
+        let mut agent = cluster.agent(&identity).await;
+        let mut session = Session::open(&mut agent, hello("n1")).await;
+        for first in firsts {
+            session.say(batch(*first)).await;
+            let acknowledged = session
+                .next_that(|message| match message {
+                    Heard::EventAck(ack) => Some(ack.sequence),
+                    _ => None,
+                })
+                .await;
+            assert_eq!(acknowledged, first + 47);
+        }
+    };
+    send(&cluster, &[1, 49, 97, 145, 193]).await;
+    cluster.config.events_max = 100;
+    let cluster = cluster.restart().await;
+    send(&cluster, &[241, 289, 337]).await;
+    assert!(cluster.events().await.len() <= 200);
 }
