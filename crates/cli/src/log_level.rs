@@ -12,7 +12,7 @@ pub const EXAMPLES: &str = "Examples:
 
 #[derive(Debug, Args)]
 pub struct LogLevelArgs {
-    /// \"master\", or a node's name or id
+    /// "master", or a node's name or id
     #[arg(value_name = "TARGET")]
     target: String,
     /// A level (error, warn, info, debug, trace), or levels by module joined by commas
