@@ -60,15 +60,9 @@ impl Cluster {
 
     /// Stops the master and starts it again on the same port and folder.
     pub(crate) async fn restart(self) -> Self {
-        self.restart_after(async || {}).await
-    }
-
-    /// The same, with something in between.
-    pub(crate) async fn restart_after(self, between: impl AsyncFnOnce()) -> Self {
         let Self { master, folder, mut config } = self;
         config.listen = master.address();
         master.stop().await;
-        between().await;
         let master = Master::start(config.clone()).await.unwrap();
         Self { master, folder, config }
     }

@@ -5,7 +5,7 @@ use piccolo_rpc::{
     tls::identity::{Identity, PrivateKey},
     v1,
 };
-use piccolo_store::{EmbeddedOptions, EmbeddedStore, Range, Store, Transaction};
+use piccolo_store::{EtcdStore, Range, Store, Transaction, testing::Etcd};
 use tonic::Code;
 
 use crate::harness::{Admin, Cluster, Session, hello, refused};
@@ -165,36 +165,42 @@ async fn the_figures_of_the_cluster_are_shown() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_audit_chain_shows_what_was_changed_or_cut_off() {
-    let mut cluster = Cluster::start().await;
+    let etcd = Etcd::start();
+    let cluster = Cluster::start_with(|config| config.store = crate::stores::in_etcd(&etcd)).await;
     cluster.join("n1").await;
-    let verify = async |cluster: &Cluster| {
+    let verify = async || {
         let request = v1::VerifyAuditRequest {};
         cluster.admin().await.verify_audit(request).await.unwrap().into_inner()
     };
-    let whole = verify(&cluster).await;
+    let whole = verify().await;
     assert!(whole.intact && whole.entries >= 3, "{whole:?}");
 
-    let file = cluster.config.store_file();
-    let tamper = async |change: &dyn Fn(&[AuditEntry]) -> Transaction| {
-        let store = EmbeddedStore::open(EmbeddedOptions::new(file.clone())).unwrap();
-        let page = store.range(&Range::prefix(keys::AUDIT)).await.unwrap();
-        let entries: Vec<AuditEntry> =
-            page.items.iter().map(|i| keys::decode(&i.key, &i.value).unwrap()).collect();
-        store.txn(&change(&entries)).await.unwrap();
-    };
-    cluster = cluster
-        .restart_after(async || {
-            tamper(&|entries| {
-                let forged = AuditEntry { who: "nobody".to_owned(), ..entries[1].clone() };
-                Transaction::new().put(keys::audit(forged.id), keys::encode(&forged))
-            })
-            .await;
-        })
-        .await;
-    let forged = verify(&cluster).await;
-    assert!(!forged.intact && forged.first_bad_id == 2, "{forged:?}");
+    // somebody with access to the store, past the master
+    let store = EtcdStore::new(etcd.options("intruder")).unwrap();
+    let page = store.range(&Range::prefix(keys::AUDIT)).await.unwrap();
+    let second: AuditEntry = keys::decode(&page.items[1].key, &page.items[1].value).unwrap();
+    let put =
+        |entry: &AuditEntry| Transaction::new().put(keys::audit(entry.id), keys::encode(entry));
+    let mut forged = AuditEntry { who: "nobody".to_owned(), ..second.clone() };
+    store.txn(&put(&forged)).await.unwrap();
+    let found = verify().await;
+    assert!(!found.intact && found.first_bad_id == 2, "{found:?}");
+    forged.hash = forged.expected_hash();
+    store.txn(&put(&forged)).await.unwrap();
+    let found = verify().await;
+    assert!(
+        !found.intact && found.first_bad_id == 3,
+        "a right hash breaks the next link: {found:?}"
+    );
+    store.txn(&put(&second)).await.unwrap();
+    assert!(verify().await.intact);
+
+    let last = page.items.last().unwrap().key.clone();
+    store.txn(&Transaction::new().delete(last)).await.unwrap();
+    let found = verify().await;
+    assert!(!found.intact && found.message.contains("cut off at the end"), "{found:?}");
 }
 
 #[tokio::test]

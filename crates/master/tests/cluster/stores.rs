@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::harness::{Cluster, PATIENCE, Session, eventually, hello};
 
-fn in_etcd(etcd: &Etcd) -> StoreConfig {
+pub(crate) fn in_etcd(etcd: &Etcd) -> StoreConfig {
     let endpoints = vec![etcd.endpoint()];
     StoreConfig::Etcd(EtcdConfig { endpoints, ..EtcdConfig::default() })
 }
