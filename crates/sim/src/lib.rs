@@ -9,12 +9,14 @@ mod judge;
 mod mutants;
 mod plan;
 mod rng;
+mod scenario;
 mod shell_mutants;
 mod store;
 mod world;
 
 pub use judge::Violation;
 pub use mutants::{Mutant, mutants};
+pub use scenario::play;
 
 use crate::{
     clock::{MINUTE, SECOND},

@@ -53,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) journal_entries_max: usize,
     pub(crate) events_max: usize,
     pub(crate) audit_max: usize,
+    /// Batches of events that are sent twice, in percent.
+    pub(crate) duplicates: u64,
     /// Microseconds that a commit takes where the store is well.
     pub(crate) commit_takes: u64,
 }
@@ -95,6 +97,7 @@ impl Plan {
             journal_entries_max: [8, 64, 1000][rng.index(3)],
             events_max: [60, 300, 10_000][rng.index(3)],
             audit_max: [20, 10_000][rng.index(2)],
+            duplicates: [0, 20][rng.index(2)],
             commit_takes: [0, 0, 500, 30_000][rng.index(4)],
         }
     }
@@ -116,6 +119,7 @@ impl Plan {
             journal_entries_max: 1000,
             events_max: 10_000,
             audit_max: 10_000,
+            duplicates: 0,
             commit_takes: 0,
         }
     }

@@ -143,8 +143,12 @@ impl StateManager {
             return refuse("TokenExpired", "the token has expired".to_owned());
         }
         // it was removed or rejected since: people have decided, and a token is not to undo it
+        let is_member = self
+            .nodes
+            .get(&registration.node)
+            .is_some_and(|node| node.record.status != NodeStatus::Terminating);
         if token.used_by.contains(&registration.node)
-            && !self.nodes.contains_key(&registration.node)
+            && !is_member
             && !mutant!("a spent token readmits its node")
         {
             let message = "the node was removed or rejected since it used this token";

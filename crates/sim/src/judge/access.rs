@@ -130,11 +130,6 @@ impl Judge {
         }
     }
 
-    pub(super) fn tokens_are_used_up(&mut self, store: &Store) -> Result<(), String> {
-        let _ = store;
-        Ok(())
-    }
-
     /// What people were answered.
     pub(crate) fn answered(&mut self, asked: &Asked, result: &Result<Answer, Refusal>) {
         if result.is_ok() && !may(asked.role, asked.call) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use piccolo_core::{
-    model::{AuditEntry, Event, JournalEntry, NodeId, verify_chain},
+    model::{AuditEntry, Event, EventKind, JournalEntry, NodeId, verify_chain},
     node_agent,
 };
 
@@ -19,6 +19,7 @@ pub(crate) struct Journal {
     /// Went down with a journal; they may still have been under way.
     sunk: BTreeMap<u64, JournalEntry>,
     logged_through: u64,
+    drops_told: u64,
     /// It was lost once, and begun again: sequences were stepped over.
     lost: bool,
 }
@@ -86,6 +87,13 @@ impl Judge {
                 return Err(format!("event {} follows {}", event.id, self.last_event));
             }
             self.last_event = event.id;
+            if event.kind == EventKind::EventsDropped
+                && let Some(node) = &event.node
+            {
+                let count = event.fields.get("count").and_then(|count| count.parse().ok());
+                let journal = self.journals.entry(node.clone()).or_default();
+                journal.drops_told += count.unwrap_or(0u64);
+            }
             if event.node_sequence > 0 {
                 self.one_event_in_order(event)?;
             }
@@ -158,24 +166,21 @@ impl Judge {
         journal.lost = true;
     }
 
-    pub(crate) fn agent_started(&mut self, _board: usize, _disk: &Disk) {}
-
-    pub(crate) fn agent_died(&mut self, _board: usize) {}
-
-    pub(crate) fn cloned(&mut self, node: &NodeId, _original: usize, _clone: usize) {
+    pub(crate) fn cloned(&mut self, node: &NodeId) {
         self.cloned.insert(node.clone());
     }
 
-    pub(crate) fn reflashed(&mut self, _old: &NodeId) {}
+    pub(crate) fn is_cloned(&self, node: &NodeId) -> bool {
+        self.cloned.contains(node)
+    }
 
-    /// At the end: whatever was written is in the log.
-    pub(crate) fn events_left_behind(&self, present: &[NodeId]) -> Option<String> {
-        for node in present.iter().filter(|node| !self.cloned.contains(*node)) {
-            let Some(journal) = self.journals.get(node) else { continue };
-            if let Some((sequence, entry)) = journal.waiting.first_key_value() {
-                return Some(format!("{node}: {sequence} never came: {entry:?}"));
-            }
+    /// At the end: whatever was written is in the log, or was told as dropped.
+    pub(crate) fn events_left_behind(&self, node: &NodeId, dropped: u64) -> Option<String> {
+        let journal = self.journals.get(node).filter(|_| !self.cloned.contains(node))?;
+        if let Some((sequence, entry)) = journal.waiting.first_key_value() {
+            return Some(format!("{sequence} never came: {entry:?}"));
         }
-        None
+        (journal.drops_told < dropped)
+            .then(|| format!("{} drops were told of {dropped}", journal.drops_told))
     }
 }

@@ -20,8 +20,8 @@ use piccolo_core::{
     failure_detector::Timing,
     model::{AuditEntry, NodeId, NodeStatus, SessionId},
     node_agent,
-    session::{Hello, ToMaster},
-    state_manager::{Effect, Input, Request, StateManager, Transaction, keys},
+    session::Hello,
+    state_manager::{Effect, Input, StateManager, Transaction, keys},
     time::{Now, Timestamp},
     topology::{NodeConfig, TopologyRecord},
 };
@@ -49,11 +49,12 @@ pub struct Violation {
 pub(crate) struct About {
     pub(crate) call: Option<Call>,
     pub(crate) role: Role,
-    pub(crate) request: bool,
-    pub(crate) node: Option<NodeId>,
     pub(crate) expired: bool,
-    pub(crate) leaving: bool,
     pub(crate) known_user: bool,
+    /// The session that a Hello says its process held before.
+    previous: Option<SessionId>,
+    /// Said on a session that is over.
+    stale: bool,
 }
 
 #[derive(Debug)]
@@ -76,7 +77,6 @@ pub(crate) struct Judge {
     revision: u64,
     last_event: u64,
     last_audit: Option<AuditEntry>,
-    tokens_used: BTreeMap<String, u32>,
     journal_max: usize,
     attentive_since: Option<True>,
     /// When the master last went on after it stood still.
@@ -84,6 +84,8 @@ pub(crate) struct Judge {
     /// Local time of the master's start, and true.
     started: (Timestamp, True),
     commands_run: BTreeSet<String>,
+    /// The session that the same process held before, of each.
+    befores: BTreeMap<SessionId, SessionId>,
     /// Sessions that were welcomed and are not over.
     open: BTreeMap<NodeId, SessionId>,
     drift: u64,
@@ -116,12 +118,12 @@ impl Judge {
             revision: 0,
             last_event: 0,
             last_audit: None,
-            tokens_used: BTreeMap::new(),
             journal_max: plan.journal_entries_max,
             attentive_since: None,
             forgiven_at: None,
             started: (Timestamp(0), 0),
             commands_run: BTreeSet::new(),
+            befores: BTreeMap::new(),
             open: BTreeMap::new(),
             drift: plan.drift,
         }
@@ -133,37 +135,28 @@ impl Judge {
     }
 
     pub(crate) fn about(&self, input: &Input) -> Option<About> {
-        let about = |call, by: &Caller, request, node| About {
+        let about = |call, by: &Caller| About {
             call,
             role: by.role,
-            request,
-            node,
             expired: by.expired,
-            leaving: false,
             known_user: by.role.is_user() && by.id != "ghost",
+            previous: None,
+            stale: false,
         };
         match input {
-            Input::Request { by, request, .. } => {
-                let node = match request {
-                    Request::Register(registration) => Some(registration.node.clone()),
-                    _ => None,
-                };
-                Some(about(Some(request.call()), by, true, node))
-            }
+            Input::Request { by, request, .. } => Some(about(Some(request.call()), by)),
             Input::SessionOpened { by, hello, .. } => {
-                Some(about(Some(Call::Session), by, false, Some(hello.node.clone())))
+                let previous = hello.previous_session.clone();
+                Some(About { previous, ..about(Some(Call::Session), by) })
             }
-            Input::FromAgent { node, message: ToMaster::Goodbye(_), .. } => Some(About {
-                call: None,
-                role: Role::Sub,
-                request: false,
-                node: Some(node.clone()),
-                expired: false,
-                leaving: true,
-                known_user: false,
-            }),
+            Input::FromAgent { node, session, .. } => {
+                let current = self.accounts.get(node).and_then(|a| a.session.as_ref());
+                current.is_some_and(|current| current != session).then(|| About {
+                    stale: true,
+                    ..about(None, &Caller::anonymous(""))
+                })
+            }
             Input::Cancelled { .. }
-            | Input::FromAgent { .. }
             | Input::RenewalRequested { .. }
             | Input::SessionClosed { .. }
             | Input::Refused { .. }
@@ -206,6 +199,7 @@ impl Judge {
     ) {
         if let [effect] = effects
             && effect.may_overtake()
+            && about.is_none()
         {
             return;
         }
@@ -216,6 +210,7 @@ impl Judge {
         rules!(
             self,
             one_commit_comes_first(effects),
+            a_session_that_is_over_changes_nothing(effects, about.as_ref()),
             statuses(at, now, effects, about.as_ref(), machine),
             no_call_without_its_role(effects, about.as_ref()),
         );
@@ -231,7 +226,6 @@ impl Judge {
             self,
             generation_never_goes_back(store),
             names_are_unique(store, transaction),
-            tokens_are_used_up(store),
             audit_chain_intact(appended.audit),
             events_exactly_once_in_order(appended.events),
         );
@@ -260,6 +254,17 @@ impl Judge {
             return Ok(());
         }
         Err(format!("{writes} writes in one transaction"))
+    }
+
+    fn a_session_that_is_over_changes_nothing(
+        &self,
+        effects: &[Effect],
+        about: Option<&About>,
+    ) -> Result<(), String> {
+        if effects.is_empty() || !about.is_some_and(|about| about.stale) {
+            return Ok(());
+        }
+        Err(format!("{effects:?}"))
     }
 
     fn one_commit_comes_first(&self, effects: &[Effect]) -> Result<(), String> {
@@ -363,6 +368,9 @@ impl Judge {
 
     pub(crate) fn hello(&mut self, _at: True, session: &SessionId, by: &Caller, hello: &Hello) {
         self.sessions.insert(session.clone(), (hello.node.clone(), by.clone()));
+        if let Some(previous) = &hello.previous_session {
+            self.befores.insert(session.clone(), previous.clone());
+        }
     }
 
     pub(crate) fn status_of(&self, node: &NodeId) -> Option<NodeStatus> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use piccolo_core::{
     api_server::Call,
     model::{ConditionKind, EventKind, NodeId, NodeRecord, NodeStatus, NodeView, SessionId},
-    session::ToAgent,
+    session::{GoodbyeReason, ToAgent},
     state_manager::{Effect, StateManager},
     time::{Now, Timestamp},
 };
@@ -117,7 +117,6 @@ impl Judge {
                         maintenance_only_by_operator(node, status, about),
                         not_ready_only_after_silence_or_reason(at, node, event.kind, reason),
                         ready_implies_initialized_and_configured(node, status, view),
-                        duplicate_told_only_when_there_is_one(event),
                     );
                     if let Some(account) = self.accounts.get_mut(node) {
                         account.status = status;
@@ -126,10 +125,10 @@ impl Judge {
                         }
                     }
                 }
-                rules!(self, duplicate_told_only_when_there_is_one(event));
             }
         }
         for effect in effects {
+            rules!(self, a_live_session_is_not_replaced_by_a_stranger(at, effect, about));
             self.note_decided(at, effect);
         }
         for effect in effects {
@@ -142,6 +141,31 @@ impl Judge {
             }
         }
         let _ = (now, machine);
+        Ok(())
+    }
+
+    /// Only the process that held a session may open another in its place.
+    fn a_live_session_is_not_replaced_by_a_stranger(
+        &self,
+        at: True,
+        effect: &Effect,
+        about: Option<&About>,
+    ) -> Result<(), String> {
+        let Effect::Close { node, session, goodbye } = effect else { return Ok(()) };
+        let Some(account) = self.accounts.get(node) else { return Ok(()) };
+        let live = goodbye.reason == GoodbyeReason::Replaced
+            && at > self.deaf_until()
+            && account.session.as_ref() == Some(session)
+            && account.arrived_at.is_some_and(|heard| {
+                let silence = micros(self.tightest.beat_silence);
+                at + SLACK < heard + silence - silence * self.drift / 500_000
+            });
+        let previous = about.and_then(|about| about.previous.as_ref());
+        let before = self.befores.get(session);
+        let same = previous.is_some() && (previous == Some(session) || previous == before);
+        if live && !same {
+            return Err(format!("{node}: {session:?} by one that held {previous:?}"));
+        }
         Ok(())
     }
 
@@ -290,14 +314,6 @@ impl Judge {
         Ok(())
     }
 
-    fn duplicate_told_only_when_there_is_one(
-        &self,
-        event: &piccolo_core::model::Event,
-    ) -> Result<(), String> {
-        let _ = event;
-        Ok(())
-    }
-
     /// What watchers see of a status, the log of events tells too.
     fn every_status_was_told(&self, view: &NodeView) -> Result<(), String> {
         match self.status_of(&view.record.id) {
@@ -377,6 +393,11 @@ impl Judge {
             }
         }
         Ok(())
+    }
+
+    /// What it takes from the end of any fault until everybody is back in a session.
+    pub(crate) fn recovery_takes(&self) -> u64 {
+        3 * micros(self.loosest.beat_silence + self.loosest.session_grace) + 20_000_000
     }
 
     /// A master that stood still gives double allowance from when it goes on.

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, VecDeque};
 use piccolo_core::{
     api_server::{Code, Registration},
     model::{
-        ContainerReport, JournalEntry, Labels, NodeId, NodeKind, NodeName, NodeRole,
+        ContainerReport, EventKind, JournalEntry, Labels, NodeId, NodeKind, NodeName, NodeRole,
         Resources, SystemInfo,
     },
     node_agent::{
         Effect, Host, Input, Ledger, NodeAgent, Observation, Runtime, Sample, Settings, Snapshot,
         Standing, pressure::Thresholds,
     },
-    session::AgentCommand,
+    session::{AgentCommand, ToMaster},
     state_manager::{Answer, Registered, Request},
     time::WallTime,
 };
@@ -125,6 +125,10 @@ pub(crate) struct Board {
     pub(crate) containers: Vec<ContainerReport>,
     /// What the system says of the memory, percent.
     pub(crate) memory_percent: f32,
+    pub(crate) trembles: bool,
+    /// The last two samples.
+    sampled: [f32; 2],
+    sampling: bool,
     /// Restarts that the agent was told to do, by the command's id.
     pub(crate) ran: Vec<String>,
     /// The board from which this one was cloned.
@@ -153,6 +157,9 @@ impl Board {
             podman_down: false,
             containers,
             memory_percent: 40.0,
+            trembles: false,
+            sampled: [40.0; 2],
+            sampling: false,
             ran: Vec::new(),
             clone_of: None,
             retired: false,
@@ -178,6 +185,9 @@ impl Board {
             podman_down: false,
             containers: self.containers.clone(),
             memory_percent: 40.0,
+            trembles: false,
+            sampled: [40.0; 2],
+            sampling: false,
             ran: Vec::new(),
             clone_of: Some(self.index),
             retired: false,
@@ -201,10 +211,6 @@ impl Board {
         {
             agent.conn = None;
         }
-    }
-
-    pub(crate) fn in_session(&self) -> bool {
-        self.agent.as_ref().is_some_and(|agent| agent.machine.in_session())
     }
 
     fn standing(&self, renew_percent: u64) -> Standing {
@@ -289,7 +295,6 @@ impl World {
             wake: None,
         });
         let boot = board.boot;
-        self.judge.agent_started(b, &self.boards[b].disk);
         self.tell(|| format!("board-{b}: agent starts"));
         let phase = self.randoms.shell.below(SAMPLE_EVERY);
         self.push(now, Due::Observe { board: b, boot });
@@ -311,7 +316,6 @@ impl World {
                 self.close_agent_end(conn);
             }
         }
-        self.judge.agent_died(b);
     }
 
     pub(crate) fn agent_input(&mut self, b: usize, input: Input) {
@@ -357,6 +361,14 @@ impl World {
 
     fn agent_performs_one(&mut self, b: usize, effect: Effect) {
         self.judge.agent_performs(b, &self.boards[b].disk, &effect);
+        if let Effect::JournalAppend(entry) = &effect
+            && entry.kind == EventKind::PressureRaised
+            && self.boards[b].sampled.iter().any(|percent| *percent < 95.0)
+            && self.boards[b].sampling
+        {
+            let sampled = self.boards[b].sampled;
+            self.judge.fail("pressure_is_raised_by_two_samples", format!("{sampled:?}"));
+        }
         let board = &mut self.boards[b];
         match effect {
             Effect::SaveLedger(ledger) => board.disk.ledger = ledger,
@@ -407,6 +419,14 @@ impl World {
     }
 
     fn agent_says(&mut self, b: usize, message: Up) {
+        // another client may say a thing twice
+        if let (Up::Message(ToMaster::Events(entries)), Some(conn)) =
+            (&message, self.boards[b].agent.as_ref().and_then(|agent| agent.conn))
+            && self.randoms.shell.chance(self.plan.duplicates)
+        {
+            let again = Up::Message(ToMaster::Events(entries.clone()));
+            self.send_up(conn, again);
+        }
         if let Some(conn) = self.boards[b].agent.as_ref().and_then(|agent| agent.conn) {
             self.send_up(conn, message);
         }
@@ -630,9 +650,15 @@ impl World {
         if board.boot != boot || board.agent.is_none() {
             return;
         }
-        let sample = Sample { memory_percent: Some(board.memory_percent), ..Sample::default() };
+        let board = &mut self.boards[b];
+        let low = board.trembles && board.sampled[1] > 90.0;
+        let percent = if low { 50.0 } else { board.memory_percent };
+        board.sampled = [board.sampled[1], percent];
+        let sample = Sample { memory_percent: Some(percent), ..Sample::default() };
         self.push(self.now + SAMPLE_EVERY, Due::Sample { board: b, boot });
+        self.boards[b].sampling = true;
         self.agent_input(b, Input::Sampled(sample));
+        self.boards[b].sampling = false;
     }
 
     pub(crate) fn podman_returns(&mut self, b: usize) {

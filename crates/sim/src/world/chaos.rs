@@ -5,8 +5,11 @@
 use std::collections::BTreeMap;
 
 use piccolo_core::{
-    api_server::{Caller, Role},
-    model::{ContainerReport, Labels, NodeStatus},
+    api_server::{Caller, Registration, Role},
+    model::{
+        ContainerReport, Labels, NodeId, NodeKind, NodeName, NodeRole, NodeStatus, Resources,
+        SystemInfo,
+    },
     node_agent,
     session::AgentCommand,
     state_manager::Request,
@@ -46,6 +49,7 @@ impl World {
         }
         let b = self.randoms.faults.index(self.boards.len());
         self.tell(|| format!("fault: {fault:?}, board-{b} if one"));
+        self.disturb_by(fault, b);
         match fault {
             Fault::CutUp | Fault::CutDown | Fault::CutBoth | Fault::CutAll | Fault::SlowLink => {
                 self.link_fault(fault, b);
@@ -78,6 +82,28 @@ impl World {
         }
     }
 
+    fn disturb_by(&mut self, fault: Fault, b: usize) {
+        match fault {
+            Fault::CutAll
+            | Fault::MasterCrash
+            | Fault::MasterPowerCut
+            | Fault::MasterSuspend
+            | Fault::StoreStall
+            | Fault::StoreFailure => self.disturb_all(),
+            // these cost nobody a session
+            Fault::Container
+            | Fault::PodmanDown
+            | Fault::Pressure
+            | Fault::Burst
+            | Fault::Label
+            | Fault::Topology
+            | Fault::TokenRevoked
+            | Fault::Trespass
+            | Fault::WallJump => {}
+            _ => self.disturb(b),
+        }
+    }
+
     fn link_fault(&mut self, fault: Fault, b: usize) {
         let how_long = self.randoms.faults.scale(500_000, 2 * MINUTE);
         match fault {
@@ -101,7 +127,7 @@ impl World {
     }
 
     /// Both sides lose the stream, or only one notices.
-    fn stream_fault(&mut self, fault: Fault, b: usize) {
+    pub(crate) fn stream_fault(&mut self, fault: Fault, b: usize) {
         let sides = if fault == Fault::Reset { 3 } else { self.randoms.faults.between(1, 2) };
         for id in self.conns_of(b) {
             let Some(conn) = self.conn(id) else { continue };
@@ -145,7 +171,6 @@ impl World {
             }
             Fault::Reflash if self.boards[b].clone_of.is_none() => {
                 self.agent_dies(b, true);
-                self.judge.reflashed(&self.boards[b].disk.node.clone());
                 self.boards[b].reflash();
                 self.push(self.now + down_for, Due::AgentBoots(b));
             }
@@ -173,7 +198,7 @@ impl World {
         }
     }
 
-    fn clone_board(&mut self, b: usize) {
+    pub(crate) fn clone_board(&mut self, b: usize) {
         let clones = self.boards.iter().filter(|b| b.clone_of.is_some() && b.powered).count();
         let original = &self.boards[b];
         if clones >= CLONES_MAX || original.clone_of.is_some() || original.disk.certificate.is_none()
@@ -183,7 +208,7 @@ impl World {
         let index = self.boards.len();
         let clock = Clock::new(1_000_000, self.randoms.faults.below(1 << 40));
         let clone = original.cloned(index, clock);
-        self.judge.cloned(&clone.disk.node, b, index);
+        self.judge.cloned(&clone.disk.node);
         self.boards.push(clone);
         let stays = self.randoms.faults.scale(5 * SECOND, 4 * MINUTE);
         self.push(self.now + 1, Due::AgentBoots(index));
@@ -229,8 +254,11 @@ impl World {
                 self.push(self.now + how_long, Due::PodmanReturns(b));
             }
             Fault::Pressure => {
-                let pressed = self.boards[b].memory_percent > 90.0;
-                self.boards[b].memory_percent = if pressed { 50.0 } else { 99.0 };
+                let board = &mut self.boards[b];
+                let pressed = board.memory_percent > 90.0;
+                board.memory_percent = if pressed { 50.0 } else { 99.0 };
+                // a figure that trembles around its limit, or one that stays there
+                board.trembles = self.randoms.faults.chance(50);
             }
             Fault::Burst => {
                 for _ in 0..self.randoms.faults.between(5, 80) {
@@ -242,6 +270,23 @@ impl World {
             _ => self.container_changes(b),
         }
         self.podman_stirs(b);
+    }
+
+    /// For scripts.
+    pub(crate) fn change_container(&mut self, b: usize, change: &str) -> Result<(), String> {
+        let at = self.boards[b].clock.now(self.now).wall;
+        if self.boards[b].containers.is_empty() {
+            self.boards[b].containers.push(container(b, 0));
+        }
+        let containers = &mut self.boards[b].containers;
+        match change {
+            "die" => end(&mut containers[0], 137, at),
+            "start" => start(&mut containers[0], at),
+            "remove" => drop(containers.remove(0)),
+            _ => return Err("expected die, start or remove".to_owned()),
+        }
+        self.podman_stirs(b);
+        Ok(())
     }
 
     fn container_changes(&mut self, b: usize) {
@@ -269,11 +314,7 @@ impl World {
                 let health = if container.health == "unhealthy" { "healthy" } else { "unhealthy" };
                 health.clone_into(&mut container.health);
             }
-            _ => {
-                "running".clone_into(&mut container.state);
-                container.exit_code = None;
-                container.started_at = Some(at);
-            }
+            _ => start(container, at),
         }
     }
 
@@ -331,8 +372,38 @@ impl World {
         self.topology_update(config);
     }
 
+    /// Somebody found an old token, and tries to join with it.
+    fn intrude(&mut self) {
+        let Some(hash) = self.operator.any_token(&mut self.randoms.people) else { return };
+        let wall = self.master.clock.now(self.now).wall;
+        let good = self.master.store.tokens.get(&hash).is_some_and(|token| {
+            token.uses_left > 0 && token.expires_at > wall && token.node_name.is_none()
+        });
+        if good || !self.master.is_settled() {
+            return;
+        }
+        let name = format!("intruder-{}", self.name_next());
+        let registration = Registration {
+            node: NodeId::parse("node", &name).expect("a word"),
+            name: NodeName::parse("name", &name).expect("a host name"),
+            ip: "10.0.1.66".to_owned(),
+            role: NodeRole::Sub,
+            kind: NodeKind::Embedded,
+            resources: Resources::default(),
+            labels: Labels::new(),
+            system: SystemInfo::default(),
+            token_hash: Some(hash),
+            key_fingerprint: name,
+        };
+        let what = Request::Register(Box::new(registration));
+        self.ask_as(Caller::anonymous("10.0.1.66"), what, Purpose::Intrusion);
+    }
+
     /// Somebody asks for what they may not have.
     fn trespass(&mut self, b: usize) {
+        if self.randoms.people.chance(40) {
+            return self.intrude();
+        }
         let node = self.boards[b].disk.node.to_string();
         let mut by = match self.randoms.people.below(4) {
             0 => Who::Viewer.caller(),
@@ -353,6 +424,12 @@ impl World {
         };
         self.ask_as(by, what, Purpose::Other);
     }
+}
+
+fn start(container: &mut ContainerReport, at: WallTime) {
+    "running".clone_into(&mut container.state);
+    container.exit_code = None;
+    container.started_at = Some(at);
 }
 
 fn end(container: &mut ContainerReport, code: i32, at: WallTime) {

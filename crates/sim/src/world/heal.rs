@@ -38,6 +38,7 @@ impl World {
         let board = &mut self.boards[b];
         board.link.heals_at = self.now;
         board.memory_percent = 40.0;
+        board.trembles = false;
         let was_down = std::mem::replace(&mut board.podman_down, false);
         let boot = board.boot;
         if let Some(agent) = &mut board.agent {
@@ -124,6 +125,9 @@ impl World {
             }
             if record.events_dropped > board.disk.ledger.events_dropped {
                 return unrest("more drops are told than were counted".to_owned());
+            }
+            if let Some(what) = self.judge.events_left_behind(id, record.events_dropped) {
+                return unrest(what);
             }
         }
         let ghost = process.machine.nodes().find(|view| !expected.contains(&view.record.id));

@@ -269,6 +269,7 @@ impl World {
         let about = self.judge.about(&input);
         let effects = process.machine.handle(now, input);
         self.judge.decided(self.now, now, &effects, about, &process.machine);
+        self.nobody_is_lost_without_a_fault(&effects);
         self.queue(effects);
     }
 
@@ -384,6 +385,7 @@ impl World {
 
     fn perform_one(&mut self, effect: Effect) {
         self.judge.performed(self.now, &effect, &self.master.store);
+        self.note_seen(&effect);
         match effect {
             // performed by `start_commit`
             Effect::Commit(_) => {}
@@ -488,6 +490,7 @@ impl World {
             }
             let effects = process.machine.handle_deadline(now);
             self.judge.decided(self.now, now, &effects, None, &process.machine);
+            self.nobody_is_lost_without_a_fault(&effects);
             self.queue(effects);
         }
         let why = self.master.process.as_ref().and_then(|p| p.machine.deadline());

@@ -4,6 +4,8 @@
 //! processes, clocks, Podman, and the people who operate it all. Time only passes from one entry of the
 //! heap to the next; the same seed gives the same story, byte by byte.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "most of what happens is not asked about here")]
+
 mod board;
 mod chaos;
 mod heal;
@@ -19,8 +21,13 @@ use std::{
 
 pub(crate) use self::{
     board::{Board, Disk},
-    operator::Asked,
+    operator::{Asked, Purpose, Who},
 };
+use piccolo_core::{
+    model::{EventKind, NodeId, NodeName, NodeStatus},
+    state_manager::Effect,
+};
+
 use self::{
     master::Master,
     network::{Call, Conn, ConnId},
@@ -88,7 +95,12 @@ pub(crate) struct World {
     /// Faults have stopped.
     pub(crate) calm: bool,
     pub(crate) steps: u64,
+    /// For each board, when something that may cost it its session last happened or ended.
+    disturbed_at: BTreeMap<usize, True>,
     story: Option<String>,
+    /// What people saw, where a script wants to know.
+    seen: Option<Vec<String>>,
+    shown: BTreeMap<NodeId, (NodeName, NodeStatus)>,
 }
 
 impl World {
@@ -119,14 +131,21 @@ impl World {
             mutant,
             calm: true,
             steps: 0,
+            disturbed_at: BTreeMap::new(),
             story: tell.then(String::new),
+            seen: None,
+            shown: BTreeMap::new(),
             plan,
             randoms,
         };
         world.master_boots();
         world.set_up_people();
         for board in 0..world.boards.len() {
-            let at = world.now + SECOND + world.randoms.shell.below(15 * SECOND);
+            let at = if world.plan.chaos > 0 {
+                SECOND + world.randoms.shell.below(15 * SECOND)
+            } else {
+                SECOND * (board as u64 + 1)
+            };
             world.push(at, Due::AgentBoots(board));
         }
         world.push(SECOND, Due::Errands);
@@ -164,6 +183,16 @@ impl World {
 
     fn happen(&mut self, due: Due) {
         match due {
+            Due::LinkHeals(board)
+            | Due::AgentBoots(board)
+            | Due::AgentResumes { board, .. }
+            | Due::CloneLeaves(board) => self.disturb(board),
+            Due::MasterBoots | Due::MasterResumes { .. } | Due::StoreAnswers { .. } => {
+                self.disturb_all();
+            }
+            _ => {}
+        }
+        match due {
             Due::Up(conn) => self.pump_up(conn),
             Due::Down(conn) => self.pump_down(conn),
             Due::AgentDeadline(board) => self.agent_deadline(board),
@@ -194,8 +223,80 @@ impl World {
         self.judge.look(self.now, local, watch);
     }
 
-    pub(crate) fn tells(&self) -> bool {
-        self.story.is_some()
+    /// From now on, what is shown is written down for a script.
+    pub(crate) fn watch_for_people(&mut self) {
+        self.seen = Some(Vec::new());
+    }
+
+    pub(crate) fn take_seen(&mut self) -> Vec<String> {
+        self.seen.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Changes of status, and the events that are about nodes.
+    fn note_seen(&mut self, effect: &Effect) {
+        let Some(seen) = &mut self.seen else { return };
+        let time = format!("{:>6.1}s", (self.now / (SECOND / 10)) as f64 / 10.0);
+        match effect {
+            Effect::Changed(view) => {
+                let record = &view.record;
+                let now = (record.name.clone(), record.status);
+                let before = self.shown.insert(record.id.clone(), now);
+                if before.is_none_or(|(_, status)| status != record.status) {
+                    let why: Vec<_> = record
+                        .conditions
+                        .iter()
+                        .filter(|c| c.kind.impairs())
+                        .map(|c| c.kind.name())
+                        .collect();
+                    let line = format!("{time} {} {} {}", record.name, record.status, why.join(" "));
+                    seen.push(line.trim_end().to_owned());
+                }
+            }
+            Effect::Removed { node, .. } => {
+                if let Some((name, _)) = self.shown.remove(node) {
+                    seen.push(format!("{time} {name} is gone"));
+                }
+            }
+            Effect::Happened(event) if event.node_sequence > 0 || is_odd(event.kind) => {
+                let late = if event.delivered_late { " (late)" } else { "" };
+                seen.push(format!("{time} {:?}: {}{late}", event.kind, event.message));
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn disturb(&mut self, board: usize) {
+        self.disturbed_at.insert(board, self.now);
+    }
+
+    pub(crate) fn disturb_all(&mut self) {
+        for board in 0..self.boards.len() {
+            self.disturb(board);
+        }
+    }
+
+    /// Nothing was wrong with the node, and still it is declared lost.
+    fn nobody_is_lost_without_a_fault(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            let Effect::Happened(event) = effect else { continue };
+            let lost = event.kind == EventKind::NodeNotReady
+                && event.fields.get("reason").is_some_and(|reason| reason == "SessionLost");
+            let Some(node) = event.node.as_ref().filter(|_| lost && self.plan.loss == 0) else {
+                continue;
+            };
+            let Some(board) = self.boards.iter().find(|b| b.disk.node == *node) else { continue };
+            let healthy = board.agent.as_ref().is_some_and(|a| a.suspended_until.is_none())
+                && !board.link.up_cut
+                && !board.link.down_cut
+                && board.link.slow == 0
+                && self.master.store_stalls_until <= self.now;
+            let since = self.disturbed_at.get(&board.index).copied().unwrap_or(0);
+            if healthy && self.now > since + self.judge.recovery_takes() && !self.judge.is_cloned(node)
+            {
+                let what = format!("{node} (board-{})", board.index);
+                self.judge.fail("nobody_is_lost_without_a_fault", what);
+            }
+        }
     }
 
     pub(crate) fn tell(&mut self, line: impl FnOnce() -> String) {
@@ -208,4 +309,18 @@ impl World {
     pub(crate) fn take_story(&mut self) -> String {
         self.story.as_mut().map(std::mem::take).unwrap_or_default()
     }
+}
+
+/// Worth a line in a script, beside every change of status.
+fn is_odd(kind: EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::DuplicateIdentity
+            | EventKind::DuplicateName
+            | EventKind::EventsDropped
+            | EventKind::CertificateReissued
+            | EventKind::NodeReplaced
+            | EventKind::TopologyChanged
+            | EventKind::MasterStarted
+    )
 }

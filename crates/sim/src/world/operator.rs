@@ -12,7 +12,10 @@ use piccolo_core::{
 };
 
 use super::{Due, World, master::Arrival};
-use crate::clock::SECOND;
+use crate::{clock::SECOND, rng::Rng};
+
+/// Messages that wait in one direction of a stream at most.
+const QUEUE_MAX: usize = 256;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Who {
@@ -27,6 +30,8 @@ pub(crate) enum Purpose {
     SetUp,
     Token { board: Option<usize>, hash: String },
     Reset { board: usize },
+    /// Must be refused.
+    Intrusion,
     Other,
 }
 
@@ -45,6 +50,8 @@ pub(crate) struct Operator {
     /// Boards whose name was set free, and the node that held it.
     reset: BTreeMap<usize, NodeId>,
     users_made: u32,
+    /// Hashes of all tokens that were ever asked for.
+    tokens: Vec<String>,
 }
 
 impl Operator {
@@ -56,8 +63,12 @@ impl Operator {
         self.asked.values().any(|asked| match &asked.purpose {
             Purpose::Token { board: Some(b), .. } | Purpose::Reset { board: b } => *b == board,
             Purpose::Token { board: None, .. } => true,
-            Purpose::SetUp | Purpose::Other => false,
+            Purpose::SetUp | Purpose::Intrusion | Purpose::Other => false,
         })
+    }
+
+    pub(crate) fn any_token(&self, rng: &mut Rng) -> Option<String> {
+        rng.pick(&self.tokens).cloned()
     }
 
     pub(crate) fn unanswered(&self) -> usize {
@@ -129,6 +140,9 @@ impl World {
                 }
             }
             (Purpose::SetUp, Ok(_)) => self.operator.users_made += 1,
+            (Purpose::Intrusion, Ok(answer)) => {
+                self.judge.fail("nobody_joins_without_a_good_token", format!("{answer:?}"));
+            }
             (Purpose::Other, Ok(_)) | (_, Err(_)) => {}
         }
     }
@@ -152,6 +166,7 @@ impl World {
     /// Once a second: users, tokens, approvals, boards that need a hand.
     pub(crate) fn errands(&mut self) {
         self.push(self.now + SECOND, Due::Errands);
+        self.queues_within_bound();
         if self.operator.users_made < 2 && self.operator.asked.is_empty() {
             self.make_users();
         }
@@ -163,6 +178,14 @@ impl World {
         }
         if self.plan.approval == Approval::Manual && (self.calm || self.randoms.people.chance(10)) {
             self.approve_one();
+        }
+    }
+
+    /// Flow control is by acknowledgement and beat: nobody floods a stream that is not read.
+    fn queues_within_bound(&mut self) {
+        let longest = self.longest_queue();
+        if longest > QUEUE_MAX {
+            self.judge.fail("queues_within_bound", format!("{longest} messages wait in a stream"));
         }
     }
 
@@ -221,7 +244,6 @@ impl World {
 
     pub(crate) fn new_life(&mut self, b: usize) {
         self.agent_dies(b, false);
-        self.judge.reflashed(&self.boards[b].disk.node.clone());
         self.boards[b].reflash();
         self.operator.reset.remove(&b);
         self.tell(|| format!("board-{b}: begins a new life"));
@@ -265,6 +287,7 @@ impl World {
 
     fn ask_token(&mut self, board: Option<usize>, name: Option<String>, uses: u32) {
         let hash = format!("{:064x}", self.name_next() | 1 << 60);
+        self.operator.tokens.push(hash.clone());
         let request = TokenRequest {
             hash: hash.clone(),
             role: NodeRole::Sub,
