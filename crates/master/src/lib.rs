@@ -1,4 +1,5 @@
-//! The PICCOLO master: API Server, StateManager and certificate authority in one process (HLD §3.2; docs/adr/0003).
+//! The PICCOLO master: API Server, StateManager and certificate authority in one process
+//! (HLD §3.2; docs/adr/0003).
 //!
 //! - `state_manager`: the one owner of the state, and who makes its decisions durable and visible
 //! - `api_server`: gRPC for agents and people; `https`: `/metrics` and `/healthz`

@@ -79,14 +79,20 @@ impl Master {
         let address = listener.local_addr()?;
         startup::make_state_dir(&config.state_dir)?;
         let wall = Clock::default();
-        let authority = Arc::new(startup::open_authority(&config, &wall)?);
+        let (authority, seal) = startup::open_authority(&config, &wall)?;
+        let (authority, seal) = (Arc::new(authority), Arc::new(seal));
         let store = startup::open_store(&config).await?;
         let (health, figures) = (Arc::new(StoreHealth::default()), Arc::new(Figures::default()));
         let name = format!("{} {}", std::process::id(), config.listen);
-        let writer =
-            Writer::take_over(Arc::clone(&store), &name, Arc::clone(&health), Arc::clone(&figures));
+        let writer = Writer::take_over(
+            Arc::clone(&store),
+            Arc::clone(&seal),
+            &name,
+            Arc::clone(&health),
+            Arc::clone(&figures),
+        );
         let writer = writer.await?;
-        let (snapshot, items) = startup::load(store.as_ref(), &authority, &config).await?;
+        let (snapshot, items) = startup::load(store.as_ref(), &seal, &authority, &config).await?;
         wall.raise(startup::clock_floor(&items));
         drop(items);
         let clock = MasterClock::new(wall.clone());

@@ -53,7 +53,7 @@ pub(crate) fn make_state_dir(path: &Path) -> anyhow::Result<()> {
 pub(crate) fn open_authority(
     config: &Config,
     clock: &Clock,
-) -> anyhow::Result<CertificateAuthority> {
+) -> anyhow::Result<(CertificateAuthority, KeyRing)> {
     let path = config.state_dir.join("ca.pem");
     let (authority, new) =
         CertificateAuthority::open_or_create(&path, config.cluster_id.as_deref(), clock.now())?;
@@ -64,8 +64,8 @@ pub(crate) fn open_authority(
     if !seal.exists() {
         KeyRing::create(&seal)?;
     }
-    KeyRing::load(&seal).context("the seal key cannot be used")?;
-    Ok(authority)
+    let seal = KeyRing::load(&seal).context("the seal key cannot be used")?;
+    Ok((authority, seal))
 }
 
 /// The identity with which this master serves now.
@@ -177,6 +177,7 @@ fn client_name(state_dir: &Path) -> String {
 /// Everything that is stored.
 pub(crate) async fn load(
     store: &dyn Store,
+    seal: &KeyRing,
     authority: &CertificateAuthority,
     config: &Config,
 ) -> anyhow::Result<(Snapshot, Vec<KeyValue>)> {
@@ -189,7 +190,11 @@ pub(crate) async fn load(
     );
     let mut snapshot = Snapshot::empty(authority.cluster_id(), config.cluster_name.clone());
     for item in &items {
-        snapshot.add(&item.key, &item.value)?;
+        if item.key.starts_with(keys::SEALED) {
+            snapshot.add(&item.key, &seal.open(&item.key, &item.value)?)?;
+        } else {
+            snapshot.add(&item.key, &item.value)?;
+        }
     }
     anyhow::ensure!(
         snapshot.cluster() == authority.cluster_id(),
@@ -241,7 +246,8 @@ struct AdminContext<'a> {
     key: &'a str,
 }
 
-/// Makes the first administrator: a key, a certificate, and the context file with both. The record is for the machine to
+/// Makes the first administrator: a key, a certificate, and the context file with both. The record
+/// is for the machine to
 /// store.
 pub(crate) fn first_admin(
     authority: &CertificateAuthority,

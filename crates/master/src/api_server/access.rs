@@ -1,4 +1,5 @@
-//! Tokens, users and the log level (HLD §9). Secrets are made here: the machine has no randomness, and sees hashes only.
+//! Tokens, users and the log level (HLD §9). Secrets are made here: the machine has no randomness,
+//! and sees hashes only.
 
 use std::{sync::Arc, time::Duration};
 

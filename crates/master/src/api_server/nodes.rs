@@ -10,7 +10,10 @@ use piccolo_core::{
 use piccolo_rpc::{convert::timestamp, v1};
 use tonic::{Request as Asked, Response, Status};
 
-use super::{Answered, Api, caller::unexpected};
+use super::{
+    Answered, Api,
+    caller::{DEADLINE, unexpected},
+};
 
 /// Bytes of a container's name or id at most.
 const CONTAINER_BYTES_MAX: usize = 256;
@@ -32,13 +35,22 @@ pub(super) async fn get_nodes(
     Ok(Response::new(v1::GetNodesResponse { nodes, revision }))
 }
 
+/// From the board, as [`get_nodes`]; the machine is asked only what to say of a node that is not there.
 pub(super) async fn get_node(
     api: &Api,
     request: Asked<v1::GetNodeRequest>,
 ) -> Answered<v1::GetNodeResponse> {
-    let node = api.call(request, Call::GetNode, |w| Ok(Request::GetNode(named(w.node_id)?)));
-    let node = Some(node_of(node.await?, Call::GetNode)?);
-    Ok(Response::new(v1::GetNodeResponse { node }))
+    let call = Call::GetNode;
+    let by = api.admit_read(&request, call).await?;
+    let name = match named(request.into_inner().node_id) {
+        Ok(name) => name,
+        Err(refusal) => return Err(api.refuse(by, call, refusal).await),
+    };
+    let node = match api.board.find(&name) {
+        Some(view) => view.as_ref().into(),
+        None => node_of(api.ask(by, call, Request::GetNode(name), DEADLINE).await?, call)?,
+    };
+    Ok(Response::new(v1::GetNodeResponse { node: Some(node) }))
 }
 
 pub(super) async fn get_topology(

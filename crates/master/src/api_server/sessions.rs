@@ -1,7 +1,7 @@
 //! Sessions of agents (HLD §7.1.2; docs/protocol.md): the live ones, and the way of one.
 //!
-//! A session has a task that reads, and a bounded queue that is read. Neither the owner nor the performer ever waits
-//! for an agent: one that does not read what it is sent loses its session, and nobody else notices.
+//! A session has a task that reads, and a bounded queue that is read. Neither the owner nor the
+//! performer ever waits for an agent: one that does not read what it is sent loses its session, and nobody else notices.
 
 use std::{
     collections::HashMap,

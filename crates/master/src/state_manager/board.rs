@@ -154,6 +154,17 @@ impl Board {
         (selected.cloned().collect(), inner.revision)
     }
 
+    /// By id, or by name where no id is the same.
+    pub(crate) fn find(&self, text: &str) -> Option<Arc<NodeView>> {
+        let inner = self.lock();
+        let by_id = inner.nodes.values().find(|view| view.record.id.as_str() == text);
+        let by_name = || {
+            let mut nodes = inner.nodes.values();
+            nodes.find(|view| view.record.name.as_str().eq_ignore_ascii_case(text))
+        };
+        by_id.or_else(by_name).cloned()
+    }
+
     /// What came after `revision`, [`CHANGES_AT_ONCE_MAX`] at most.
     pub(crate) fn changes_after(&self, revision: u64) -> NextChanges {
         let inner = self.lock();

@@ -10,7 +10,7 @@ use std::{
 };
 
 use piccolo_core::state_manager::keys;
-use piccolo_store::{Error, Revision, Store, TXN_OPERATIONS_MAX, Transaction};
+use piccolo_store::{Error, KeyRing, Revision, Store, TXN_OPERATIONS_MAX, Transaction};
 
 use crate::figures::Figures;
 
@@ -61,6 +61,7 @@ pub(crate) enum WriteError {
 #[derive(Debug)]
 pub(crate) struct Writer {
     store: Arc<dyn Store>,
+    seal: Arc<KeyRing>,
     fence: Revision,
     health: Arc<StoreHealth>,
     figures: Arc<Figures>,
@@ -71,6 +72,7 @@ impl Writer {
     /// Takes the store over: from now on nobody else's commits hold.
     pub(crate) async fn take_over(
         store: Arc<dyn Store>,
+        seal: Arc<KeyRing>,
         name: &str,
         health: Arc<StoreHealth>,
         figures: Arc<Figures>,
@@ -85,7 +87,7 @@ impl Writer {
                 Err(error) => return Err(WriteError::Store(error)),
             }
         };
-        Ok(Self { store, fence, health, figures, commits: AtomicU64::new(0) })
+        Ok(Self { store, seal, fence, health, figures, commits: AtomicU64::new(0) })
     }
 
     /// Durable when it returns. Waits for a store that is away, however long that takes.
@@ -94,6 +96,11 @@ impl Writer {
             let mut transaction = Transaction::new().when(WRITER, self.fence);
             for (key, value) in writes {
                 transaction = match value {
+                    // no secret reaches the store in the clear (HLD §9.3)
+                    Some(secret) if key.starts_with(keys::SEALED) => {
+                        let sealed = self.seal.seal(&key, &secret).map_err(WriteError::Store)?;
+                        transaction.put(key, sealed)
+                    }
                     Some(value) => transaction.put(key, value),
                     None => transaction.delete(key),
                 };
@@ -146,19 +153,20 @@ impl Writer {
 /// One transaction nearly always. Where retired entries of a log make it too large for the store, they go in
 /// transactions of their own: one that is deleted later is only kept for longer.
 fn portions(mut writes: Writes) -> Vec<Writes> {
-    let mut portions = Vec::new();
-    if writes.len() > TXN_OPERATIONS_MAX {
-        let is_retired = |key: &String, value: &mut Option<Vec<u8>>| {
-            value.is_none() && (key.starts_with(keys::EVENTS) || key.starts_with(keys::AUDIT))
-        };
-        let retired: Vec<String> = writes.extract_if(.., is_retired).map(|(key, _)| key).collect();
-        let some = |keys: &[String]| keys.iter().map(|key| (key.clone(), None)).collect();
-        portions.extend(retired.chunks(TXN_OPERATIONS_MAX).map(some));
-        portions.insert(0, writes);
-    } else {
-        portions.push(writes);
+    if writes.len() <= TXN_OPERATIONS_MAX {
+        return vec![writes];
     }
-    portions
+    let is_log = |key: &str| key.starts_with(keys::EVENTS) || key.starts_with(keys::AUDIT);
+    let mut retired = Vec::new();
+    writes.retain(|key, value| {
+        let stays = value.is_some() || !is_log(key);
+        if !stays {
+            retired.push(key.clone());
+        }
+        stays
+    });
+    let some = |keys: &[String]| keys.iter().map(|key| (key.clone(), None)).collect();
+    std::iter::once(writes).chain(retired.chunks(TXN_OPERATIONS_MAX).map(some)).collect()
 }
 
 /// Whether waiting helps: the store may come back, and an administrator may make room or grant access.

@@ -49,6 +49,7 @@ async fn a_store_that_is_away_changes_no_nodes_status_and_loses_nothing() {
         let nodes = admin.get_nodes(v1::GetNodesRequest::default()).await.unwrap().into_inner();
         assert_eq!(nodes.nodes[0].status(), v1::NodeStatus::Ready);
         assert!(nodes.nodes[0].labels.is_empty(), "what is not stored is not shown");
+        assert!(cluster.node("n1").await.labels.is_empty(), "and one node is shown all the while");
         assert!(!labelling.is_finished());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
