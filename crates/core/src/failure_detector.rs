@@ -320,4 +320,39 @@ mod tests {
         detector.session_closed(ms(100));
         assert!(!detector.is_live(ms(100), &timing));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn silence_never_makes_it_better(contact in 0u8..4, start in 0u64..10_000, later in proptest::collection::vec(1u64..20_000, 1..20)) {
+            let timing = Timing::default();
+            let mut detector = FailureDetector::unknown(ms(start));
+            match contact {
+                0 => {}
+                1 => detector.session_opened(ms(start + 5)),
+                2 => {
+                    detector.session_opened(ms(start + 5));
+                    detector.session_closed(ms(start + 10));
+                }
+                _ => detector.heard_by_unary_call(ms(start + 5)),
+            }
+            let rank = |verdict| match verdict {
+                Verdict::Alive | Verdict::Unknown => 0,
+                Verdict::Suspect => 1,
+                Verdict::SessionLost => 2,
+                Verdict::HeartbeatTimeout => 3,
+            };
+            let (mut now, mut worst) = (ms(start + 10), 0);
+            for step in later {
+                let verdict = rank(detector.verdict(now, &timing));
+                proptest::prop_assert!(verdict >= worst);
+                worst = verdict;
+                if let Some(deadline) = detector.deadline(now, &timing) {
+                    proptest::prop_assert!(deadline.at > now, "a deadline that is past makes a loop hot");
+                    let before = rank(detector.verdict(Timestamp(deadline.at.0 - 1), &timing));
+                    proptest::prop_assert_eq!(before, verdict, "nothing changes between deadlines");
+                }
+                now = now + Duration::from_millis(step);
+            }
+        }
+    }
 }

@@ -80,3 +80,31 @@ macro_rules! mutant {
     };
 }
 pub(crate) use mutant;
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    fn named_in(folder: &Path, names: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                named_in(&path, names);
+            } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("mutant.rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                for part in text.split("mutant!(\"").skip(1) {
+                    names.insert(part.split('"').next().unwrap().to_owned());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_list_names_what_the_code_has() {
+        let mut names = BTreeSet::new();
+        named_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut names);
+        let listed: BTreeSet<_> = super::ALL.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(names, listed);
+        assert!(listed.len() >= 20, "a rule has a mutant");
+    }
+}

@@ -181,4 +181,27 @@ mod tests {
         check("label.=x", Err("is not a key"));
         check(&"a".repeat(2000), Err("more than 1024 bytes"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_filter_panics_and_a_bad_one_is_named(filter in ".{0,200}") {
+            let node = node_record("n1", "HPC-1");
+            match Selector::parse(&filter) {
+                Ok(selector) => drop(selector.selects(&node)),
+                Err(refusal) => proptest::prop_assert_eq!(refusal.field.as_deref(), Some("filter")),
+            }
+        }
+
+        #[test]
+        fn a_term_and_its_contrary_never_agree(
+            key in "id|name|ip|label\\.[a-z]{1,8}",
+            value in "[a-zA-Z0-9-]{1,12}",
+        ) {
+            let mut node = node_record("n1", "HPC-1");
+            node.labels.insert("site".to_owned(), "Seoul".to_owned());
+            let is = Selector::parse(&format!("{key}={value}")).unwrap().selects(&node);
+            let is_not = Selector::parse(&format!("{key}!={value}")).unwrap().selects(&node);
+            proptest::prop_assert!(is != is_not);
+        }
+    }
 }

@@ -11,6 +11,8 @@ mod backoff;
 mod observe;
 pub mod offline_journal;
 pub mod pressure;
+#[cfg(test)]
+mod tests;
 mod uplink;
 
 use std::{collections::BTreeMap, time::Duration};

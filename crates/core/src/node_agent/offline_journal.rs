@@ -178,4 +178,34 @@ mod tests {
         assert_eq!(journal.next_sequence(), 42);
         assert!(journal.skip_to(40).is_empty());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_happens_nothing_is_lost_uncounted(
+            steps in proptest::collection::vec((0u8..4, 0u64..6), 1..120),
+            entries_max in 1usize..12,
+        ) {
+            let mut journal = journal(entries_max);
+            let (mut appended, mut dropped, mut acknowledged) = (0u64, 0u64, 0u64);
+            for (step, by) in steps {
+                let severity = [Severity::Info, Severity::Warning, Severity::Critical][usize::from(step) % 3];
+                if step < 3 {
+                    let (entry, gone) = journal.append(entry(severity));
+                    appended += 1;
+                    dropped += gone.len() as u64;
+                    proptest::prop_assert!(!gone.contains(&entry.sequence), "the newest stays");
+                } else {
+                    let before = journal.len() as u64;
+                    let through = journal.batch().first().map_or(0, |e| e.sequence + by);
+                    journal.acknowledged(through.min(journal.next_sequence() - 1));
+                    acknowledged += before - journal.len() as u64;
+                }
+                proptest::prop_assert!(journal.len() <= entries_max);
+                let batch: Vec<_> = journal.batch().iter().map(|e| e.sequence).collect();
+                proptest::prop_assert!(batch.windows(2).all(|w| w[0] < w[1]));
+                proptest::prop_assert!(batch.iter().all(|s| *s < journal.next_sequence()));
+                proptest::prop_assert_eq!(appended, dropped + acknowledged + journal.len() as u64);
+            }
+        }
+    }
 }

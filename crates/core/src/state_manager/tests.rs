@@ -1,1 +1,415 @@
-//! tests
+//! What the StateManager does, input by input. The long stories are the simulator's.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    model::{
+        Event, EventKind, JournalEntry, NodeKind, NodeRecord, Resources, Severity, SystemInfo,
+        verify_chain,
+    },
+    session::EVENTS_PER_BATCH_MAX,
+};
+
+fn at(ms: u64) -> Now {
+    Now { at: Timestamp::from_millis(ms), wall: WallTime(i64::try_from(ms).unwrap()) }
+}
+
+/// A master with its store, as a shell would have it.
+struct Cluster {
+    machine: StateManager,
+    store: BTreeMap<String, Vec<u8>>,
+    requests: u64,
+}
+
+impl Cluster {
+    fn new(settings: Settings) -> Self {
+        let name = NodeName::parse("name", "robot").unwrap();
+        let machine = StateManager::restore(Snapshot::empty("c1", name), settings, at(0));
+        let mut cluster = Self { machine, store: BTreeMap::new(), requests: 0 };
+        let effects = cluster.machine.start(at(0));
+        cluster.perform(&effects);
+        let user = UserRecord {
+            name: UserName::parse("name", "admin").unwrap(),
+            role: Role::Admin,
+            created_at: WallTime(0),
+            expires_at: WallTime(i64::MAX),
+            serial: "1".to_owned(),
+            created_by: "test".to_owned(),
+        };
+        let _ = cluster.input(0, Input::AdminIssued { user });
+        cluster
+    }
+
+    fn perform(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            let Effect::Commit(transaction) = effect else { continue };
+            for (key, value) in &transaction.writes {
+                match value {
+                    Some(value) => drop(self.store.insert(key.clone(), value.clone())),
+                    None => drop(self.store.remove(key)),
+                }
+            }
+        }
+    }
+
+    fn input(&mut self, ms: u64, input: Input) -> Vec<Effect> {
+        let effects = self.machine.handle(at(ms), input);
+        self.perform(&effects);
+        effects
+    }
+
+    fn ask(&mut self, ms: u64, by: Caller, request: Request) -> Result<Answer, Refusal> {
+        self.requests += 1;
+        let id = RequestId(self.requests);
+        let effects = self.input(ms, Input::Request { id, by, request });
+        let reply = effects.into_iter().find_map(|effect| match effect {
+            Effect::Reply { request, result } if request == id => Some(result),
+            _ => None,
+        });
+        reply.unwrap()
+    }
+
+    fn restart(&mut self, settings: Settings, ms: u64) {
+        let name = NodeName::parse("name", "robot").unwrap();
+        let mut snapshot = Snapshot::empty("c1", name);
+        for (key, value) in &self.store {
+            snapshot.add(key, value).unwrap();
+        }
+        self.machine = StateManager::restore(snapshot, settings, at(ms));
+        let effects = self.machine.start(at(ms));
+        self.perform(&effects);
+    }
+
+    fn token(&mut self, ms: u64, uses: u32, name: Option<&str>) -> String {
+        let hash = format!("{:064x}", self.requests + 1);
+        let request = TokenRequest {
+            hash: hash.clone(),
+            role: NodeRole::Sub,
+            ttl: Duration::ZERO,
+            uses,
+            node_name: name.map(|name| NodeName::parse("name", name).unwrap()),
+        };
+        self.ask(ms, admin(), Request::CreateToken(request)).unwrap();
+        hash
+    }
+
+    fn join(&mut self, ms: u64, node: &str, hash: &str) -> Result<Answer, Refusal> {
+        let registration = registration(node, hash);
+        let by = Caller::anonymous("10.0.0.1");
+        self.ask(ms, by, Request::Register(Box::new(registration)))
+    }
+
+    fn status(&self, node: &str) -> Option<NodeStatus> {
+        let mut nodes = self.machine.nodes();
+        nodes.find(|view| view.record.id.as_str() == node).map(|view| view.record.status)
+    }
+
+    fn open(&mut self, ms: u64, node: &str, session: &str, previous: Option<&str>) -> Vec<Effect> {
+        let hello = Hello {
+            node: NodeId::parse("node", node).unwrap(),
+            previous_session: previous.map(SessionId::new),
+            applied_generation: 1,
+            next_sequence: 1,
+            events_dropped: 0,
+            system: SystemInfo::default(),
+            hostname: node.to_owned(),
+            ip: "10.0.0.1".to_owned(),
+            resources: Resources::default(),
+            clock: WallTime(0),
+        };
+        let session = SessionId::new(session);
+        self.input(ms, Input::SessionOpened { by: sub(node), session, hello })
+    }
+
+    fn say(&mut self, ms: u64, node: &str, session: &str, message: ToMaster) -> Vec<Effect> {
+        let node = NodeId::parse("node", node).unwrap();
+        let session = SessionId::new(session);
+        self.input(ms, Input::FromAgent { node, session, message })
+    }
+}
+
+fn admin() -> Caller {
+    let (role, id, serial) = (Role::Admin, "admin".to_owned(), "1".to_owned());
+    Caller { role, id, serial, ..Caller::anonymous("10.0.9.9") }
+}
+
+fn sub(node: &str) -> Caller {
+    let (id, key_fingerprint) = (node.to_owned(), format!("key-{node}"));
+    Caller { role: Role::Sub, id, key_fingerprint, ..Caller::anonymous("10.0.0.1") }
+}
+
+fn registration(node: &str, hash: &str) -> Registration {
+    Registration {
+        node: NodeId::parse("node", node).unwrap(),
+        name: NodeName::parse("name", node).unwrap(),
+        ip: "10.0.0.1".to_owned(),
+        role: NodeRole::Sub,
+        kind: NodeKind::Embedded,
+        resources: Resources::default(),
+        labels: Labels::new(),
+        system: SystemInfo::default(),
+        token_hash: Some(hash.to_owned()),
+        key_fingerprint: format!("key-{node}"),
+    }
+}
+
+fn entries(sequences: std::ops::RangeInclusive<u64>) -> ToMaster {
+    let entry = |sequence| JournalEntry {
+        sequence,
+        at: WallTime(0),
+        severity: Severity::Info,
+        kind: EventKind::ContainerStarted,
+        message: format!("event {sequence}"),
+        fields: BTreeMap::new(),
+        offline: false,
+    };
+    ToMaster::Events(sequences.map(entry).collect())
+}
+
+fn happened(effects: &[Effect]) -> Vec<u64> {
+    let sequence = |effect: &Effect| match effect {
+        Effect::Happened(event) if event.node_sequence > 0 => Some(event.node_sequence),
+        _ => None,
+    };
+    effects.iter().filter_map(sequence).collect()
+}
+
+fn writes(effects: &[Effect]) -> usize {
+    effects
+        .iter()
+        .map(|effect| match effect {
+            Effect::Commit(transaction) => transaction.writes.len(),
+            _ => 0,
+        })
+        .sum()
+}
+
+#[test]
+fn a_node_joins_is_configured_and_ready() {
+    let mut cluster = Cluster::new(Settings::default());
+    let hash = cluster.token(10, 1, None);
+    cluster.join(20, "n1", &hash).unwrap();
+    assert_eq!(cluster.status("n1"), Some(NodeStatus::Initializing));
+    let _ = cluster.open(30, "n1", "s1", None);
+    assert_eq!(cluster.status("n1"), Some(NodeStatus::Ready));
+}
+
+#[test]
+fn a_repeated_registration_gets_the_same_answer_and_uses_nothing() {
+    let mut cluster = Cluster::new(Settings::default());
+    let hash = cluster.token(10, 1, None);
+    let once = cluster.join(20, "n1", &hash);
+    assert_eq!(cluster.join(30, "n1", &hash), once);
+    assert_eq!(cluster.join(40, "n2", &hash).unwrap_err().reason, "TokenUsedUp");
+}
+
+#[test]
+fn a_removed_node_stays_out_with_its_old_token() {
+    let mut cluster = Cluster::new(Settings::default());
+    let hash = cluster.token(10, 5, Some("n1"));
+    cluster.join(20, "n1", &hash).unwrap();
+    cluster.ask(30, admin(), Request::RemoveNode("n1".to_owned())).unwrap();
+    assert_eq!(cluster.join(40, "n1", &hash).unwrap_err().reason, "TokenSpent");
+    let effects = cluster.machine.handle_deadline(at(4000));
+    cluster.perform(&effects);
+    assert_eq!(cluster.status("n1"), None);
+    assert_eq!(cluster.join(5000, "n1", &hash).unwrap_err().reason, "TokenSpent");
+    let another = cluster.token(6000, 1, None);
+    assert!(cluster.join(6010, "n1", &another).is_ok());
+}
+
+#[test]
+fn an_event_is_appended_once_and_acknowledged_every_time() {
+    let mut cluster = Cluster::new(Settings::default());
+    let hash = cluster.token(10, 1, None);
+    cluster.join(20, "n1", &hash).unwrap();
+    let _ = cluster.open(30, "n1", "s1", None);
+    assert_eq!(happened(&cluster.say(40, "n1", "s1", entries(1..=3))), [1, 2, 3]);
+    let again = cluster.say(50, "n1", "s1", entries(2..=4));
+    assert_eq!(happened(&again), [4]);
+    let acknowledged = again.iter().any(|effect| {
+        matches!(effect, Effect::Send { message: ToAgent::EventAck { sequence: 4 }, .. })
+    });
+    assert!(acknowledged);
+}
+
+#[test]
+fn events_and_their_sequence_are_one_commit() {
+    let mut cluster = Cluster::new(Settings::default());
+    let hash = cluster.token(10, 1, None);
+    cluster.join(20, "n1", &hash).unwrap();
+    let _ = cluster.open(30, "n1", "s1", None);
+    let effects = cluster.say(40, "n1", "s1", entries(1..=2));
+    let Effect::Commit(transaction) = &effects[0] else { panic!("{effects:?}") };
+    let node = keys::node(&NodeId::parse("node", "n1").unwrap());
+    let record: NodeRecord =
+        keys::decode(&node, transaction.writes[&node].as_ref().unwrap()).unwrap();
+    assert_eq!(record.acknowledged_sequence, 2);
+    let events = transaction.writes.keys().filter(|key| key.starts_with(keys::EVENTS)).count();
+    assert_eq!(events, 2);
+}
+
+#[test]
+fn a_lowered_bound_on_events_keeps_transactions_small() {
+    let mut cluster = Cluster::new(Settings::default());
+    let hash = cluster.token(10, 1, None);
+    cluster.join(20, "n1", &hash).unwrap();
+    let _ = cluster.open(30, "n1", "s1", None);
+    let batch = EVENTS_PER_BATCH_MAX as u64;
+    for i in 0..10 {
+        let _ = cluster.say(40 + i, "n1", "s1", entries(i * batch + 1..=(i + 1) * batch));
+    }
+    let settings = Settings { events_max: 100, ..Settings::default() };
+    cluster.restart(settings, 1000);
+    let _ = cluster.open(1010, "n1", "s2", None);
+    for i in 10..40 {
+        let effects = cluster.say(1020 + i, "n1", "s2", entries(i * batch + 1..=(i + 1) * batch));
+        assert!(writes(&effects) <= 120, "{} writes", writes(&effects));
+    }
+    let (oldest, newest) = cluster.machine.events_kept();
+    assert!(newest - oldest < 150, "{oldest} to {newest}");
+}
+
+#[test]
+fn a_second_live_session_is_refused_but_its_own_process_may_return() {
+    let mut cluster = Cluster::new(Settings::default());
+    let hash = cluster.token(10, 1, None);
+    cluster.join(20, "n1", &hash).unwrap();
+    let welcomed = |effects: &[Effect]| {
+        effects.iter().any(|e| matches!(e, Effect::Send { message: ToAgent::Welcome(_), .. }))
+    };
+    assert!(welcomed(&cluster.open(30, "n1", "s1", None)));
+    assert!(!welcomed(&cluster.open(40, "n1", "clone", None)));
+    assert!(welcomed(&cluster.open(50, "n1", "s2", Some("s1"))));
+    // the Welcome of s2 was lost on its way
+    assert!(welcomed(&cluster.open(60, "n1", "s3", Some("s1"))));
+    assert!(!welcomed(&cluster.open(70, "n1", "clone", Some("elsewhere"))));
+}
+
+#[test]
+fn the_key_on_disk_stays_good_however_often_it_was_renewed() {
+    let mut record = super::fixtures::node_record("n1", "n1");
+    record.key_fingerprint = "first".to_owned();
+    for key in ["second", "third", "fourth", "fifth", "sixth"] {
+        record.key_requested(key.to_owned());
+    }
+    // what it began with, and what it may have installed last
+    for good in ["first", "fifth", "sixth"] {
+        assert!(record.has_key(good), "{good}: {record:?}");
+    }
+    assert!(record.previous_key_fingerprints.len() <= 3);
+    assert!(record.key_seen("fifth"));
+    assert!(record.has_key("fifth") && record.has_key("sixth") && !record.has_key("first"));
+    assert!(record.key_seen("sixth"));
+    assert!(!record.has_key("fifth"));
+}
+
+#[test]
+fn the_audit_chain_tells_who_did_what_and_was_refused() {
+    let mut cluster = Cluster::new(Settings::default());
+    let hash = cluster.token(10, 1, None);
+    cluster.join(20, "n1", &hash).unwrap();
+    let refused = cluster.ask(30, sub("n1"), Request::RemoveNode("n1".to_owned()));
+    assert_eq!(refused.unwrap_err().reason, "RoleNotAllowed");
+    let audit: Vec<crate::model::AuditEntry> = cluster
+        .store
+        .iter()
+        .filter(|(key, _)| key.starts_with(keys::AUDIT))
+        .map(|(key, value)| keys::decode(key, value).unwrap())
+        .collect();
+    assert_eq!(verify_chain(&audit), Ok(4));
+    let last = audit.last().unwrap();
+    assert_eq!((last.who.as_str(), last.call.as_str()), ("sub:n1", "RemoveNode"));
+}
+
+#[test]
+fn a_shorter_pace_holds_a_node_only_once_it_knows_of_it() {
+    let mut cluster = Cluster::new(Settings::default());
+    let hash = cluster.token(10, 1, None);
+    cluster.join(20, "n1", &hash).unwrap();
+    let _ = cluster.open(30, "n1", "s1", None);
+    let update = TopologyUpdate {
+        id: String::new(),
+        name: "robot".to_owned(),
+        kind: crate::topology::TopologyType::BasicEmbedded,
+        parent_cluster: String::new(),
+        config: [
+            ("beat_interval_ms".to_owned(), "100".to_owned()),
+            ("beat_silence_ms".to_owned(), "300".to_owned()),
+            ("session_grace_ms".to_owned(), "100".to_owned()),
+        ]
+        .into(),
+        generation: 0,
+        members: vec![],
+    };
+    cluster.ask(1000, admin(), Request::UpdateTopology(update)).unwrap();
+    let _ = cluster.machine.handle_deadline(at(2500));
+    assert_eq!(cluster.status("n1"), Some(NodeStatus::Ready));
+    let _ =
+        cluster.say(2600, "n1", "s1", ToMaster::ConfigApplied { generation: 2, rejected: None });
+    let deadline = cluster.machine.deadline().unwrap().at;
+    assert!(deadline <= Timestamp::from_millis(2900), "{deadline:?}");
+}
+
+#[test]
+fn a_restart_knows_what_was_stored() {
+    let mut cluster = Cluster::new(Settings::default());
+    let hash = cluster.token(10, 2, None);
+    cluster.join(20, "n1", &hash).unwrap();
+    let _ = cluster.open(30, "n1", "s1", None);
+    let _ = cluster.say(40, "n1", "s1", entries(1..=2));
+    let before: Vec<_> = cluster.machine.nodes().map(|view| view.record).collect();
+    cluster.restart(Settings::default(), 1000);
+    let after: Vec<_> = cluster.machine.nodes().map(|view| view.record).collect();
+    assert_eq!(before, after);
+    let sequence = happened(&cluster.open(1010, "n1", "s2", None));
+    assert_eq!(sequence, Vec::<u64>::new());
+}
+
+proptest! {
+    #[test]
+    fn stored_bytes_never_panic(key in "[a-z0-9/]{0,12}", value in prop::collection::vec(any::<u8>(), 0..200)) {
+        let name = NodeName::parse("name", "robot").unwrap();
+        let mut snapshot = Snapshot::empty("c1", name);
+        for prefix in ["", "nodes/", "tokens/", "users/", "events/", "audit/", "topology", "heartbeats", "meta/epoch"] {
+            let _ = snapshot.add(&format!("{}{prefix}{key}", keys::ROOT), &value);
+        }
+    }
+
+    #[test]
+    fn a_torn_record_is_an_error_and_no_panic(cut in 0usize..400) {
+        let record = super::fixtures::node_record("n1", "n1");
+        let mut bytes = keys::encode(&record);
+        let whole = bytes.len();
+        bytes.truncate(cut);
+        let name = NodeName::parse("name", "robot").unwrap();
+        let mut snapshot = Snapshot::empty("c1", name);
+        let key = keys::node(&record.id);
+        prop_assert_eq!(snapshot.add(&key, &bytes).is_ok(), cut >= whole);
+    }
+
+    #[test]
+    fn any_order_of_events_is_appended_once_each(sequences in prop::collection::vec(1u64..30, 1..40)) {
+        let mut cluster = Cluster::new(Settings::default());
+        let hash = cluster.token(10, 1, None);
+        cluster.join(20, "n1", &hash).unwrap();
+        let _ = cluster.open(30, "n1", "s1", None);
+        let mut seen = BTreeSet::new();
+        for sequence in sequences {
+            for told in happened(&cluster.say(40, "n1", "s1", entries(sequence..=sequence))) {
+                prop_assert!(seen.last().is_none_or(|last| *last < told));
+                prop_assert!(seen.insert(told));
+            }
+        }
+        let kept: Vec<Event> = cluster
+            .store
+            .iter()
+            .filter(|(key, _)| key.starts_with(keys::EVENTS))
+            .map(|(key, value)| keys::decode(key, value).unwrap())
+            .collect();
+        prop_assert!(kept.windows(2).all(|pair| pair[0].id + 1 == pair[1].id));
+    }
+}

@@ -87,9 +87,8 @@ impl World {
             Fault::CutAll
             | Fault::MasterCrash
             | Fault::MasterPowerCut
-            | Fault::MasterSuspend
-            | Fault::StoreStall
-            | Fault::StoreFailure => self.disturb_all(),
+            | Fault::MasterSuspend => self.disturb_all(),
+            Fault::StoreStall | Fault::StoreFailure => self.disturb_those_without_a_session(),
             // these cost nobody a session
             Fault::Container
             | Fault::PodmanDown

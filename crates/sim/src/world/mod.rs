@@ -187,9 +187,8 @@ impl World {
             | Due::AgentBoots(board)
             | Due::AgentResumes { board, .. }
             | Due::CloneLeaves(board) => self.disturb(board),
-            Due::MasterBoots | Due::MasterResumes { .. } | Due::StoreAnswers { .. } => {
-                self.disturb_all();
-            }
+            Due::MasterBoots | Due::MasterResumes { .. } => self.disturb_all(),
+            Due::StoreAnswers { .. } => self.disturb_those_without_a_session(),
             _ => {}
         }
         match due {
@@ -275,6 +274,16 @@ impl World {
         }
     }
 
+    /// A slow store keeps nobody from beating who is in a session.
+    pub(crate) fn disturb_those_without_a_session(&mut self) {
+        for board in 0..self.boards.len() {
+            let agent = self.boards[board].agent.as_ref();
+            if agent.is_none_or(|agent| !agent.machine.in_session()) {
+                self.disturb(board);
+            }
+        }
+    }
+
     /// Nothing was wrong with the node, and still it is declared lost.
     fn nobody_is_lost_without_a_fault(&mut self, effects: &[Effect]) {
         for effect in effects {
@@ -288,8 +297,7 @@ impl World {
             let healthy = board.agent.as_ref().is_some_and(|a| a.suspended_until.is_none())
                 && !board.link.up_cut
                 && !board.link.down_cut
-                && board.link.slow == 0
-                && self.master.store_stalls_until <= self.now;
+                && board.link.slow == 0;
             let since = self.disturbed_at.get(&board.index).copied().unwrap_or(0);
             if healthy && self.now > since + self.judge.recovery_takes() && !self.judge.is_cloned(node)
             {

@@ -176,7 +176,11 @@ impl World {
                 self.help_board(b);
             }
         }
-        if self.plan.approval == Approval::Manual && (self.calm || self.randoms.people.chance(10)) {
+        // in a script people do what it says, and no more
+        if self.plan.chaos > 0
+            && self.plan.approval == Approval::Manual
+            && (self.calm || self.randoms.people.chance(10))
+        {
             self.approve_one();
         }
     }
@@ -225,6 +229,9 @@ impl World {
         }
         // thrown out with a certificate, or refused with a token: it begins a new life
         let spent = board.disk.token.as_ref().is_some_and(|hash| !member && !self.is_usable(hash, b));
+        if board.disk.certificate.is_some() && self.plan.chaos == 0 {
+            return;
+        }
         if board.disk.certificate.is_some() {
             if !self.calm && !self.randoms.people.chance(5) {
                 return;

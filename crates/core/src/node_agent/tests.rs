@@ -1,0 +1,253 @@
+//! What the agent does, input by input. The long stories are the simulator's.
+
+use super::*;
+use crate::{
+    model::{ConditionKind, EventKind},
+    session::{Goodbye, GoodbyeReason, Welcome},
+    topology::TopologyType,
+};
+
+fn at(ms: u64) -> Now {
+    Now { at: Timestamp::from_millis(ms), wall: WallTime(i64::try_from(ms).unwrap()) }
+}
+
+fn config(cluster: &str) -> NodeConfig {
+    NodeConfig {
+        cluster: cluster.to_owned(),
+        cluster_name: "robot".to_owned(),
+        kind: TopologyType::BasicEmbedded,
+        config: BTreeMap::new(),
+        timing: Timing::default(),
+    }
+}
+
+fn agent(snapshot: Snapshot, standing: Standing) -> NodeAgent {
+    let settings = Settings {
+        node: NodeId::parse("node", "n1").unwrap(),
+        masters: vec!["m1:47098".to_owned()],
+        reconnect_max: Duration::from_secs(3),
+        thresholds: Thresholds::default(),
+        journal_entries_max: 4,
+        journal_bytes_max: 1 << 16,
+    };
+    let host = Host {
+        hostname: "board".to_owned(),
+        system: SystemInfo::default(),
+        resources: Resources::default(),
+    };
+    NodeAgent::restore(settings, host, snapshot, standing, 7, at(0))
+}
+
+const CERTIFIED: Standing =
+    Standing::Certified { renew_at: WallTime(500_000), expires_at: WallTime(1_000_000) };
+
+fn welcome(acknowledged_sequence: u64, clock: i64) -> Input {
+    Input::FromMaster(ToAgent::Welcome(Welcome {
+        session: SessionId::new("s1"),
+        cluster: "c1".to_owned(),
+        timing: Timing::default(),
+        acknowledged_sequence,
+        clock: WallTime(clock),
+        masters: vec![],
+    }))
+}
+
+fn goodbye(reason: GoodbyeReason) -> Input {
+    Input::FromMaster(ToAgent::Goodbye(Goodbye { reason, message: String::new() }))
+}
+
+fn sent_config(generation: u64, cluster: &str) -> Input {
+    Input::FromMaster(ToAgent::Config { generation, config: config(cluster) })
+}
+
+/// Connects and is welcomed at `ms`.
+fn in_session(agent: &mut NodeAgent, ms: u64) -> Vec<Effect> {
+    let _ = agent.handle_deadline(at(ms));
+    let _ = agent.handle(at(ms), Input::Connected { ip: "10.0.0.1".to_owned() });
+    agent.handle(at(ms), welcome(0, 1_000))
+}
+
+fn container(name: &str, state: &str) -> ContainerReport {
+    ContainerReport {
+        id: "c1".to_owned(),
+        name: name.to_owned(),
+        state: state.to_owned(),
+        ..ContainerReport::default()
+    }
+}
+
+fn observed(containers: Vec<ContainerReport>) -> Input {
+    let runtime = Runtime::Up { version: "5.0".to_owned() };
+    Input::Observed(Observation { runtime, containers })
+}
+
+fn confirmations(effects: &[Effect]) -> Vec<(u64, bool)> {
+    let confirmed = |effect: &Effect| match effect {
+        Effect::Send(ToMaster::ConfigApplied { generation, rejected }) => {
+            Some((*generation, rejected.is_some()))
+        }
+        _ => None,
+    };
+    effects.iter().filter_map(confirmed).collect()
+}
+
+#[test]
+fn an_older_generation_changes_nothing_and_is_answered_with_why() {
+    let mut agent = agent(Snapshot::default(), CERTIFIED);
+    let _ = in_session(&mut agent, 10);
+    assert_eq!(confirmations(&agent.handle(at(20), sent_config(5, "c1"))), [(5, false)]);
+    assert_eq!(confirmations(&agent.handle(at(30), sent_config(4, "c1"))), [(5, true)]);
+    assert_eq!(confirmations(&agent.handle(at(40), sent_config(5, "c1"))), [(5, false)]);
+    assert_eq!(agent.ledger().generation, 5);
+}
+
+#[test]
+fn another_cluster_begins_its_generations_anew() {
+    let mut agent = agent(Snapshot::default(), CERTIFIED);
+    let _ = in_session(&mut agent, 10);
+    let _ = agent.handle(at(20), sent_config(5, "c1"));
+    assert_eq!(confirmations(&agent.handle(at(30), sent_config(1, "c2"))), [(1, false)]);
+}
+
+#[test]
+fn a_configuration_is_saved_before_it_is_applied_and_confirmed() {
+    let mut agent = agent(Snapshot::default(), CERTIFIED);
+    let _ = in_session(&mut agent, 10);
+    let effects = agent.handle(at(20), sent_config(1, "c1"));
+    let order: Vec<_> = effects
+        .iter()
+        .map(|effect| match effect {
+            Effect::SaveLedger(_) => "save",
+            Effect::Apply { .. } => "apply",
+            Effect::Send(ToMaster::ConfigApplied { .. }) => "confirm",
+            _ => "other",
+        })
+        .collect();
+    assert_eq!(order, ["save", "apply", "confirm"]);
+}
+
+#[test]
+fn a_lost_journal_goes_on_above_what_its_ledger_reserved() {
+    let ledger = Ledger { sequences_reserved: 1001, ..Ledger::default() };
+    let mut agent = agent(Snapshot { ledger, ..Snapshot::default() }, CERTIFIED);
+    let _ = agent.handle(at(1), observed(vec![]));
+    let effects = agent.handle(at(2), observed(vec![container("app", "running")]));
+    let sequences: Vec<_> = effects
+        .iter()
+        .filter_map(|e| match e {
+            Effect::JournalAppend(entry) => Some(entry.sequence),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(sequences, [1001]);
+    assert_eq!(agent.ledger().sequences_reserved, 2001);
+}
+
+#[test]
+fn room_is_made_and_counted_before_an_entry_is_added() {
+    let mut agent = agent(Snapshot::default(), CERTIFIED);
+    let _ = agent.handle(at(1), observed(vec![]));
+    let mut last = Vec::new();
+    for i in 0..3u64 {
+        last = agent.handle(at(2 + 2 * i), observed(vec![container("app", "running")]));
+        if i < 2 {
+            let _ = agent.handle(at(3 + 2 * i), observed(vec![]));
+        }
+    }
+    let order: Vec<_> = last
+        .iter()
+        .map(|effect| match effect {
+            Effect::SaveLedger(ledger) => format!("count {}", ledger.events_dropped),
+            Effect::JournalDrop { sequence } => format!("drop {sequence}"),
+            Effect::JournalAppend(entry) => format!("append {}", entry.sequence),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(order, ["count 1", "drop 1", "append 5"]);
+}
+
+#[test]
+fn odd_texts_of_a_runtime_are_sent_so_that_the_master_takes_them() {
+    let mut agent = agent(Snapshot::default(), CERTIFIED);
+    let _ = in_session(&mut agent, 10);
+    let _ = agent.handle(at(20), observed(vec![]));
+    let name = format!("\u{1b}[2J{}", "가".repeat(2000));
+    let effects = agent.handle(at(30), observed(vec![container(&name, "running")]));
+    let report = effects.iter().find_map(|effect| match effect {
+        Effect::Send(ToMaster::Status(report)) => Some(report),
+        _ => None,
+    });
+    report.unwrap().check().unwrap();
+    let told = effects.iter().any(|effect| {
+        matches!(effect, Effect::Send(ToMaster::Events(entries))
+            if entries.iter().all(|e| e.message.len() <= crate::session::TEXT_BYTES_MAX))
+    });
+    assert!(told);
+}
+
+#[test]
+fn an_expired_certificate_is_issued_again_whatever_the_own_clock_says() {
+    let mut agent = agent(Snapshot::default(), CERTIFIED);
+    assert_eq!(agent.handle_deadline(at(1)), [Effect::Connect { master: "m1:47098".to_owned() }]);
+    let _ = agent.handle(at(2), Input::Connected { ip: "10.0.0.1".to_owned() });
+    let _ = agent.handle(at(3), goodbye(GoodbyeReason::Expired));
+    let next = agent.deadline().unwrap().at;
+    let effects = agent.handle_deadline(Now { at: next, wall: WallTime(10) });
+    assert_eq!(effects, [Effect::Register { master: "m1:47098".to_owned() }]);
+}
+
+#[test]
+fn a_clock_that_is_ahead_does_not_renew_without_end() {
+    let mut agent = agent(Snapshot::default(), CERTIFIED);
+    let late = |ms: u64| Now { at: Timestamp::from_millis(ms), wall: WallTime(9_000_000) };
+    // it looks expired: it is issued again, and then the master's word counts
+    let effects = agent.handle_deadline(late(1));
+    assert_eq!(effects, [Effect::Register { master: "m1:47098".to_owned() }]);
+    let _ = agent.handle(late(2), Input::Registered { standing: CERTIFIED, pending: false });
+    let effects = agent.handle_deadline(late(3));
+    assert_eq!(effects, [Effect::Connect { master: "m1:47098".to_owned() }]);
+    let _ = agent.handle(late(4), Input::Connected { ip: "10.0.0.1".to_owned() });
+    let _ = agent.handle(late(5), welcome(0, 2_000));
+    let effects = agent.handle_deadline(late(1100));
+    assert!(!effects.contains(&Effect::MakeCertificateRequest), "{effects:?}");
+}
+
+#[test]
+fn a_shorter_pace_holds_for_the_beat_that_is_due_next() {
+    let mut agent = agent(Snapshot::default(), CERTIFIED);
+    let _ = in_session(&mut agent, 10);
+    let mut config = config("c1");
+    config.timing.beat_interval = Duration::from_millis(100);
+    let input = Input::FromMaster(ToAgent::Config { generation: 1, config });
+    let _ = agent.handle(at(20), input);
+    assert_eq!(agent.deadline().unwrap().at, Timestamp::from_millis(120));
+}
+
+#[test]
+fn podman_that_is_down_is_a_condition_and_no_failure() {
+    let mut agent = agent(Snapshot::default(), CERTIFIED);
+    let down = Runtime::Down { why: "connection refused".to_owned() };
+    let _ = agent.handle(at(1), Input::Observed(Observation { runtime: down, containers: vec![] }));
+    let kinds: Vec<_> = agent.view().conditions.iter().map(|c| c.kind).collect();
+    assert_eq!(kinds, [ConditionKind::PodmanUnavailable]);
+    assert!(!ConditionKind::PodmanUnavailable.impairs());
+}
+
+#[test]
+fn being_alone_is_told_once_and_so_is_its_end() {
+    let ledger = Ledger { generation: 1, config: Some(config("c1")), ..Ledger::default() };
+    let mut agent = agent(Snapshot { ledger, ..Snapshot::default() }, CERTIFIED);
+    let mut kinds = Vec::new();
+    let _ = agent.handle_deadline(at(0));
+    let _ = agent.handle(at(1), Input::ConnectFailed { why: "refused".to_owned() });
+    let mut effects = agent.handle_deadline(at(6000));
+    effects.extend(agent.handle_deadline(at(7000)));
+    effects.extend(agent.handle(at(7001), Input::Connected { ip: "10.0.0.1".to_owned() }));
+    effects.extend(agent.handle(at(7002), welcome(0, 1)));
+    for effect in effects {
+        if let Effect::JournalAppend(entry) = effect {
+            kinds.push(entry.kind);
+        }
+    }
+    assert_eq!(kinds, [EventKind::MasterLost, EventKind::MasterFound]);
+}
