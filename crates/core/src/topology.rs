@@ -18,6 +18,12 @@ pub const CONFIG_VALUE_BYTES_MAX: usize = 4096;
 /// Bytes of all its keys and values at most: the whole is one value in the store.
 pub const CONFIG_BYTES_MAX: usize = 128 * 1024;
 
+/// What begins a key of the configuration whose value is a secret: it is stored sealed, sent to the nodes,
+/// and never shown (HLD §9.3).
+pub const SECRET_PREFIX: &str = "secret.";
+/// What is shown in place of a secret. An update that carries it keeps the secret as it is.
+pub const MASK: &str = "<sealed>";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TopologyType {
     BasicEmbedded,
@@ -102,10 +108,54 @@ impl TopologyRecord {
         }
     }
 
+    /// What may be stored in the clear.
+    #[must_use]
+    pub fn without_secrets(&self) -> Self {
+        let mut open = self.clone();
+        open.config.retain(|key, _| !key.starts_with(SECRET_PREFIX));
+        open
+    }
+
+    /// What must be sealed before it is stored.
+    #[must_use]
+    pub fn secrets(&self) -> BTreeMap<String, String> {
+        let mut secrets = self.config.clone();
+        secrets.retain(|key, _| key.starts_with(SECRET_PREFIX));
+        secrets
+    }
+
+    /// What may be shown.
+    #[must_use]
+    pub fn masked(&self) -> Self {
+        let mut masked = self.clone();
+        for (key, value) in &mut masked.config {
+            if key.starts_with(SECRET_PREFIX) {
+                MASK.clone_into(value);
+            }
+        }
+        masked
+    }
+
+    /// Puts the secrets that are held in place of their masks.
+    fn unmask(&self, config: &mut BTreeMap<String, String>) -> Result<(), FieldError> {
+        for (key, value) in config.iter_mut() {
+            if key.starts_with(SECRET_PREFIX) && value == MASK {
+                let held = self.config.get(key).ok_or_else(|| {
+                    FieldError::new(
+                        format!("topology.config[{key}]"),
+                        "there is no such secret yet that could be kept: give its value",
+                    )
+                })?;
+                value.clone_from(held);
+            }
+        }
+        Ok(())
+    }
+
     /// The record after `update`, or what is wrong with it.
     pub fn updated(
         &self,
-        update: TopologyUpdate,
+        mut update: TopologyUpdate,
         base: Timing,
         known: impl Fn(&NodeId) -> bool,
     ) -> Result<Self, FieldError> {
@@ -127,6 +177,7 @@ impl TopologyRecord {
         }
         let name = NodeName::parse("topology.name", &update.name)?;
         check_text("topology.parent_cluster", &update.parent_cluster, 64)?;
+        self.unmask(&mut update.config)?;
         check_config(&update.config, base)?;
         check_type(update.kind, &update.parent_cluster)?;
         Ok(Self {
@@ -280,6 +331,23 @@ mod tests {
         check(set("heartbeat_interval_seconds", "soon"), Err(field));
         check(set("beat_silence_ms", "1000"), Err("topology.config[beat_silence_ms]"));
         check(set("beat_silence_ms", "30000"), Err("topology.config[heartbeats_missed]"));
+    }
+
+    #[test]
+    fn a_secret_is_stored_apart_shown_masked_and_kept_by_a_round_trip() {
+        let mut record = record();
+        record.config.insert("secret.registry".to_owned(), "hunter2".to_owned());
+        record.config.insert("site".to_owned(), "seoul".to_owned());
+        assert!(!record.without_secrets().config.contains_key("secret.registry"));
+        assert_eq!(record.secrets().len(), 1);
+        let shown = record.masked();
+        assert_eq!(shown.config["secret.registry"], MASK);
+        let again = TopologyUpdate { config: shown.config, ..update() };
+        let after = record.updated(again, Timing::default(), |_| true).unwrap();
+        assert_eq!(after.config, record.config);
+        let unknown = [("secret.new".to_owned(), MASK.to_owned())].into();
+        let unknown = TopologyUpdate { config: unknown, ..update() };
+        assert!(record.updated(unknown, Timing::default(), |_| true).is_err());
     }
 
     #[test]

@@ -14,6 +14,10 @@ use crate::{
 
 pub const ROOT: &str = "/piccolo/v1/";
 pub const TOPOLOGY: &str = "/piccolo/v1/topology";
+/// Values below are secret: the shell seals them before they reach the store, and opens them for
+/// [`Snapshot::add`].
+pub const SEALED: &str = "/piccolo/v1/sealed/";
+pub const TOPOLOGY_SECRETS: &str = "/piccolo/v1/sealed/topology";
 pub const HEARTBEATS: &str = "/piccolo/v1/heartbeats";
 pub const EPOCH: &str = "/piccolo/v1/meta/epoch";
 pub const EVENTS: &str = "/piccolo/v1/events/";
@@ -66,6 +70,7 @@ pub struct CorruptRecord {
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     pub(super) topology: TopologyRecord,
+    pub(super) secrets: BTreeMap<String, String>,
     pub(super) nodes: BTreeMap<NodeId, NodeRecord>,
     pub(super) tokens: BTreeMap<String, TokenRecord>,
     pub(super) users: BTreeMap<UserName, UserRecord>,
@@ -87,6 +92,7 @@ impl Snapshot {
     pub fn empty(cluster: &str, name: NodeName) -> Self {
         Self {
             topology: TopologyRecord::first(cluster, name),
+            secrets: BTreeMap::new(),
             nodes: BTreeMap::new(),
             tokens: BTreeMap::new(),
             users: BTreeMap::new(),
@@ -100,6 +106,8 @@ impl Snapshot {
     pub fn add(&mut self, key: &str, value: &[u8]) -> Result<(), CorruptRecord> {
         if key == TOPOLOGY {
             self.topology = decode(key, value)?;
+        } else if key == TOPOLOGY_SECRETS {
+            self.secrets = decode(key, value)?;
         } else if key == HEARTBEATS {
             self.heartbeats = decode(key, value)?;
         } else if key == EPOCH {

@@ -339,7 +339,9 @@ pub struct StateManager {
 impl StateManager {
     /// After a (re)start nothing is known of who is alive: every detector begins afresh.
     pub fn restore(snapshot: Snapshot, settings: Settings, now: Now) -> Self {
-        let timing = snapshot.topology.timing(settings.timing);
+        let mut topology = snapshot.topology;
+        topology.config.extend(snapshot.secrets);
+        let timing = topology.timing(settings.timing);
         let mut names = BTreeMap::new();
         let mut nodes = BTreeMap::new();
         for (id, record) in snapshot.nodes {
@@ -351,7 +353,7 @@ impl StateManager {
         let mut manager = Self {
             nodes,
             names,
-            topology: snapshot.topology,
+            topology,
             tokens: snapshot.tokens,
             users: snapshot.users,
             log: Log::restored(snapshot.log, settings.events_max, settings.audit_max),

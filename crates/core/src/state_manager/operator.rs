@@ -248,7 +248,13 @@ impl StateManager {
         }
         let base = self.settings.timing;
         self.topology = self.topology.updated(update, base, |id| self.nodes.contains_key(id))?;
-        out.put(keys::TOPOLOGY, &self.topology);
+        out.put(keys::TOPOLOGY, &self.topology.without_secrets());
+        let secrets = self.topology.secrets();
+        if secrets.is_empty() {
+            out.delete(keys::TOPOLOGY_SECRETS.to_owned());
+        } else {
+            out.put(keys::TOPOLOGY_SECRETS, &secrets);
+        }
         let generation = self.topology.generation;
         let draft = Draft::cluster(
             Severity::Info,

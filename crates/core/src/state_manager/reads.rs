@@ -66,7 +66,7 @@ impl StateManager {
         let newest = self.topology.generation;
         let applied = self.nodes.values().filter(|n| n.record.applied_generation == newest).count();
         TopologyView {
-            record: self.topology.clone(),
+            record: self.topology.masked(),
             masters: of(NodeRole::Master),
             subs: of(NodeRole::Sub),
             applied_by: u32::try_from(applied).unwrap_or(u32::MAX),

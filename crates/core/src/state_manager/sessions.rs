@@ -432,7 +432,11 @@ impl StateManager {
         id: &NodeId,
     ) {
         self.heard_by_unary(now, out, id);
-        self.hold_to_timing(id);
+        // the answer tells the pace to who lives by it; a session has its Config
+        let probes = self.nodes.get(id).is_some_and(|node| node.record.speaks_sessions);
+        if !probes || mutant!("a probe changes the pace") {
+            self.hold_to_timing(id);
+        }
         let timing = self.timing();
         let Some(node) = self.nodes.get(id) else { return };
         // it would go on believing in a session that is over
