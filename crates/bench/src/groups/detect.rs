@@ -129,6 +129,12 @@ fn round(
             boards.iter().filter_map(|b| Some(seconds(struck[b], *told.suspect.get(b)?)));
         times.suspect.extend(suspected);
     }
+    if failure == Failure::Hung {
+        for board in &boards {
+            let ended = cluster.agent(board)?.ended()?;
+            ensure!(ended.is_none(), "{board} did not hang but ended: {ended:?}");
+        }
+    }
     let mut mended = BTreeMap::new();
     for board in &boards {
         mended.insert(board.clone(), mend(cluster, board, failure)?);
