@@ -12,6 +12,7 @@ pub const ALL: &[&str] = &[
     "a lost journal begins again at one",
     "a new pace counts before it is known",
     "a new pace waits for the next beat",
+    "a probe changes the pace",
     "a probe is a way to live",
     "a restart softens a verdict",
     "a revoked token is kept",

@@ -99,7 +99,11 @@ fn tell_one(seed: u64, arguments: &Arguments) -> ExitCode {
         print_failure(&outcome);
         return ExitCode::FAILURE;
     }
-    println!("SEED={seed} holds: {} steps, {} simulated s", outcome.steps, outcome.simulated / 1_000_000);
+    println!(
+        "SEED={seed} holds: {} steps, {} simulated s",
+        outcome.steps,
+        outcome.simulated / 1_000_000
+    );
     ExitCode::SUCCESS
 }
 

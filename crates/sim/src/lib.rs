@@ -51,13 +51,7 @@ pub fn run(seed: u64, mutant: Option<&Mutant>, tell: bool) -> Outcome {
         world.tell(|| plan);
     }
     let violation = live(&mut world).err();
-    Outcome {
-        seed,
-        violation,
-        story: world.take_story(),
-        steps: world.steps,
-        simulated: world.now,
-    }
+    Outcome { seed, violation, story: world.take_story(), steps: world.steps, simulated: world.now }
 }
 
 fn live(world: &mut World) -> Result<(), Violation> {

@@ -73,7 +73,6 @@ impl Store {
         self.values.contains_key(key)
     }
 
-
     /// As a master reads it at its start: key by key, in order.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, String> {
         let name = NodeName::parse("name", "simulated").map_err(|e| e.to_string())?;

@@ -6,13 +6,15 @@ use std::{fs, path::Path};
 #[test]
 fn scripts_show_what_they_say() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
-    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     assert!(paths.len() >= 10, "scenarios are missing: {paths:?}");
     for path in paths {
         let script = fs::read_to_string(&path).unwrap();
         let name = path.file_name().unwrap().to_string_lossy();
-        let played = piccolo_sim::play(&script).unwrap_or_else(|problem| panic!("{name}: {problem}"));
+        let played =
+            piccolo_sim::play(&script).unwrap_or_else(|problem| panic!("{name}: {problem}"));
         if std::env::var_os("SIM_UPDATE").is_some() {
             fs::write(&path, &played).unwrap();
         } else if played != script {

@@ -375,9 +375,14 @@ impl NodeAgent {
         }
     }
 
-    /// Half of what makes a session broken.
+    /// Half of what makes a session broken; never so soon that a beat in time would be too late.
     fn quiet_before_probe(&self) -> Duration {
-        self.timing.beat_silence / 2
+        let Timing { beat_interval, beat_silence, .. } = self.timing;
+        if beat_silence / 2 > beat_interval {
+            beat_silence / 2
+        } else {
+            beat_interval + beat_silence.saturating_sub(beat_interval) / 2
+        }
     }
 
     fn renew_if_due(&mut self, now: Now, out: &mut Vec<Effect>) {

@@ -16,8 +16,8 @@ use crate::{
     },
     mutant::mutant,
     session::{
-        EVENTS_PER_BATCH_MAX, Goodbye, GoodbyeReason, Hello, StatusReport, TEXT_BYTES_MAX, ToAgent,
-        ToMaster, Welcome,
+        EVENT_BATCH_BYTES_MAX, EVENTS_PER_BATCH_MAX, Goodbye, GoodbyeReason, Hello, SEQUENCE_MAX,
+        StatusReport, TEXT_BYTES_MAX, ToAgent, ToMaster, Welcome,
     },
     time::Now,
 };
@@ -330,7 +330,9 @@ impl StateManager {
         entries: Vec<JournalEntry>,
     ) {
         let in_order = entries.windows(2).all(|w| w[0].sequence < w[1].sequence);
-        if entries.len() > EVENTS_PER_BATCH_MAX || !in_order || !entries.iter().all(is_sound) {
+        let bytes: usize = entries.iter().map(JournalEntry::size_bytes).sum();
+        let few = entries.len() <= EVENTS_PER_BATCH_MAX && bytes <= EVENT_BATCH_BYTES_MAX;
+        if !few || !in_order || !entries.iter().all(is_sound) {
             self.protocol_error(now, out, id, session, "a batch of events is not as it must be");
             return;
         }
@@ -570,7 +572,7 @@ pub(super) fn goodbye(reason: GoodbyeReason, message: &str) -> Goodbye {
 
 fn is_sound(entry: &JournalEntry) -> bool {
     let text = |text: &str| check_text("event", text, TEXT_BYTES_MAX).is_ok();
-    entry.sequence > 0
+    (1..=SEQUENCE_MAX).contains(&entry.sequence)
         && text(&entry.message)
         && entry.fields.len() <= 16
         && entry.fields.iter().all(|(k, v)| text(k) && text(v))

@@ -14,7 +14,10 @@ use crate::{store::Store, world::Asked};
 fn may(role: Role, call: Call) -> bool {
     match call {
         Call::GetNode | Call::GetNodes | Call::GetTopology | Call::GetClusterStatus => {
-            matches!(role, Role::Master | Role::Cluster | Role::Viewer | Role::Operator | Role::Admin)
+            matches!(
+                role,
+                Role::Master | Role::Cluster | Role::Viewer | Role::Operator | Role::Admin
+            )
         }
         Call::ApproveNode
         | Call::RejectNode

@@ -25,12 +25,7 @@ pub(crate) struct Journal {
 }
 
 impl Judge {
-    pub(super) fn note_journal(
-        &mut self,
-        _board: usize,
-        disk: &Disk,
-        effect: &node_agent::Effect,
-    ) {
+    pub(super) fn note_journal(&mut self, _board: usize, disk: &Disk, effect: &node_agent::Effect) {
         match effect {
             node_agent::Effect::JournalAppend(entry) => {
                 let journal = self.journals.entry(disk.node.clone()).or_default();

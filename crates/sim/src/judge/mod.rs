@@ -151,10 +151,9 @@ impl Judge {
             }
             Input::FromAgent { node, session, .. } => {
                 let current = self.accounts.get(node).and_then(|a| a.session.as_ref());
-                current.is_some_and(|current| current != session).then(|| About {
-                    stale: true,
-                    ..about(None, &Caller::anonymous(""))
-                })
+                current
+                    .is_some_and(|current| current != session)
+                    .then(|| About { stale: true, ..about(None, &Caller::anonymous("")) })
             }
             Input::Cancelled { .. }
             | Input::RenewalRequested { .. }
@@ -275,7 +274,12 @@ impl Judge {
         }
     }
 
-    pub(crate) fn agent_performs(&mut self, board: usize, disk: &Disk, effect: &node_agent::Effect) {
+    pub(crate) fn agent_performs(
+        &mut self,
+        board: usize,
+        disk: &Disk,
+        effect: &node_agent::Effect,
+    ) {
         rules!(
             self,
             agents_generation_never_goes_back(disk, effect),

@@ -104,7 +104,8 @@ impl Judge {
                 && event.node_sequence == 0
             {
                 if event.kind == EventKind::NodeRegistered {
-                    let status = effects.iter().find_map(|e| seen(e, node)).map(|v| v.record.status);
+                    let status =
+                        effects.iter().find_map(|e| seen(e, node)).map(|v| v.record.status);
                     let status = status.unwrap_or(NodeStatus::Pending);
                     self.accounts.insert(node.clone(), Account::new(status, at));
                 }
@@ -224,11 +225,7 @@ impl Judge {
         }
     }
 
-    fn transitions_follow_the_table(
-        &self,
-        node: &NodeId,
-        after: NodeStatus,
-    ) -> Result<(), String> {
+    fn transitions_follow_the_table(&self, node: &NodeId, after: NodeStatus) -> Result<(), String> {
         let Some(account) = self.accounts.get(node) else {
             return Err(format!("{node} is {after}, but was never registered"));
         };
@@ -318,7 +315,9 @@ impl Judge {
     fn every_status_was_told(&self, view: &NodeView) -> Result<(), String> {
         match self.status_of(&view.record.id) {
             Some(status) if status == view.record.status => Ok(()),
-            told => Err(format!("{} is {}, but {told:?} was told", view.record.id, view.record.status)),
+            told => {
+                Err(format!("{} is {}, but {told:?} was told", view.record.id, view.record.status))
+            }
         }
     }
 
@@ -377,7 +376,8 @@ impl Judge {
     fn lost_is_seen_within_five_seconds(&self, at: True, since: True) -> Result<(), String> {
         let grace = micros(self.loosest.session_grace);
         let silence = micros(self.loosest.beat_silence);
-        let within = if silence + grace <= 4_000_000 { SEEN_WITHIN } else { silence + grace + 1_000_000 };
+        let within =
+            if silence + grace <= 4_000_000 { SEEN_WITHIN } else { silence + grace + 1_000_000 };
         for (node, account) in &self.accounts {
             let shown = account.shown;
             if shown != Some(NodeStatus::Ready) || account.status == NodeStatus::Terminating {

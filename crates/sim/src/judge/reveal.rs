@@ -28,7 +28,12 @@ impl Judge {
                 let same = (shown.status, shown.applied_generation, shown.acknowledged_sequence)
                     == (stored.status, stored.applied_generation, stored.acknowledged_sequence)
                     && (&shown.name, shown.initialized, &shown.labels, &shown.key_fingerprint)
-                        == (&stored.name, stored.initialized, &stored.labels, &stored.key_fingerprint)
+                        == (
+                            &stored.name,
+                            stored.initialized,
+                            &stored.labels,
+                            &stored.key_fingerprint,
+                        )
                     && kinds(shown) == kinds(stored);
                 if same { Ok(()) } else { Err(format!("shown {shown:?}, stored {stored:?}")) }
             }

@@ -252,7 +252,7 @@ impl World {
     pub(crate) fn agent_boots(&mut self, b: usize) {
         let now = self.now;
         let board = &mut self.boards[b];
-        if board.agent.is_some() {
+        if board.agent.is_some() || board.retired {
             return;
         }
         if !board.powered {
@@ -307,7 +307,9 @@ impl World {
         if self.boards[b].agent.take().is_none() {
             return;
         }
-        self.tell(|| format!("board-{b}: agent dies{}", if silently { " with its board" } else { "" }));
+        self.tell(|| {
+            format!("board-{b}: agent dies{}", if silently { " with its board" } else { "" })
+        });
         if silently {
             self.boards[b].powered = false;
             self.vanish_agent_end(b);
@@ -545,8 +547,14 @@ impl World {
                 ..
             }))) => {
                 let not_before = self.master.clock.now(self.now).wall;
-                board.disk.certificate =
-                    Some(Certificate { node, role, key: call.key, serial: id, not_before, not_after });
+                board.disk.certificate = Some(Certificate {
+                    node,
+                    role,
+                    key: call.key,
+                    serial: id,
+                    not_before,
+                    not_after,
+                });
                 Input::Registered { standing: board.standing(renew_at), pending: false }
             }
             Some(Ok(other)) => {
@@ -666,4 +674,3 @@ impl World {
         self.podman_stirs(b);
     }
 }
-

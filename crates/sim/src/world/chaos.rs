@@ -84,10 +84,9 @@ impl World {
 
     fn disturb_by(&mut self, fault: Fault, b: usize) {
         match fault {
-            Fault::CutAll
-            | Fault::MasterCrash
-            | Fault::MasterPowerCut
-            | Fault::MasterSuspend => self.disturb_all(),
+            Fault::CutAll | Fault::MasterCrash | Fault::MasterPowerCut | Fault::MasterSuspend => {
+                self.disturb_all()
+            }
             Fault::StoreStall | Fault::StoreFailure => self.disturb_those_without_a_session(),
             // these cost nobody a session
             Fault::Container
@@ -200,7 +199,9 @@ impl World {
     pub(crate) fn clone_board(&mut self, b: usize) {
         let clones = self.boards.iter().filter(|b| b.clone_of.is_some() && b.powered).count();
         let original = &self.boards[b];
-        if clones >= CLONES_MAX || original.clone_of.is_some() || original.disk.certificate.is_none()
+        if clones >= CLONES_MAX
+            || original.clone_of.is_some()
+            || original.disk.certificate.is_none()
         {
             return;
         }

@@ -75,9 +75,10 @@ impl World {
             } else if !present.contains(&id) && status != NodeStatus::Terminating {
                 // a name may still be handed over to the board's new identity
                 let name = self.master.store.nodes.get(&id).map(|n| n.name.clone());
-                let held = self.boards.iter().any(|b| {
-                    !b.retired && name.as_ref().is_some_and(|n| n.as_str() == b.hostname)
-                });
+                let held = self
+                    .boards
+                    .iter()
+                    .any(|b| !b.retired && name.as_ref().is_some_and(|n| n.as_str() == b.hostname));
                 if !held {
                     self.people_ask(Who::Admin, Request::RemoveNode(node), Purpose::Other);
                 }

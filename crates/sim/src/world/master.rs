@@ -421,7 +421,9 @@ impl World {
 
     fn close(&mut self, session: &SessionId, goodbye: Goodbye) {
         let Some(conn) = self.conn_of(session) else { return };
-        self.tell(|| format!("master: closes {session:?}: {:?} {}", goodbye.reason, goodbye.message));
+        self.tell(|| {
+            format!("master: closes {session:?}: {:?} {}", goodbye.reason, goodbye.message)
+        });
         self.send_down(conn, Down::Message(ToAgent::Goodbye(goodbye)));
         self.close_master_end(conn);
         let Some(process) = &mut self.master.process else { return };

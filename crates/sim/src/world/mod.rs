@@ -50,18 +50,33 @@ pub(crate) enum Due {
     AgentDeadline(usize),
     MasterDeadline,
     /// Something the store was asked for is done, or failed.
-    StoreAnswers { boot: u32 },
-    MasterResumes { boot: u32 },
+    StoreAnswers {
+        boot: u32,
+    },
+    MasterResumes {
+        boot: u32,
+    },
     MasterBoots,
-    AgentResumes { board: usize, boot: u32 },
+    AgentResumes {
+        board: usize,
+        boot: u32,
+    },
     AgentBoots(usize),
     LinkHeals(usize),
     CallArrives(u64),
     CallAnswered(u64),
     CallTimesOut(u64),
-    ConnectTimesOut { conn: ConnId },
-    Observe { board: usize, boot: u32 },
-    Sample { board: usize, boot: u32 },
+    ConnectTimesOut {
+        conn: ConnId,
+    },
+    Observe {
+        board: usize,
+        boot: u32,
+    },
+    Sample {
+        board: usize,
+        boot: u32,
+    },
     PodmanReturns(usize),
     CloneLeaves(usize),
     Fault(Fault),
@@ -114,8 +129,7 @@ impl World {
         };
         let mut clocks = root.fork("clocks");
         let master = Master::new(&plan, &mut clocks);
-        let boards =
-            (0..plan.nodes).map(|i| Board::new(i, &plan, &mut clocks)).collect::<Vec<_>>();
+        let boards = (0..plan.nodes).map(|i| Board::new(i, &plan, &mut clocks)).collect::<Vec<_>>();
         let judge = Judge::new(&plan);
         let mut world = Self {
             now: 0,
@@ -247,7 +261,8 @@ impl World {
                         .filter(|c| c.kind.impairs())
                         .map(|c| c.kind.name())
                         .collect();
-                    let line = format!("{time} {} {} {}", record.name, record.status, why.join(" "));
+                    let line =
+                        format!("{time} {} {} {}", record.name, record.status, why.join(" "));
                     seen.push(line.trim_end().to_owned());
                 }
             }
@@ -299,7 +314,9 @@ impl World {
                 && !board.link.down_cut
                 && board.link.slow == 0;
             let since = self.disturbed_at.get(&board.index).copied().unwrap_or(0);
-            if healthy && self.now > since + self.judge.recovery_takes() && !self.judge.is_cloned(node)
+            if healthy
+                && self.now > since + self.judge.recovery_takes()
+                && !self.judge.is_cloned(node)
             {
                 let what = format!("{node} (board-{})", board.index);
                 self.judge.fail("nobody_is_lost_without_a_fault", what);

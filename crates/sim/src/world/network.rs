@@ -266,8 +266,7 @@ impl World {
                 id: certificate.node.to_string(),
                 key_fingerprint: certificate.key.clone(),
                 serial: certificate.serial.to_string(),
-                expired: certificate.not_after
-                    <= self.master.clock.now(self.now).wall,
+                expired: certificate.not_after <= self.master.clock.now(self.now).wall,
                 from,
             },
         }

@@ -28,8 +28,13 @@ pub(crate) enum Who {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Purpose {
     SetUp,
-    Token { board: Option<usize>, hash: String },
-    Reset { board: usize },
+    Token {
+        board: Option<usize>,
+        hash: String,
+    },
+    Reset {
+        board: usize,
+    },
     /// Must be refused.
     Intrusion,
     Other,
@@ -171,7 +176,9 @@ impl World {
             self.make_users();
         }
         for b in 0..self.boards.len() {
-            if self.boards[b].powered && self.boards[b].clone_of.is_none() && !self.boards[b].retired
+            if self.boards[b].powered
+                && self.boards[b].clone_of.is_none()
+                && !self.boards[b].retired
             {
                 self.help_board(b);
             }
@@ -228,7 +235,8 @@ impl World {
             return;
         }
         // thrown out with a certificate, or refused with a token: it begins a new life
-        let spent = board.disk.token.as_ref().is_some_and(|hash| !member && !self.is_usable(hash, b));
+        let spent =
+            board.disk.token.as_ref().is_some_and(|hash| !member && !self.is_usable(hash, b));
         if board.disk.certificate.is_some() && self.plan.chaos == 0 {
             return;
         }
@@ -302,11 +310,7 @@ impl World {
             uses,
             node_name: name.map(|n| NodeName::parse("name", &n).expect("a host name")),
         };
-        self.people_ask(
-            Who::Admin,
-            Request::CreateToken(request),
-            Purpose::Token { board, hash },
-        );
+        self.people_ask(Who::Admin, Request::CreateToken(request), Purpose::Token { board, hash });
     }
 
     pub(crate) fn topology_update(&mut self, config: BTreeMap<String, String>) {
