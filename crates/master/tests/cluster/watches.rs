@@ -136,3 +136,42 @@ async fn a_watcher_is_told_which_events_are_no_longer_kept() {
     assert_eq!(ids, [listed.last_id - 2, listed.last_id - 1, listed.last_id]);
     assert_eq!(listed.first_kept_id, event.id);
 }
+
+#[tokio::test]
+async fn a_stopping_master_ends_every_watch_with_its_reason() {
+    let cluster = Cluster::start().await;
+    let mut watch = watch_events(&cluster, |w| w.from_now = true).await;
+    let stopped = tokio::spawn(cluster.master.stop());
+    let status = tokio::time::timeout(PATIENCE, watch.message()).await.unwrap().unwrap_err();
+    let view = piccolo_rpc::status::ErrorView::from(&status);
+    assert_eq!((view.code, view.reason.as_str()), (tonic::Code::Unavailable, "Stopping"));
+    drop(watch);
+    tokio::time::timeout(PATIENCE, stopped).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn there_is_room_for_so_many_watchers_and_no_more() {
+    let cluster = Cluster::start().await;
+    let mut watches = Vec::new();
+    // a connection carries 64 streams at most
+    for _ in 0..4 {
+        let mut user = cluster.admin().await;
+        for _ in 0..60 {
+            let request = v1::WatchNodesRequest::default();
+            watches.push(user.watch_nodes(request).await.unwrap().into_inner());
+        }
+    }
+    let mut user = cluster.admin().await;
+    for _ in 240..256 {
+        let request = v1::WatchNodesRequest::default();
+        watches.push(user.watch_nodes(request).await.unwrap().into_inner());
+    }
+    let answer = user.watch_nodes(v1::WatchNodesRequest::default()).await;
+    let view = crate::harness::refused(answer.map(drop));
+    assert_eq!(view.reason, "TooManyWatchers");
+    drop(watches);
+    crate::harness::eventually("all have gone", async || {
+        user.watch_nodes(v1::WatchNodesRequest::default()).await.is_ok()
+    })
+    .await;
+}
