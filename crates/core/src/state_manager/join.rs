@@ -146,7 +146,8 @@ impl StateManager {
         let is_member = self
             .nodes
             .get(&registration.node)
-            .is_some_and(|node| node.record.status != NodeStatus::Terminating);
+            .map(|node| &node.record)
+            .is_some_and(|r| r.status != NodeStatus::Terminating && r.joined_with == hash);
         if token.used_by.contains(&registration.node)
             && !is_member
             && !mutant!("a spent token readmits its node")

@@ -222,6 +222,20 @@ fn a_removed_node_stays_out_with_its_old_token() {
 }
 
 #[test]
+fn a_late_call_with_an_old_token_replaces_nobody() {
+    let mut cluster = Cluster::new(Settings { approval: Approval::Manual, ..Settings::default() });
+    let old = cluster.token(10, 2, Some("n1"));
+    cluster.join(20, "n1", &old).unwrap();
+    let reject = Request::RejectNode { node: "n1".to_owned(), reason: String::new() };
+    cluster.ask(30, admin(), reject).unwrap();
+    let new = cluster.token(40, 1, None);
+    let once = cluster.join(50, "n1", &new);
+    assert!(once.is_ok());
+    assert_eq!(cluster.join(60, "n1", &old).unwrap_err().reason, "TokenSpent");
+    assert_eq!(cluster.join(70, "n1", &new), once);
+}
+
+#[test]
 fn an_event_is_appended_once_and_acknowledged_every_time() {
     let mut cluster = Cluster::new(Settings::default());
     let hash = cluster.token(10, 1, None);
@@ -250,6 +264,89 @@ fn events_and_their_sequence_are_one_commit() {
     assert_eq!(record.acknowledged_sequence, 2);
     let events = transaction.writes.keys().filter(|key| key.starts_with(keys::EVENTS)).count();
     assert_eq!(events, 2);
+}
+
+/// The store takes values of 512 KiB and transactions of 1 MiB; a commit that it refuses ends the master.
+fn largest_value(effects: &[Effect]) -> (usize, usize) {
+    let sizes: Vec<_> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Commit(transaction) => Some(transaction.writes.values().flatten().map(Vec::len)),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    (sizes.iter().copied().max().unwrap_or(0), sizes.iter().sum())
+}
+
+#[test]
+fn no_batch_of_events_is_more_than_a_store_takes() {
+    let mut cluster = Cluster::new(Settings::default());
+    let hash = cluster.token(10, 1, None);
+    cluster.join(20, "n1", &hash).unwrap();
+    let quotes = "\"".repeat(1024);
+    let batch = |fields: u64| match entries(1..=EVENTS_PER_BATCH_MAX as u64) {
+        ToMaster::Events(mut entries) => {
+            for entry in &mut entries {
+                entry.fields = (0..fields).map(|i| (format!("f{i}"), quotes.clone())).collect();
+            }
+            ToMaster::Events(entries)
+        }
+        other => other,
+    };
+    for (i, fields) in (0..=16).enumerate() {
+        let session = format!("s{i}");
+        let _ = cluster.open(1000 * i as u64 + 30, "n1", &session, Some(&format!("s{}", i.max(1) - 1)));
+        let effects = cluster.say(1000 * i as u64 + 40, "n1", &session, batch(fields));
+        let (value, all) = largest_value(&effects);
+        assert!(value <= 512 * 1024 && all <= 900 * 1024, "{fields} fields: {value} of {all} bytes");
+        let refused = effects.iter().any(|effect| matches!(effect, Effect::Close { .. }));
+        assert_eq!(refused, fields > 5, "{fields} fields");
+    }
+}
+
+#[test]
+fn a_sequence_that_nothing_could_follow_is_refused() {
+    let mut cluster = Cluster::new(Settings::default());
+    let hash = cluster.token(10, 1, None);
+    cluster.join(20, "n1", &hash).unwrap();
+    let _ = cluster.open(30, "n1", "s1", None);
+    let effects = cluster.say(40, "n1", "s1", entries(u64::MAX..=u64::MAX));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Close { .. })), "{effects:?}");
+}
+
+#[test]
+fn heartbeats_of_ten_thousand_nodes_fit_into_the_store() {
+    let mut cluster = Cluster::new(Settings::default());
+    let nodes: Vec<_> = (0..10_000).map(|i| format!("{i:064}")).collect();
+    let mut snapshot = Snapshot::empty("c1", NodeName::parse("name", "robot").unwrap());
+    for node in &nodes {
+        let record = super::fixtures::node_record(node, &format!("h{}", &node[58..]));
+        let id = NodeId::parse("node_id", node).unwrap();
+        snapshot.add(&keys::node(&id), &keys::encode(&record)).unwrap();
+    }
+    cluster.machine = StateManager::restore(snapshot, Settings::default(), at(0));
+    for node in &nodes {
+        let _ = cluster.open(100, node, &format!("s{node}"), None);
+    }
+    let mut saved = Vec::new();
+    for i in 0..1000 {
+        let effects = cluster.machine.handle_deadline(at(70_000 + i));
+        let of_heartbeats = |effect: &Effect| matches!(effect, Effect::Commit(t)
+            if t.writes.contains_key(keys::HEARTBEATS));
+        if effects.iter().any(of_heartbeats) {
+            saved = effects;
+            break;
+        }
+    }
+    let (value, all) = largest_value(&saved);
+    assert!(value > 100_000 && value <= 512 * 1024 && all <= 1024 * 1024, "{value} of {all}");
+    let mut again = Snapshot::empty("c1", NodeName::parse("name", "robot").unwrap());
+    cluster.perform(&saved);
+    for (key, value) in cluster.store.iter().filter(|(key, _)| key.starts_with(keys::HEARTBEATS)) {
+        again.add(key, value).unwrap();
+    }
+    assert_eq!(again.heartbeats.len(), nodes.len());
 }
 
 #[test]
