@@ -16,6 +16,11 @@ use crate::{
 /// Entries of one batch of events at most: with the node's record and what retention deletes, a
 /// transaction stays below the 128 operations that etcd takes by default.
 pub const EVENTS_PER_BATCH_MAX: usize = 48;
+/// Bytes of one batch of events at most, as [`JournalEntry::size_bytes`] counts. Stored as JSON, where a
+/// quotation mark takes two bytes, it stays well below the 1 MiB that a store takes in one transaction.
+pub const EVENT_BATCH_BYTES_MAX: usize = 256 * 1024;
+/// No journal counts that far: a greater sequence was made up, and nothing could follow it.
+pub const SEQUENCE_MAX: u64 = u64::MAX / 2;
 /// Containers of one node at most.
 pub const CONTAINERS_MAX: usize = 512;
 /// Metrics of one report at most.

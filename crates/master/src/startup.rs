@@ -210,7 +210,7 @@ pub(crate) async fn load(
 pub(crate) fn clock_floor(items: &[KeyValue]) -> u64 {
     let mut newest = WallTime::default();
     for item in items {
-        if item.key == keys::HEARTBEATS {
+        if item.key.starts_with(keys::HEARTBEATS) {
             let heard: Result<std::collections::BTreeMap<NodeId, WallTime>, _> =
                 keys::decode(&item.key, &item.value);
             newest = newest.max(heard.unwrap_or_default().into_values().max().unwrap_or_default());

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::{NodeId, NodeName};
 use crate::time::WallTime;
 
+/// Bytes that a journal entry takes beside its texts.
+const ENTRY_OVERHEAD_BYTES: usize = 64;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Severity {
     Info,
@@ -100,4 +103,12 @@ pub struct JournalEntry {
     pub fields: BTreeMap<String, String>,
     /// Recorded while no session was open.
     pub offline: bool,
+}
+
+impl JournalEntry {
+    /// What it takes, in memory and on the wire, give or take what surrounds its texts.
+    pub fn size_bytes(&self) -> usize {
+        let fields: usize = self.fields.iter().map(|(k, v)| k.len() + v.len()).sum();
+        ENTRY_OVERHEAD_BYTES + self.message.len() + fields
+    }
 }

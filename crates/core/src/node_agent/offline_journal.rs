@@ -5,10 +5,11 @@
 
 use std::collections::VecDeque;
 
-use crate::{model::JournalEntry, mutant::mutant, session::EVENTS_PER_BATCH_MAX};
-
-/// Bytes that an entry takes beside its texts.
-const ENTRY_OVERHEAD_BYTES: usize = 64;
+use crate::{
+    model::JournalEntry,
+    mutant::mutant,
+    session::{EVENT_BATCH_BYTES_MAX, EVENTS_PER_BATCH_MAX, SEQUENCE_MAX},
+};
 
 #[derive(Debug, Clone)]
 pub struct OfflineJournal {
@@ -28,7 +29,7 @@ impl OfflineJournal {
     ) -> Self {
         let newest = entries.last().map_or(0, |e| e.sequence);
         Self {
-            bytes: entries.iter().map(size).sum(),
+            bytes: entries.iter().map(JournalEntry::size_bytes).sum(),
             next_sequence: next_sequence.max(newest + 1),
             entries: entries.into(),
             entries_max: entries_max.max(1),
@@ -40,7 +41,7 @@ impl OfflineJournal {
     pub fn append(&mut self, mut entry: JournalEntry) -> (JournalEntry, Vec<u64>) {
         entry.sequence = self.next_sequence;
         self.next_sequence += 1;
-        self.bytes += size(&entry);
+        self.bytes += entry.size_bytes();
         self.entries.push_back(entry.clone());
         let mut dropped = Vec::new();
         while !mutant!("the journal has no bound") && self.entries.len() > self.entries_max
@@ -51,9 +52,14 @@ impl OfflineJournal {
         (entry, dropped)
     }
 
-    /// The oldest that were not acknowledged.
+    /// The oldest that were not acknowledged: as many as the master takes at once, and one at least.
     pub fn batch(&self) -> Vec<JournalEntry> {
-        self.entries.iter().take(EVENTS_PER_BATCH_MAX).cloned().collect()
+        let mut bytes = 0;
+        let fits = |entry: &&JournalEntry| {
+            bytes += entry.size_bytes();
+            bytes <= EVENT_BATCH_BYTES_MAX || bytes == entry.size_bytes()
+        };
+        self.entries.iter().take(EVENTS_PER_BATCH_MAX).take_while(fits).cloned().collect()
     }
 
     /// Whether anything was there to be trimmed.
@@ -61,7 +67,7 @@ impl OfflineJournal {
         let before = self.entries.len();
         while self.entries.front().is_some_and(|e| e.sequence <= through) {
             if let Some(entry) = self.entries.pop_front() {
-                self.bytes -= size(&entry);
+                self.bytes -= entry.size_bytes();
             }
         }
         self.entries.len() < before
@@ -70,6 +76,10 @@ impl OfflineJournal {
     /// A master that acknowledged more than we ever wrote has met an earlier life of this board:
     /// go on above it, or our events would be taken for repetitions.
     pub fn skip_to(&mut self, acknowledged: u64) -> Vec<JournalEntry> {
+        // what no journal ever counted to was not ours
+        if acknowledged > SEQUENCE_MAX {
+            return Vec::new();
+        }
         if acknowledged < self.next_sequence || mutant!("an earlier life is not stepped over") {
             return Vec::new();
         }
@@ -98,14 +108,9 @@ impl OfflineJournal {
         // the newest stays: it is the one we were called for
         let index = (0..last).min_by_key(|i| (self.entries[*i].severity, *i)).unwrap_or(last);
         let entry = self.entries.remove(index)?;
-        self.bytes -= size(&entry);
+        self.bytes -= entry.size_bytes();
         Some(entry.sequence)
     }
-}
-
-fn size(entry: &JournalEntry) -> usize {
-    let fields: usize = entry.fields.iter().map(|(k, v)| k.len() + v.len()).sum();
-    ENTRY_OVERHEAD_BYTES + entry.message.len() + fields
 }
 
 #[cfg(test)]
@@ -177,6 +182,26 @@ mod tests {
         assert_eq!(moved[0].sequence, 41);
         assert_eq!(journal.next_sequence(), 42);
         assert!(journal.skip_to(40).is_empty());
+    }
+
+    #[test]
+    fn a_sequence_that_nothing_could_follow_is_not_stepped_over() {
+        let mut journal = journal(10);
+        assert!(journal.skip_to(u64::MAX).is_empty());
+        assert_eq!(journal.append(entry(Severity::Info)).0.sequence, 1);
+    }
+
+    #[test]
+    fn a_batch_is_what_the_master_takes_and_never_nothing() {
+        let mut journal = OfflineJournal::restored(vec![], 1, 100, 1 << 24);
+        let large = |bytes| JournalEntry { message: "x".repeat(bytes), ..entry(Severity::Info) };
+        let _ = journal.append(large(2 * EVENT_BATCH_BYTES_MAX));
+        assert_eq!(journal.batch().len(), 1);
+        let _ = journal.acknowledged(1);
+        for _ in 0..10 {
+            let _ = journal.append(large(EVENT_BATCH_BYTES_MAX / 4));
+        }
+        assert_eq!(journal.batch().len(), 3);
     }
 
     proptest::proptest! {

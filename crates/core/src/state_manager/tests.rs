@@ -271,7 +271,9 @@ fn largest_value(effects: &[Effect]) -> (usize, usize) {
     let sizes: Vec<_> = effects
         .iter()
         .filter_map(|effect| match effect {
-            Effect::Commit(transaction) => Some(transaction.writes.values().flatten().map(Vec::len)),
+            Effect::Commit(transaction) => {
+                Some(transaction.writes.values().flatten().map(Vec::len))
+            }
             _ => None,
         })
         .flatten()
@@ -296,10 +298,14 @@ fn no_batch_of_events_is_more_than_a_store_takes() {
     };
     for (i, fields) in (0..=16).enumerate() {
         let session = format!("s{i}");
-        let _ = cluster.open(1000 * i as u64 + 30, "n1", &session, Some(&format!("s{}", i.max(1) - 1)));
+        let _ =
+            cluster.open(1000 * i as u64 + 30, "n1", &session, Some(&format!("s{}", i.max(1) - 1)));
         let effects = cluster.say(1000 * i as u64 + 40, "n1", &session, batch(fields));
         let (value, all) = largest_value(&effects);
-        assert!(value <= 512 * 1024 && all <= 900 * 1024, "{fields} fields: {value} of {all} bytes");
+        assert!(
+            value <= 512 * 1024 && all <= 900 * 1024,
+            "{fields} fields: {value} of {all} bytes"
+        );
         let refused = effects.iter().any(|effect| matches!(effect, Effect::Close { .. }));
         assert_eq!(refused, fields > 5, "{fields} fields");
     }
@@ -332,8 +338,10 @@ fn heartbeats_of_ten_thousand_nodes_fit_into_the_store() {
     let mut saved = Vec::new();
     for i in 0..1000 {
         let effects = cluster.machine.handle_deadline(at(70_000 + i));
-        let of_heartbeats = |effect: &Effect| matches!(effect, Effect::Commit(t)
-            if t.writes.contains_key(keys::HEARTBEATS));
+        let of_heartbeats = |effect: &Effect| {
+            matches!(effect, Effect::Commit(t)
+            if t.writes.contains_key(keys::HEARTBEATS))
+        };
         if effects.iter().any(of_heartbeats) {
             saved = effects;
             break;
