@@ -1,7 +1,9 @@
-//! `cargo xtask fuzz`: every property test of the tree, with fresh random inputs until time is up.
+//! `cargo xtask fuzz`: every property test of the tree with fresh random inputs, then every libFuzzer target.
 //!
-//! `cargo test` tries a few hundred inputs of each. What fails here is shrunk and noted by proptest
+//! The targets in `fuzz/` need a nightly toolchain and cargo-fuzz; the properties need neither. `cargo test` tries a few hundred inputs of each. What fails here is shrunk and noted by proptest
 //! in a file beside the test (`proptest-regressions`), to be committed with the fix.
+
+mod targets;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,6 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 
 use crate::count::{self, Count, Runner};
 use crate::run;
@@ -17,7 +20,36 @@ use crate::workspace::Workspace;
 /// Inputs of each test in one round.
 const CASES: u32 = 10_000;
 
-pub(crate) fn task(workspace: &Workspace, seconds: u64) -> Result<()> {
+/// The name by which the property tests are chosen.
+const PROPERTIES: &str = "properties";
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// A file of fuzz/fuzz_targets without its ending, or "properties"; everything when left out
+    target: Option<String>,
+    /// For so long, each
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    seconds: u64,
+}
+
+pub(crate) fn task(workspace: &Workspace, options: &Options) -> Result<()> {
+    let all = targets::all(workspace)?;
+    match options.target.as_deref() {
+        Some(PROPERTIES) => properties(workspace, options.seconds),
+        Some(name) if all.iter().any(|target| target == name) => {
+            targets::run(workspace, name, options.seconds)
+        }
+        Some(name) => {
+            bail!("there is no target {name:?}; there are {PROPERTIES}, {}", all.join(", "))
+        }
+        None => {
+            properties(workspace, options.seconds)?;
+            all.iter().try_for_each(|target| targets::run(workspace, target, options.seconds))
+        }
+    }
+}
+
+fn properties(workspace: &Workspace, seconds: u64) -> Result<()> {
     let tests = property_tests(&workspace.root().join("crates"))?;
     let total: usize = tests.values().map(Vec::len).sum();
     println!("{total} property tests in {} crates, for {seconds} s", tests.len());

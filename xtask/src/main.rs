@@ -61,12 +61,8 @@ enum Task {
     },
     /// Simulate clusters, replay one, or break each rule once
     Sim(sim::Options),
-    /// Try random inputs on every parser and machine that has a property
-    Fuzz {
-        /// For at least so long
-        #[arg(long, default_value_t = 60, value_name = "SECONDS")]
-        seconds: u64,
-    },
+    /// Try random inputs on every parser and machine: property tests, then libFuzzer
+    Fuzz(fuzz::Options),
     /// Build the executables as they are shipped: static, for x86-64, aarch64 and armv7
     Dist {
         /// For this architecture only; may be given more than once
@@ -85,7 +81,7 @@ fn main() -> ExitCode {
         Task::Check => check::task(&workspace),
         Task::Bench { arguments } => bench::task(&workspace, &arguments),
         Task::Sim(options) => sim::task(&workspace, &options),
-        Task::Fuzz { seconds } => fuzz::task(&workspace, seconds),
+        Task::Fuzz(options) => fuzz::task(&workspace, &options),
         Task::Dist { only } => dist::task(&workspace, &only),
     });
     match result {

@@ -175,7 +175,9 @@ impl NodeAgent {
         }
         self.events_acknowledged(out, welcome.acknowledged_sequence);
         self.report(now, out);
-        if let Some((since, true)) = self.alone.take() {
+        if let Some((since, true)) = self.alone.take()
+            && self.ledger.generation > 0
+        {
             let alone = now.at.since(since.at).as_secs();
             let message = format!("the master is there again, after {alone} s alone");
             let kind = EventKind::MasterFound;

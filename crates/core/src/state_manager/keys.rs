@@ -22,12 +22,20 @@ pub const HEARTBEATS: &str = "/piccolo/v1/heartbeats";
 pub const EPOCH: &str = "/piccolo/v1/meta/epoch";
 pub const EVENTS: &str = "/piccolo/v1/events/";
 pub const AUDIT: &str = "/piccolo/v1/audit/";
+/// Nodes in one of the values below [`HEARTBEATS`] at most: with ids of full length it takes 400 KB, and a
+/// store takes 512 KiB.
+pub const HEARTBEATS_PER_VALUE_MAX: usize = 5_000;
 const NODES: &str = "/piccolo/v1/nodes/";
 const TOKENS: &str = "/piccolo/v1/tokens/";
 const USERS: &str = "/piccolo/v1/users/";
 
 pub fn node(id: &NodeId) -> String {
     format!("{NODES}{id}")
+}
+
+/// The values that heartbeats are divided among; the first is the only one of most clusters.
+pub fn heartbeats(part: usize) -> String {
+    if part == 0 { HEARTBEATS.to_owned() } else { format!("{HEARTBEATS}/{part}") }
 }
 
 pub fn token(hash: &str) -> String {
@@ -108,8 +116,13 @@ impl Snapshot {
             self.topology = decode(key, value)?;
         } else if key == TOPOLOGY_SECRETS {
             self.secrets = decode(key, value)?;
-        } else if key == HEARTBEATS {
-            self.heartbeats = decode(key, value)?;
+        } else if key.strip_prefix(HEARTBEATS).is_some_and(|p| p.is_empty() || p.starts_with('/')) {
+            let part: BTreeMap<NodeId, WallTime> = decode(key, value)?;
+            for (node, heard) in part {
+                let known = self.heartbeats.entry(node).or_insert(heard);
+                // a value of when there were more nodes may lie behind
+                *known = heard.max(*known);
+            }
         } else if key == EPOCH {
             self.epoch = decode(key, value)?;
         } else if key.starts_with(NODES) {

@@ -230,3 +230,22 @@ async fn fewer_events_are_kept_as_soon_as_the_limit_is_lowered() {
     send(&cluster, &[241, 289, 337]).await;
     assert!(cluster.events().await.len() <= 200);
 }
+
+#[tokio::test]
+async fn a_batch_of_events_that_no_store_takes_ends_its_session_alone() {
+    let cluster = Cluster::start().await;
+    let identity = cluster.join("n1").await;
+    let mut agent = cluster.agent(&identity).await;
+    let mut session = Session::open(&mut agent, hello("n1")).await;
+    // below 1 MiB on the wire, and twice that as JSON
+    let quotes = "\"".repeat(1024);
+    let fields = (0..16).map(|i| (format!("f{i}"), quotes.clone())).collect();
+    let event = v1::Event { severity: 1, kind: "Alert".to_owned(), fields, ..Default::default() };
+    let events = (1..=48).map(|sequence| v1::Event { node_sequence: sequence, ..event.clone() });
+    session.say(Say::Events(v1::EventBatch { events: events.collect() })).await;
+    assert_eq!(session.next_that(goodbye).await.reason, "Protocol");
+    let kept = cluster.events().await;
+    assert!(kept.iter().all(|event| event.kind != "Alert"), "nothing of it was stored");
+    let mut again = Session::open(&mut agent, hello("n1")).await;
+    again.configure().await;
+}

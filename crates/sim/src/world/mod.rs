@@ -271,6 +271,14 @@ impl World {
                     seen.push(format!("{time} {name} is gone"));
                 }
             }
+            Effect::Happened(event) if event.kind == EventKind::NodeInitializing => {
+                let shown = event.node.as_ref().and_then(|node| self.shown.get(node));
+                if let Some((name, status)) = shown
+                    && *status != NodeStatus::Initializing
+                {
+                    seen.push(format!("{time} {name} was Initializing in between"));
+                }
+            }
             Effect::Happened(event) if event.node_sequence > 0 || is_odd(event.kind) => {
                 let late = if event.delivered_late { " (late)" } else { "" };
                 seen.push(format!("{time} {:?}: {}{late}", event.kind, event.message));
