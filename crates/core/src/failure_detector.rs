@@ -310,6 +310,17 @@ mod tests {
     }
 
     #[test]
+    fn a_dropped_session_is_not_forgiven_into_life() {
+        let timing = Timing::default();
+        let mut detector = FailureDetector::unknown(ms(0));
+        detector.session_opened(ms(1000));
+        detector.session_dropped(&timing);
+        detector.forgive(ms(9000));
+        assert_eq!(detector.verdict(ms(9000), &timing), Verdict::Suspect);
+        assert!(!detector.is_live(ms(9000), &timing));
+    }
+
+    #[test]
     fn only_a_live_session_guards_its_identity() {
         let timing = Timing::default();
         let mut detector = FailureDetector::unknown(ms(0));
