@@ -1,0 +1,22 @@
+//! The master's configuration file.
+#![no_main]
+
+use std::{cell::RefCell, fs};
+
+use libfuzzer_sys::fuzz_target;
+use piccolo_master::config::{Config, cli::Flags};
+use tempfile::NamedTempFile;
+
+thread_local!(static FILE: RefCell<NamedTempFile> = RefCell::new(
+    NamedTempFile::new().expect("a temporary file")
+));
+
+fuzz_target!(|yaml: &[u8]| {
+    FILE.with_borrow(|file| {
+        fs::write(file.path(), yaml).expect("a temporary file");
+        let flags = Flags { config: Some(file.path().to_owned()), ..Flags::default() };
+        if let Err(error) = Config::load(&flags) {
+            assert!(!error.to_string().is_empty());
+        }
+    });
+});
