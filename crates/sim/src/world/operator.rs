@@ -234,6 +234,19 @@ impl World {
         if board.disk.certificate.is_some() && !removed && member {
             return;
         }
+        // it is a member by one token, never heard so, and has another now that is good for nothing
+        let joined_with = self.master.store.nodes.get(&board.disk.node).map(|n| &n.joined_with);
+        let stuck = self.calm
+            && board.disk.certificate.is_none()
+            && joined_with.is_some()
+            && board
+                .disk
+                .token
+                .as_ref()
+                .is_some_and(|hash| joined_with != Some(hash) && !self.is_usable(hash, b));
+        if stuck {
+            return self.new_life(b);
+        }
         // thrown out with a certificate, or refused with a token: it begins a new life
         let spent =
             board.disk.token.as_ref().is_some_and(|hash| !member && !self.is_usable(hash, b));
