@@ -8,6 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     model::{AuditEntry, Event, NodeId, NodeName, NodeRecord, TokenRecord, UserName, UserRecord},
+    session::SEQUENCE_MAX,
     time::WallTime,
     topology::TopologyRecord,
 };
@@ -25,6 +26,8 @@ pub const AUDIT: &str = "/piccolo/v1/audit/";
 /// Nodes in one of the values below [`HEARTBEATS`] at most: with ids of full length it takes 400 KB, and a
 /// store takes 512 KiB.
 pub const HEARTBEATS_PER_VALUE_MAX: usize = 5_000;
+/// Starts of the master at most: revisions begin at 2^32 times its number.
+const EPOCH_MAX: u64 = 1 << 31;
 const NODES: &str = "/piccolo/v1/nodes/";
 const TOKENS: &str = "/piccolo/v1/tokens/";
 const USERS: &str = "/piccolo/v1/users/";
@@ -64,6 +67,15 @@ pub fn encode(value: &impl Serialize) -> Vec<u8> {
 pub fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, CorruptRecord> {
     serde_json::from_slice(value)
         .map_err(|error| CorruptRecord { key: key.to_owned(), problem: error.to_string() })
+}
+
+/// What goes on counting from a stored number must not come to the end of numbers.
+fn check_count(key: &str, count: u64, max: u64) -> Result<(), CorruptRecord> {
+    if count <= max {
+        return Ok(());
+    }
+    let problem = format!("{count} is more than was ever counted");
+    Err(CorruptRecord { key: key.to_owned(), problem })
 }
 
 /// A stored value that cannot be read. The master does not start on it: it would lose what it says.
@@ -125,6 +137,7 @@ impl Snapshot {
             }
         } else if key == EPOCH {
             self.epoch = decode(key, value)?;
+            check_count(key, self.epoch, EPOCH_MAX)?;
         } else if key.starts_with(NODES) {
             let record: NodeRecord = decode(key, value)?;
             self.nodes.insert(record.id.clone(), record);
@@ -136,9 +149,11 @@ impl Snapshot {
             self.users.insert(record.name.clone(), record);
         } else if key.starts_with(EVENTS) {
             let event: Event = decode(key, value)?;
+            check_count(key, event.id, SEQUENCE_MAX)?;
             self.log.events.push_back((event.id, event.at));
         } else if key.starts_with(AUDIT) {
             let entry: AuditEntry = decode(key, value)?;
+            check_count(key, entry.id, SEQUENCE_MAX)?;
             if self.log.audit_first == 0 {
                 self.log.audit_first = entry.id;
             }

@@ -312,6 +312,14 @@ fn no_batch_of_events_is_more_than_a_store_takes() {
 }
 
 #[test]
+fn a_stored_number_that_nothing_could_follow_is_an_error_and_no_panic() {
+    let mut snapshot = Snapshot::empty("c1", NodeName::parse("name", "robot").unwrap());
+    let error = snapshot.add(keys::EPOCH, u64::MAX.to_string().as_bytes()).unwrap_err();
+    assert_eq!(error.key, keys::EPOCH);
+    assert_eq!(snapshot.add(keys::EPOCH, b"7"), Ok(()));
+}
+
+#[test]
 fn a_sequence_that_nothing_could_follow_is_refused() {
     let mut cluster = Cluster::new(Settings::default());
     let hash = cluster.token(10, 1, None);
