@@ -119,6 +119,22 @@ fn both_readmes_type_the_same() {
     assert_eq!(titles(&english), titles(&korean), "one has a section that the other has not");
 }
 
+/// Figures are measured in one place, and only copied.
+#[test]
+fn the_readmes_quote_the_figures_that_were_measured() {
+    let measured = read("docs/benchmarks.md");
+    for document in ["README.md", "README.ko.md"] {
+        let text = read(document);
+        let ends = ["| yes |", "| **missed** |"];
+        let is_figure = |line: &&str| ends.iter().any(|end| line.ends_with(end));
+        let rows: Vec<&str> = text.lines().filter(is_figure).collect();
+        assert!(rows.len() > 5, "{document} quotes no figures any more");
+        for row in rows {
+            assert!(measured.contains(row), "{document} quotes what was not measured: {row}");
+        }
+    }
+}
+
 fn variants(source: &str, name: &str) -> Vec<String> {
     let body = source.split(&format!("pub enum {name} {{\n")).nth(1).unwrap();
     let body = body.split("\n}").next().unwrap();
