@@ -1,5 +1,7 @@
 //! What the agent does, input by input. The long stories are the simulator's.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test picks the effects that it is about")]
+
 use super::*;
 use crate::{
     model::{ConditionKind, EventKind},

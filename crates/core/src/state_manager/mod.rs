@@ -500,7 +500,7 @@ impl StateManager {
         let heard = self.nodes.values().filter_map(|n| Some((&n.record.id, n.last_heartbeat?)));
         let heard: Vec<_> = heard.collect();
         for (part, heard) in heard.chunks(keys::HEARTBEATS_PER_VALUE_MAX).enumerate() {
-            out.put(&keys::heartbeats(part), &heard.iter().copied().collect::<BTreeMap<_, _>>());
+            out.put(keys::heartbeats(part), &heard.iter().copied().collect::<BTreeMap<_, _>>());
         }
         self.heartbeats_saved_at = now.at;
         self.heard_since_saved = false;
