@@ -22,6 +22,7 @@ const CALL_TIMEOUT: u64 = 10 * SECOND;
 pub(crate) struct ConnId(pub(crate) u64);
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "most of what is on its way is a message")]
 pub(crate) enum Up {
     Open,
     Hello(Box<Hello>),

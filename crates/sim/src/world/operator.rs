@@ -263,7 +263,7 @@ impl World {
         }
         if self.boards[b].disk.token.is_none() {
             self.see_to_token(b);
-        } else if self.calm && self.now / SECOND % 40 == 0 {
+        } else if self.calm && (self.now / SECOND).is_multiple_of(40) {
             // "it says that the name is taken; but it is not any more"
             self.agent_dies(b, false);
             self.push(self.now, Due::AgentBoots(b));
