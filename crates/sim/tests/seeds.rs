@@ -1,5 +1,7 @@
 //! 2,000 seeds, and every seed that ever failed.
 
+#![allow(clippy::unwrap_used, reason = "a test; a poisoned lock is a panic that is told already")]
+
 use std::{
     path::Path,
     sync::{
