@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::dist;
 use crate::setup::{self, Purpose};
+use crate::sim;
 use crate::workspace::Workspace;
 
 /// The arguments are those of the bench itself: `--help` shows them.
@@ -18,7 +19,7 @@ pub(crate) fn task(workspace: &Workspace, arguments: &[OsString]) -> Result<()> 
     let mut programs = None;
     if !asks("--help") {
         setup::make_ready(workspace, &[Purpose::Up, Purpose::Bench])?;
-        build(workspace, "piccolo-sim")?;
+        build(workspace, "piccolo-sim", sim::PROFILE)?;
         if !asks("--programs") {
             programs = build_executables(workspace)?;
         }
@@ -43,16 +44,16 @@ fn build_executables(workspace: &Workspace) -> Result<Option<PathBuf>> {
     println!("--  the executables as shipped cannot be built here: {error:#}");
     println!("--  measuring the usual release builds instead");
     for package in ["piccolo-nodeagent", "piccolo-master", "piccolo-cli"] {
-        build(workspace, package)?;
+        build(workspace, package, "release")?;
     }
     Ok(Some(workspace.executables("release")))
 }
 
 /// One at a time: built together they would all get the features that any of them asks for, and
 /// the agent would carry what only the master needs.
-fn build(workspace: &Workspace, package: &str) -> Result<()> {
+fn build(workspace: &Workspace, package: &str, profile: &str) -> Result<()> {
     let mut cargo = workspace.cargo();
-    cargo.args(["build", "--release", "--bins", "--package", package]);
+    cargo.args(["build", "--profile", profile, "--bins", "--package", package]);
     if !cargo.status().context("cargo cannot be started")?.success() {
         bail!("{package} cannot be built; nothing was measured");
     }

@@ -1,5 +1,7 @@
 //! `cargo xtask sim`: the simulator of the real cores (`crates/sim`), with its arguments as typed.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
@@ -21,9 +23,18 @@ pub(crate) struct Options {
     mutants: bool,
 }
 
-pub(crate) fn task(workspace: &Workspace, options: &Options) -> Result<()> {
+/// The profile of Cargo.toml that the simulator is built with.
+pub(crate) const PROFILE: &str = "simulation";
+
+/// `cargo run` of the simulator; its own arguments come after a `--`.
+pub(crate) fn command(workspace: &Workspace) -> Command {
     let mut command = workspace.cargo();
-    command.args(["run", "--quiet", "--package", "piccolo-sim"]);
+    command.args(["run", "--quiet", "--package", "piccolo-sim", "--profile", PROFILE]);
+    command
+}
+
+pub(crate) fn task(workspace: &Workspace, options: &Options) -> Result<()> {
+    let mut command = command(workspace);
     if options.mutants {
         // In a folder of its own: the core is another one there, and would be built to and fro.
         command.args(["--features", "mutants", "--target-dir"]);

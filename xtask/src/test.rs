@@ -18,6 +18,7 @@ use crate::check;
 use crate::count::{self, Count, Runner};
 use crate::run;
 use crate::setup::{self, Purpose};
+use crate::sim;
 use crate::workspace::Workspace;
 
 pub(crate) fn task(workspace: &Workspace) -> Result<()> {
@@ -38,6 +39,9 @@ pub(crate) fn task(workspace: &Workspace) -> Result<()> {
     let mut docs = workspace.cargo();
     docs.args(["test", "--workspace", "--doc", "--quiet"]);
     plan.push(Step::new("examples in the docs", docs).counted_by(Runner::Libtest));
+    let mut seeds = sim::command(workspace);
+    seeds.args(["--", "--seeds", "20000"]);
+    plan.push(Step::new("twenty thousand simulated clusters", seeds));
     plan.push(rust_tests(workspace));
     plan.run()
 }

@@ -1,8 +1,7 @@
 //! `piccolo audit`: who changed what, and who was refused.
 
-use std::fmt::Write as _;
-
 use clap::{Args, Subcommand};
+use piccolo_core::hex::hex;
 use piccolo_rpc::v1;
 use serde::Serialize;
 
@@ -140,13 +139,6 @@ impl From<&v1::AuditEntry> for EntryView {
             hash: hex(&entry.hash),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// `piccolo audit verify`.

@@ -15,6 +15,7 @@
 
 pub mod api_server;
 pub mod failure_detector;
+pub mod hex;
 pub mod model;
 pub mod mutant;
 pub mod node_agent;

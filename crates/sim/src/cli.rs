@@ -12,7 +12,7 @@ use std::{
 use piccolo_sim::{Mutant, Outcome, mutants, run as run_seed};
 
 /// Seeds that a mutant may live through before it counts as a survivor.
-const MUTANT_SEEDS: u64 = 2_000;
+const MUTANT_SEEDS: u64 = 20_000;
 
 #[derive(Debug)]
 pub(crate) struct Arguments {

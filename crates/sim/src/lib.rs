@@ -30,7 +30,7 @@ use crate::{
     world::World,
 };
 
-/// Simulated time within which a healed cluster must be at rest.
+/// Simulated time within which a healed cluster must be at rest, beside what finding back takes at its pace.
 const REST_WITHIN: u64 = 3 * MINUTE;
 
 /// What became of one seed.
@@ -62,14 +62,14 @@ pub fn run(seed: u64, mutant: Option<&Mutant>, tell: bool) -> Outcome {
 fn live(world: &mut World) -> Result<(), Violation> {
     world.run(20 * SECOND)?;
     world.unleash();
-    let chaos = world.plan.chaos;
-    world.run(chaos)?;
+    world.run(world.now + world.plan.chaos)?;
     world.heal();
     let healed = world.now;
+    let rest_within = REST_WITHIN + world.judge.recovery_takes();
     world.tidy();
     // people come by again: what they asked for may have been refused at a bad moment
     let mut unrest = None;
-    while world.now < healed + REST_WITHIN {
+    while world.now < healed + rest_within {
         world.run(world.now + 10 * SECOND)?;
         world.tidy();
         unrest = world.unrest();

@@ -44,6 +44,9 @@ const GENTLE: &[Fault] = &[
     Fault::StoreStall,
 ];
 
+/// Of all seeds.
+const LONG_LIVES_PERCENT: u64 = 2;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) nodes: usize,
@@ -103,7 +106,7 @@ impl Plan {
             approval: if rng.chance(30) { Approval::Manual } else { Approval::Auto },
             certificate_lifetime: Duration::from_secs(rng.scale(120, 86_400)),
             shared_token: rng.chance(50),
-            chaos: rng.between(20, 45) * MINUTE,
+            chaos: chaos(rng),
             delay: [(200, 2_000), (1_000, 20_000), (20_000, 200_000)][rng.index(3)],
             loss: if rng.chance(50) { rng.between(1, 50) } else { 0 },
             faults,
@@ -137,5 +140,15 @@ impl Plan {
             duplicates: 0,
             commit_takes: 0,
         }
+    }
+}
+
+/// How long faults go on. Most of what can go wrong needs a few faults and not many minutes: in the same time,
+/// short lives kill more mutants than long ones. Some faults only grow old with the cluster, so few live long.
+fn chaos(rng: &mut Rng) -> u64 {
+    if rng.chance(LONG_LIVES_PERCENT) {
+        rng.between(10, 30) * MINUTE
+    } else {
+        rng.scale(30, 180) * SECOND
     }
 }

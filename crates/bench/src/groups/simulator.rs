@@ -11,15 +11,15 @@ use crate::{
     usage,
 };
 
-const SEEDS: u32 = 60;
+const SEEDS: u32 = 1_000;
 const REPEATS: usize = 5;
 
 pub(crate) fn measure(ground: &Ground) -> Result<Vec<Figure>> {
     let name = "simulator";
     let target = Target::AtLeast(500.0);
-    let program = ground.target.join("release/piccolo-sim");
+    let program = ground.target.join("simulation/piccolo-sim");
     if !program.exists() {
-        let why = "not built: cargo build --release -p piccolo-sim";
+        let why = "not built: cargo build --profile simulation -p piccolo-sim";
         return Ok(vec![Figure::missing(name, "seeds/s a core", why).target(target)]);
     }
     let mut rates = Vec::new();
@@ -47,7 +47,7 @@ fn amount(line: &str, seconds: f64) -> Option<String> {
     let minutes = number(" simulated minutes")?;
     let a_seed = steps / f64::from(SEEDS);
     let rate = steps / seconds / 1e6;
-    Some(format!("a seed: {minutes:.0} minutes, {a_seed:.0} steps; {rate:.2} million steps/s"))
+    Some(format!("a seed: {minutes:.1} minutes, {a_seed:.0} steps; {rate:.2} million steps/s"))
 }
 
 #[cfg(test)]
@@ -56,9 +56,9 @@ mod tests {
 
     #[test]
     fn what_a_seed_costs_is_read_from_the_simulators_last_line() {
-        let line = "60 seeds, 1.5 simulated days, 1.2 million steps in 6.8 s: 9 seeds/s a core, \
-                    35.0 simulated minutes a seed; 0 failed";
-        let expect = "a seed: 35 minutes, 20000 steps; 0.60 million steps/s";
+        let line = "1000 seeds, 1.5 simulated days, 1.2 million steps in 6.8 s: 9 seeds/s a core, \
+                    2.6 simulated minutes a seed; 0 failed";
+        let expect = "a seed: 2.6 minutes, 1200 steps; 0.60 million steps/s";
         assert_eq!(amount(line, 2.0).as_deref(), Some(expect));
         assert_eq!(amount("nothing of the kind", 2.0), None);
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{NodeId, NodeName, NodeRole, UserName};
-use crate::{api_server::Role, time::WallTime};
+use crate::{api_server::Role, hex::hex, time::WallTime};
 
 /// A join token. Only the hash of its secret is known here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +85,7 @@ impl AuditEntry {
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part.as_bytes());
         }
-        digest.finalize().iter().map(|b| format!("{b:02x}")).collect()
+        hex(&digest.finalize())
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 
 use piccolo_core::{
     api_server::{Call, Caller, Code, Refusal},
+    hex::hex,
     model::{FieldError, SessionId},
     session::{Goodbye, GoodbyeReason, Hello, ToAgent, ToMaster},
     state_manager::Input,
@@ -233,7 +234,7 @@ fn bad_request(error: impl std::fmt::Display) -> Refusal {
 fn new_session_id() -> Result<SessionId, getrandom::Error> {
     let mut bytes = [0_u8; 12];
     getrandom::fill(&mut bytes)?;
-    Ok(SessionId::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
+    Ok(SessionId::new(hex(&bytes)))
 }
 
 /// A budget of messages that fills up again.

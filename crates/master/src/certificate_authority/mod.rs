@@ -14,6 +14,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use piccolo_core::hex::hex;
 use piccolo_rpc::tls::identity::{self, IdentityError, PrivateKey, certificate_pem};
 use piccolo_rpc::tls::names::{NameError, Principal, Role, check_id, spki_sha256};
 use piccolo_rpc::tls::token::{CaDigest, NoRandomness};
@@ -250,7 +251,7 @@ impl CertificateAuthority {
         Ok(Issued {
             chain_pem: certificate_pem(&certificate) + &self.certificate_pem(),
             certificate,
-            serial: serial.iter().map(|byte| format!("{byte:02x}")).collect(),
+            serial: hex(&serial),
             not_before,
             not_after,
             spki_sha256: spki_sha256(&public_key.subject_public_key_info()),
@@ -411,7 +412,7 @@ fn random_serial() -> Result<[u8; SERIAL_BYTES], NoRandomness> {
 
 fn random_cluster_id() -> Result<String, NoRandomness> {
     let bytes: [u8; 6] = random_bytes()?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&bytes))
 }
 
 fn random_bytes<const N: usize>() -> Result<[u8; N], NoRandomness> {

@@ -9,6 +9,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use piccolo_core::hex::hex;
 use ring::digest::{SHA256, digest};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
@@ -262,15 +263,6 @@ pub(super) fn is_self_issued(der: &[u8]) -> Result<bool, CertificateError> {
 #[cfg(feature = "client")]
 pub(super) fn is_ca(der: &[u8]) -> Result<bool, CertificateError> {
     Ok(parse(der)?.is_ca())
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing into a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {

@@ -10,11 +10,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use piccolo_core::hex::hex;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroize;
-
-use super::names::hex;
 
 const PREFIX: &str = "PICCOLO1";
 const DIGEST_BYTES: usize = 32;
