@@ -152,7 +152,7 @@ impl Cluster {
         };
         self.sessions += 1;
         let session = self.session();
-        self.handle(Input::SessionOpened { by: of_node(node), session, hello });
+        self.handle(Input::SessionOpened { by: of_node(node), session, hello: *hello });
     }
 
     fn frame(&mut self, node: &NodeId, bytes: &[u8]) {

@@ -6,6 +6,7 @@
 pub const ALL: &[&str] = &[
     "Ready without configuration",
     "a broken session is not noticed",
+    "a clock that was wrong stays wrong",
     "a deadline is served late",
     "a dropped session stays live",
     "a generation is not saved",
@@ -44,6 +45,7 @@ pub const ALL: &[&str] = &[
     "the journal has no bound",
     "the journal is cleared when it is sent",
     "uses are not counted",
+    "what is not known yet is told as nothing",
 ];
 
 #[cfg(feature = "mutants")]

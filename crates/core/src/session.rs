@@ -60,12 +60,15 @@ pub struct StatusReport {
     pub picture: Option<Picture>,
     /// Only where it changed.
     pub system: Option<SystemInfo>,
+    /// What the node's wall clock shows, where it was told.
+    pub clock: Option<WallTime>,
 }
 
 /// The whole of what an agent sees, not a difference: the newest wins.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Picture {
-    pub containers: Vec<ContainerReport>,
+    /// `None`: the runtime has not answered yet since the agent started; as before.
+    pub containers: Option<Vec<ContainerReport>>,
     pub conditions: Vec<Condition>,
     pub alerts: Vec<AlertReport>,
 }
@@ -110,7 +113,7 @@ pub enum AgentCommand {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToMaster {
     Beat,
-    Status(StatusReport),
+    Status(Box<StatusReport>),
     /// Ascending in sequence.
     Events(Vec<JournalEntry>),
     ConfigApplied {
@@ -161,13 +164,14 @@ impl StatusReport {
 
 impl Picture {
     fn check(&self) -> Result<(), FieldError> {
-        if self.containers.len() > CONTAINERS_MAX {
+        let containers = self.containers.as_deref().unwrap_or_default();
+        if containers.len() > CONTAINERS_MAX {
             return Err(FieldError::new(
                 "containers",
-                format!("has {} entries, more than {CONTAINERS_MAX}", self.containers.len()),
+                format!("has {} entries, more than {CONTAINERS_MAX}", containers.len()),
             ));
         }
-        for (i, container) in self.containers.iter().enumerate() {
+        for (i, container) in containers.iter().enumerate() {
             let ContainerReport { id, name, image, state, health, .. } = container;
             for (field, text) in
                 [("id", id), ("name", name), ("image", image), ("state", state), ("health", health)]

@@ -46,6 +46,8 @@ const GENTLE: &[Fault] = &[
 
 /// Of all seeds.
 const LONG_LIVES_PERCENT: u64 = 2;
+/// Microseconds.
+const SHORT_LIFE_MAX: u64 = 2 * MINUTE;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -73,12 +75,16 @@ pub(crate) struct Plan {
     pub(crate) duplicates: u64,
     /// Microseconds that a commit takes where the store is well.
     pub(crate) commit_takes: u64,
+    /// Microseconds until Podman has answered an agent that has just started, at most.
+    pub(crate) podman_answers: u64,
 }
 
 impl Plan {
     pub(crate) fn of(rng: &mut Rng) -> Self {
-        // one second is the default, and costs most to simulate
-        let beat = [1, 5, 10, 10, 20, 20, 30, 30][rng.index(8)];
+        let chaos = chaos(rng);
+        // one second is the default, and costs most to simulate; a slow pace needs a long life
+        let beats = if chaos > SHORT_LIFE_MAX { [5, 10, 20, 30] } else { [1, 2, 5, 10] };
+        let beat = beats[rng.index(4)];
         let timing = Timing {
             beat_interval: Duration::from_secs(beat),
             beat_silence: Duration::from_secs(beat * rng.between(2, 4)),
@@ -104,9 +110,9 @@ impl Plan {
             nodes: usize::try_from(rng.between(2, 10)).unwrap_or(2),
             timing,
             approval: if rng.chance(30) { Approval::Manual } else { Approval::Auto },
-            certificate_lifetime: Duration::from_secs(rng.scale(120, 86_400)),
+            certificate_lifetime: Duration::from_secs(rng.scale(60, 86_400)),
             shared_token: rng.chance(50),
-            chaos: chaos(rng),
+            chaos,
             delay: [(200, 2_000), (1_000, 20_000), (20_000, 200_000)][rng.index(3)],
             loss: if rng.chance(50) { rng.between(1, 50) } else { 0 },
             faults,
@@ -117,6 +123,7 @@ impl Plan {
             audit_max: [20, 10_000][rng.index(2)],
             duplicates: [0, 20][rng.index(2)],
             commit_takes: [0, 0, 500, 30_000][rng.index(4)],
+            podman_answers: [0, 50_000, 4 * SECOND][rng.index(3)],
         }
     }
 
@@ -139,6 +146,7 @@ impl Plan {
             audit_max: 10_000,
             duplicates: 0,
             commit_takes: 0,
+            podman_answers: 0,
         }
     }
 }
@@ -149,6 +157,6 @@ fn chaos(rng: &mut Rng) -> u64 {
     if rng.chance(LONG_LIVES_PERCENT) {
         rng.between(10, 30) * MINUTE
     } else {
-        rng.scale(30, 180) * SECOND
+        rng.between(SECOND * 20, SHORT_LIFE_MAX)
     }
 }

@@ -139,8 +139,14 @@ pub struct Observation {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Runtime {
-    Up { version: String },
-    Down { why: String },
+    Up {
+        version: String,
+    },
+    Down {
+        why: String,
+    },
+    /// This node has none, and is to have none.
+    Absent,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -276,6 +282,8 @@ pub struct NodeAgent {
     last_problem: Option<String>,
     removed: bool,
     certificate_requested: bool,
+    /// The journal tells of the start of this process already.
+    start_told: bool,
 }
 
 /// What does not change while the agent runs.
@@ -337,6 +345,7 @@ impl NodeAgent {
             last_problem: None,
             removed: false,
             certificate_requested: false,
+            start_told: false,
             ledger: snapshot.ledger,
             settings,
         }
@@ -380,6 +389,7 @@ impl NodeAgent {
     #[must_use]
     pub fn handle_deadline(&mut self, now: Now) -> Vec<Effect> {
         let mut out = Vec::new();
+        self.tell_of_the_start(now, &mut out);
         self.tell_of_being_alone(now, &mut out);
         self.uplink_deadline(now, &mut out);
         out
@@ -410,7 +420,7 @@ impl NodeAgent {
             journal_entries: self.journal.len(),
             events_dropped: self.ledger.events_dropped,
             conditions: self.conditions(),
-            containers: self.observed.containers.clone(),
+            containers: self.observed.containers.clone().unwrap_or_default(),
             metrics: self.observed.metrics.clone(),
             runtime: self.observed.runtime.clone(),
             removed: self.removed,

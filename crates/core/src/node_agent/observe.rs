@@ -23,7 +23,8 @@ const SEQUENCES_RESERVED: u64 = 1000;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Observed {
     pub(super) runtime: Option<Runtime>,
-    pub(super) containers: Vec<ContainerReport>,
+    /// `None` until the runtime has answered once.
+    pub(super) containers: Option<Vec<ContainerReport>>,
     pub(super) metrics: BTreeMap<String, String>,
 }
 
@@ -60,13 +61,15 @@ impl NodeAgent {
         let mut worth_telling = before.as_ref() != Some(&observation.runtime);
         if let Runtime::Up { version } = &observation.runtime {
             self.system.runtime_version.clone_from(version);
+        }
+        if !matches!(observation.runtime, Runtime::Down { .. }) {
             let containers = observation.containers.into_iter().take(CONTAINERS_MAX);
-            let containers = containers.map(presentable).collect();
-            let known = std::mem::replace(&mut self.observed.containers, containers);
-            worth_telling |= steady(&known) != steady(&self.observed.containers);
+            let seen: Vec<_> = containers.map(presentable).collect();
+            let known = self.observed.containers.replace(seen.clone());
+            worth_telling |= known.as_deref().map(steady) != Some(steady(&seen));
             // what was there before we looked for the first time is no news
-            if before.is_some() {
-                self.tell_container_changes(now, out, &known);
+            if let Some(known) = known {
+                self.tell_container_changes(now, out, &known, &seen);
             }
         }
         if worth_telling {
@@ -76,7 +79,7 @@ impl NodeAgent {
 
     fn runtime_changed(&mut self, now: Now, out: &mut Vec<Effect>, runtime: &Runtime) {
         let was_up = match &self.observed.runtime {
-            None => None,
+            None | Some(Runtime::Absent) => None,
             Some(Runtime::Up { .. }) => Some(true),
             Some(Runtime::Down { .. }) => Some(false),
         };
@@ -91,7 +94,8 @@ impl NodeAgent {
             }
             (Some(true), Runtime::Up { .. })
             | (Some(false), Runtime::Down { .. })
-            | (None, Runtime::Up { .. } | Runtime::Down { .. }) => {}
+            | (None, Runtime::Up { .. } | Runtime::Down { .. })
+            | (_, Runtime::Absent) => {}
         }
     }
 
@@ -100,9 +104,9 @@ impl NodeAgent {
         now: Now,
         out: &mut Vec<Effect>,
         known: &[ContainerReport],
+        seen: &[ContainerReport],
     ) {
-        let seen = self.observed.containers.clone();
-        for container in &seen {
+        for container in seen {
             let before = known.iter().find(|c| c.id == container.id);
             for (severity, kind, what) in changes(before, container) {
                 let message = format!("container {} {what}", container.name);
@@ -185,16 +189,18 @@ impl NodeAgent {
         let interval = self.timing.heartbeat_interval;
         let Phase::InSession { report_at, .. } = &mut self.phase else { return };
         *report_at = now.at + interval;
-        let picture = Picture {
-            containers: self.observed.containers.clone(),
-            conditions: self.conditions(),
-            alerts: Vec::new(),
-        };
-        out.push(Effect::Send(ToMaster::Status(StatusReport {
+        let mut containers = self.observed.containers.clone();
+        if mutant!("what is not known yet is told as nothing") {
+            containers.get_or_insert_default();
+        }
+        let picture = Picture { containers, conditions: self.conditions(), alerts: Vec::new() };
+        let report = StatusReport {
             metrics: self.observed.metrics.clone(),
             picture: Some(picture),
             system: self.untold_system(),
-        })));
+            clock: Some(now.wall),
+        };
+        out.push(Effect::Send(ToMaster::Status(Box::new(report))));
     }
 
     /// The host, where it is not what the master was told last: Podman answers after the first Hello.

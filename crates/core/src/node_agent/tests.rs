@@ -235,6 +235,56 @@ fn podman_that_is_down_is_a_condition_and_no_failure() {
     assert!(!ConditionKind::PodmanUnavailable.impairs());
 }
 
+/// The containers of the last status report among `effects`.
+fn told_containers(effects: &[Effect]) -> Option<Vec<String>> {
+    let report = effects.iter().rev().find_map(|effect| match effect {
+        Effect::Send(ToMaster::Status(report)) => Some(report),
+        _ => None,
+    });
+    let containers = report.unwrap().picture.as_ref().unwrap().containers.as_ref();
+    containers.map(|list| list.iter().map(|c| c.name.clone()).collect())
+}
+
+#[test]
+fn containers_are_not_told_of_before_the_runtime_has_answered() {
+    let mut agent = agent(Snapshot::default(), CERTIFIED);
+    assert_eq!(told_containers(&in_session(&mut agent, 10)), None);
+    let down = Runtime::Down { why: "it hangs".to_owned() };
+    let observation = Observation { runtime: down.clone(), containers: vec![] };
+    assert_eq!(told_containers(&agent.handle(at(20), Input::Observed(observation))), None);
+    let effects = agent.handle(at(30), observed(vec![container("app", "running")]));
+    assert_eq!(told_containers(&effects), Some(vec!["app".to_owned()]));
+    // what was seen once stays what was seen last
+    let observation = Observation { runtime: down, containers: vec![] };
+    let effects = agent.handle(at(40), Input::Observed(observation));
+    assert_eq!(told_containers(&effects), Some(vec!["app".to_owned()]));
+}
+
+#[test]
+fn a_node_without_a_runtime_has_no_containers_and_is_well() {
+    let mut agent = agent(Snapshot::default(), CERTIFIED);
+    let _ = in_session(&mut agent, 10);
+    let observation = Observation { runtime: Runtime::Absent, containers: vec![] };
+    let effects = agent.handle(at(20), Input::Observed(observation));
+    assert_eq!(told_containers(&effects), Some(vec![]));
+    assert_eq!(agent.view().conditions, []);
+}
+
+#[test]
+fn a_member_tells_of_its_start_once() {
+    let ledger = Ledger { generation: 1, config: Some(config("c1")), ..Ledger::default() };
+    let started = |snapshot| {
+        let mut agent = agent(snapshot, CERTIFIED);
+        let mut effects = agent.handle_deadline(at(0));
+        effects.extend(agent.handle_deadline(at(1)));
+        let told = |e: &&Effect| matches!(e, Effect::JournalAppend(entry) if entry.kind == EventKind::AgentStarted);
+        effects.iter().filter(told).count()
+    };
+    assert_eq!(started(Snapshot { ledger, ..Snapshot::default() }), 1);
+    // one that joins is told of by the master
+    assert_eq!(started(Snapshot::default()), 0);
+}
+
 #[test]
 fn being_alone_is_told_once_and_so_is_its_end() {
     let ledger = Ledger { generation: 1, config: Some(config("c1")), ..Ledger::default() };

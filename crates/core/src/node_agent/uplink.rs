@@ -463,6 +463,17 @@ impl NodeAgent {
         self.alone.filter(|(_, told)| !told).map(|(since, _)| since.at + ALONE_TOLD_AFTER)
     }
 
+    /// A node that comes back was away because its agent ended, or for another reason: the journal says which.
+    pub(super) fn tell_of_the_start(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let told = std::mem::replace(&mut self.start_told, true);
+        // what has never been a member has nothing to come back to
+        if told || self.ledger.generation == 0 {
+            return;
+        }
+        let message = format!("the agent has started, version {}", self.system.agent_version);
+        self.record(now, out, Severity::Info, EventKind::AgentStarted, message, &[]);
+    }
+
     pub(super) fn tell_of_being_alone(&mut self, now: Now, out: &mut Vec<Effect>) {
         let Some((since, false)) = self.alone else { return };
         if now.at < since.at + ALONE_TOLD_AFTER {

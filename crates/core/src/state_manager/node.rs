@@ -1,6 +1,6 @@
 //! One node at run time: its stored record, its detector, its session, what it last told.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     failure_detector::{FailureDetector, Timing, Verdict},
@@ -10,6 +10,11 @@ use crate::{
     mutant::mutant,
     time::{Timestamp, WallTime},
 };
+
+/// Events of a node whose clock is this far from the master's are told at the wrong time.
+const CLOCK_SKEW_RAISED: Duration = Duration::from_secs(30);
+/// Not at the same value, or it would flap.
+const CLOCK_SKEW_CLEARED: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct Node {
@@ -27,6 +32,8 @@ pub(super) struct Node {
     pub(super) own_conditions: Vec<Condition>,
     /// Why it could not apply the newest configuration.
     pub(super) config_rejected: Option<String>,
+    /// How far its wall clock is from ours, while that is too far.
+    pub(super) clock_skew: Option<String>,
     pub(super) revision: u64,
     /// Its entry in the timers.
     pub(super) timer: Option<Timestamp>,
@@ -48,6 +55,7 @@ impl Node {
             metrics: BTreeMap::new(),
             own_conditions: Vec::new(),
             config_rejected: None,
+            clock_skew: None,
             revision: 0,
             timer: None,
             gone_at: None,
@@ -63,17 +71,31 @@ impl Node {
     ) -> Self {
         let own = record.conditions.iter().filter(|c| c.kind.from_agent()).cloned().collect();
         let gone_at = (record.status == NodeStatus::Terminating).then_some(now);
-        let rejected = record
-            .conditions
-            .iter()
-            .find(|c| c.kind == ConditionKind::ConfigRejected)
-            .map(|c| c.message.clone());
+        let told = |kind| record.conditions.iter().find(|c| c.kind == kind);
+        let message = |kind| told(kind).map(|condition| condition.message.clone());
+        let rejected = message(ConditionKind::ConfigRejected);
+        let skew = message(ConditionKind::ClockSkew);
         Self {
             last_heartbeat: heard,
             own_conditions: own,
             config_rejected: rejected,
+            clock_skew: skew,
             gone_at,
             ..Self::new(record, timing, now)
+        }
+    }
+
+    /// `clock` is what the node's wall clock shows now, as far as it was not on its way for long.
+    pub(super) fn clock_seen(&mut self, clock: WallTime, now: WallTime) {
+        let ahead = clock >= now;
+        let by = if ahead { clock.since(now) } else { now.since(clock) };
+        let limit = if self.clock_skew.is_some() { CLOCK_SKEW_CLEARED } else { CLOCK_SKEW_RAISED };
+        if by < limit && !mutant!("a clock that was wrong stays wrong") {
+            self.clock_skew = None;
+        } else if by >= limit {
+            let side = if ahead { "ahead of" } else { "behind" };
+            let by = roughly(by);
+            self.clock_skew = Some(format!("its clock is {by} {side} the master's"));
         }
     }
 
@@ -106,6 +128,9 @@ impl Node {
         }
         if let Some(why) = &self.config_rejected {
             add(ConditionKind::ConfigRejected, why.clone());
+        }
+        if let Some(skew) = &self.clock_skew {
+            add(ConditionKind::ClockSkew, skew.clone());
         }
         match verdict {
             Verdict::Suspect => {
@@ -158,4 +183,16 @@ impl Node {
     pub(super) fn is_impaired(&self) -> bool {
         self.record.conditions.iter().any(|c| c.kind.impairs())
     }
+}
+
+/// To the last whole unit: what is told of a clock that stays wrong is the same for a while.
+fn roughly(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let (count, unit) = match seconds {
+        0..120 => (seconds, "s"),
+        120..7_200 => (seconds / 60, "min"),
+        7_200..172_800 => (seconds / 3_600, "h"),
+        _ => (seconds / 86_400, "days"),
+    };
+    format!("{count} {unit}")
 }

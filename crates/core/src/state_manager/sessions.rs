@@ -216,7 +216,7 @@ impl StateManager {
                 out.effects.push(Effect::Send { node, session, message: ToAgent::Beat });
             }
             ToMaster::Status(report) => match report.check() {
-                Ok(()) => self.take_report(now, out, id, report),
+                Ok(()) => self.take_report(now, out, id, *report),
                 Err(error) => self.protocol_error(now, out, id, session, &error.to_string()),
             },
             ToMaster::Events(entries) => self.take_events(now, out, id, session, entries),
@@ -294,6 +294,9 @@ impl StateManager {
     fn take_report(&mut self, now: Now, out: &mut Outbox, id: &NodeId, report: StatusReport) {
         let Some(node) = self.nodes.get_mut(id) else { return };
         node.metrics = report.metrics;
+        if let Some(clock) = report.clock {
+            node.clock_seen(clock, now.wall);
+        }
         out.change(id);
         if let Some(system) = report.system
             && system != node.record.system
@@ -302,7 +305,9 @@ impl StateManager {
             out.touch(id);
         }
         let Some(picture) = report.picture else { return };
-        node.containers = picture.containers;
+        if let Some(containers) = picture.containers {
+            node.containers = containers;
+        }
         let own = picture.conditions.into_iter().filter(|c| c.kind.from_agent());
         node.own_conditions =
             own.map(|c| crate::model::Condition { since: now.wall, ..c }).collect();

@@ -470,6 +470,31 @@ fn a_shorter_pace_holds_a_node_only_once_it_knows_of_it() {
 }
 
 #[test]
+fn a_clock_that_differs_much_is_a_condition_with_hysteresis() {
+    let mut cluster = Cluster::new(Settings::default());
+    let hash = cluster.token(10, 1, None);
+    cluster.join(20, "n1", &hash).unwrap();
+    let _ = cluster.open(30, "n1", "s1", None);
+    let mut told = |clock: Option<i64>| {
+        let report = StatusReport { clock: clock.map(WallTime), ..StatusReport::default() };
+        let _ = cluster.say(100_000, "n1", "s1", ToMaster::Status(Box::new(report)));
+        let view = cluster.machine.nodes().next().unwrap();
+        let skew = view.record.conditions.into_iter().find(|c| c.kind == ConditionKind::ClockSkew);
+        (view.record.status, skew.map(|condition| condition.message))
+    };
+    let ready = |message: Option<&str>| (NodeStatus::Ready, message.map(str::to_owned));
+    assert_eq!(told(Some(71_000)), ready(None), "29 s are no matter");
+    assert_eq!(told(Some(70_000)), ready(Some("its clock is 30 s behind the master's")));
+    assert_eq!(told(Some(86_000)), ready(Some("its clock is 14 s behind the master's")));
+    assert_eq!(told(None), ready(Some("its clock is 14 s behind the master's")));
+    assert_eq!(told(Some(90_001)), ready(None));
+    assert_eq!(told(Some(7_400_000)), ready(Some("its clock is 2 h ahead of the master's")));
+    let days = "its clock is 106751991167 days behind the master's";
+    assert_eq!(told(Some(i64::MIN)), ready(Some(days)), "whatever a board says");
+    assert_eq!(told(Some(100_000)), ready(None));
+}
+
+#[test]
 fn a_restart_knows_what_was_stored() {
     let mut cluster = Cluster::new(Settings::default());
     let hash = cluster.token(10, 2, None);

@@ -154,7 +154,7 @@ impl SessionTask {
         let broken = |message: &str| Refusal::new(Code::InvalidArgument, "NoHello", message);
         match self.inbound.message().await {
             Ok(Some(message)) => match AgentFrame::try_from(message)? {
-                AgentFrame::Hello(hello) => Ok(hello),
+                AgentFrame::Hello(hello) => Ok(*hello),
                 AgentFrame::Message(_) => Err(broken("the first message must be Hello")),
             },
             Ok(None) => Err(broken("the stream ended before Hello")),

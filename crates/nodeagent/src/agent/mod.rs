@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use piccolo_core::{
     model::{JournalEntry, NodeId},
-    node_agent::{self, Effect, Host, Input, NodeAgent, Snapshot},
+    node_agent::{self, Effect, Host, Input, NodeAgent, Observation, Runtime, Snapshot},
     time::{Now, Timestamp, WallTime},
 };
 use piccolo_rpc::tls::{clock::Clock, connector::Connector, identity::PrivateKey};
@@ -63,6 +63,10 @@ pub async fn run(
     let mut sampling = tokio::time::interval(shell.config.sampling_interval);
     sampling.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut watchdog = systemd::Watchdog::ready();
+    if shell.podman.is_none() {
+        let containers = Vec::new();
+        shell.feed(Input::Observed(Observation { runtime: Runtime::Absent, containers }))?;
+    }
     loop {
         let deadline = shell.machine.deadline().map(|deadline| shell.instant(deadline.at));
         // inputs before deadlines: after a stall the queue is drained first

@@ -303,5 +303,6 @@ pub(super) fn runtime_text(runtime: Option<&Runtime>) -> String {
         None => "not asked yet".to_owned(),
         Some(Runtime::Up { version }) => format!("Podman {version}"),
         Some(Runtime::Down { why }) => format!("not available: {why}"),
+        Some(Runtime::Absent) => "not used on this node".to_owned(),
     }
 }

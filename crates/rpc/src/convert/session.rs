@@ -12,14 +12,14 @@ use piccolo_core::{
 
 use super::{
     node::{alerts, conditions, containers},
-    node_status, non_empty, time_or_epoch, timestamp, within,
+    node_status, non_empty, time_or_epoch, timestamp, wall_time, within,
 };
 use crate::v1;
 
 /// One message of an agent on its session: `Hello` first and once, anything else after it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AgentFrame {
-    Hello(Hello),
+    Hello(Box<Hello>),
     Message(ToMaster),
 }
 
@@ -48,12 +48,12 @@ impl TryFrom<v1::AgentMessage> for AgentFrame {
         Ok(Self::Message(match message {
             Message::Hello(hello) => {
                 let hello = Hello::try_from(hello).map_err(within("hello"))?;
-                return Ok(Self::Hello(hello));
+                return Ok(Self::Hello(Box::new(hello)));
             }
             Message::Beat(v1::Beat {}) => ToMaster::Beat,
             Message::Status(report) => {
                 let from = ReportFrom::try_from(report).map_err(within("status"))?;
-                ToMaster::Status(from.report)
+                ToMaster::Status(Box::new(from.report))
             }
             Message::Events(v1::EventBatch { events }) => {
                 let each = events.into_iter().enumerate().map(|(i, event)| {
@@ -81,7 +81,7 @@ impl TryFrom<v1::AgentMessage> for AgentFrame {
 impl From<AgentFrame> for v1::AgentMessage {
     fn from(frame: AgentFrame) -> Self {
         match frame {
-            AgentFrame::Hello(hello) => hello.into(),
+            AgentFrame::Hello(hello) => (*hello).into(),
             AgentFrame::Message(message) => message.into(),
         }
     }
@@ -99,7 +99,7 @@ impl From<ToMaster> for v1::AgentMessage {
         Self {
             message: Some(match message {
                 ToMaster::Beat => Message::Beat(v1::Beat {}),
-                ToMaster::Status(report) => Message::Status(report.into()),
+                ToMaster::Status(report) => Message::Status((*report).into()),
                 ToMaster::Events(entries) => Message::Events(v1::EventBatch {
                     events: entries.into_iter().map(Into::into).collect(),
                 }),
@@ -172,8 +172,9 @@ impl TryFrom<v1::StatusReport> for ReportFrom {
         let picture = if wire.metrics_only {
             None
         } else {
+            let containers = containers(wire.containers)?;
             Some(Picture {
-                containers: containers(wire.containers)?,
+                containers: (!wire.containers_unknown).then_some(containers),
                 conditions: conditions(wire.conditions)?,
                 alerts: alerts(wire.alerts)?,
             })
@@ -182,6 +183,7 @@ impl TryFrom<v1::StatusReport> for ReportFrom {
             metrics: wire.metrics.into_iter().collect(),
             picture,
             system: wire.system.map(Into::into),
+            clock: wire.clock.map(|clock| wall_time("clock", &clock)).transpose()?,
         };
         Ok(Self { node: wire.node_id, report })
     }
@@ -191,15 +193,19 @@ impl From<StatusReport> for v1::StatusReport {
     fn from(report: StatusReport) -> Self {
         let metrics_only = report.picture.is_none();
         let picture = report.picture.unwrap_or_default();
+        let containers_unknown = !metrics_only && picture.containers.is_none();
+        let containers = picture.containers.unwrap_or_default();
         Self {
             node_id: String::new(),
             status: 0,
             metrics: report.metrics.into_iter().collect(),
-            containers: picture.containers.into_iter().map(Into::into).collect(),
+            containers: containers.into_iter().map(Into::into).collect(),
             alerts: picture.alerts.into_iter().map(Into::into).collect(),
             conditions: picture.conditions.into_iter().map(Into::into).collect(),
             system: report.system.map(Into::into),
             metrics_only,
+            clock: report.clock.map(timestamp),
+            containers_unknown,
         }
     }
 }

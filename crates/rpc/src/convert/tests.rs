@@ -123,7 +123,7 @@ prop_compose! {
 
 prop_compose! {
     fn picture()(
-        containers in vec(container(), 0..3),
+        containers in option::of(vec(container(), 0..3)),
         conditions in vec((
             select(vec![ConditionKind::ResourcePressure, ConditionKind::PodmanUnavailable]),
             text(), text(), time(),
@@ -143,8 +143,9 @@ prop_compose! {
 prop_compose! {
     fn report()(
         metrics in map(), picture in option::of(picture()), system in option::of(system()),
+        clock in option::of(time()),
     ) -> StatusReport {
-        StatusReport { metrics, picture, system }
+        StatusReport { metrics, picture, system, clock }
     }
 }
 
@@ -166,7 +167,7 @@ prop_compose! {
 fn to_master() -> impl Strategy<Value = ToMaster> {
     prop_oneof![
         Just(ToMaster::Beat),
-        report().prop_map(ToMaster::Status),
+        report().prop_map(|report| ToMaster::Status(Box::new(report))),
         vec(entry(), 0..3).prop_map(ToMaster::Events),
         (any::<u64>(), option::of(word())).prop_map(|(generation, rejected)| {
             ToMaster::ConfigApplied { generation, rejected }
@@ -240,7 +241,7 @@ proptest! {
     #[test]
     fn hello_arrives_as_it_was_said(hello in hello()) {
         let wire = travelled(v1::AgentMessage::from(hello.clone()));
-        prop_assert_eq!(AgentFrame::try_from(wire), Ok(AgentFrame::Hello(hello)));
+        prop_assert_eq!(AgentFrame::try_from(wire), Ok(AgentFrame::Hello(Box::new(hello))));
     }
 
     #[test]

@@ -54,6 +54,21 @@ impl Judge {
         Ok(())
     }
 
+    pub(super) fn a_token_admits_no_more_than_it_was_made_for(
+        &mut self,
+        store: &Store,
+    ) -> Result<(), String> {
+        for (hash, token) in &store.tokens {
+            let uses = usize::try_from(token.uses_left).unwrap_or(usize::MAX);
+            let uses = uses.saturating_add(token.used_by.len());
+            let made_for = *self.token_uses.entry(hash.clone()).or_insert(uses);
+            if uses > made_for {
+                return Err(format!("{made_for} uses became {uses}: {token:?}"));
+            }
+        }
+        Ok(())
+    }
+
     /// Once it is said that a node was removed, nothing goes to it any more.
     pub(super) fn a_removed_node_is_refused(
         &mut self,

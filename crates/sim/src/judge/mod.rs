@@ -67,6 +67,8 @@ pub(crate) struct Judge {
     /// Nodes that were taken out, with the token they had.
     removed: BTreeSet<(NodeId, String)>,
     joined_with: BTreeMap<NodeId, String>,
+    /// Nodes that each token was made for.
+    token_uses: BTreeMap<String, usize>,
     sessions: BTreeMap<SessionId, (NodeId, Caller)>,
     configs: BTreeMap<u64, NodeConfig>,
     /// Pace of the slowest and of the fastest topology so far.
@@ -109,6 +111,7 @@ impl Judge {
             cloned: BTreeSet::new(),
             removed: BTreeSet::new(),
             joined_with: BTreeMap::new(),
+            token_uses: BTreeMap::new(),
             sessions: BTreeMap::new(),
             configs: BTreeMap::new(),
             loosest: plan.timing,
@@ -225,6 +228,7 @@ impl Judge {
             self,
             generation_never_goes_back(store),
             names_are_unique(store, transaction),
+            a_token_admits_no_more_than_it_was_made_for(store),
             audit_chain_intact(appended.audit),
             events_exactly_once_in_order(appended.events),
         );

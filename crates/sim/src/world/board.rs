@@ -297,7 +297,11 @@ impl World {
         let boot = board.boot;
         self.tell(|| format!("board-{b}: agent starts"));
         let phase = self.randoms.shell.below(SAMPLE_EVERY);
-        self.push(now, Due::Observe { board: b, boot });
+        let answers = match self.plan.podman_answers {
+            0 => 0,
+            most => self.randoms.shell.scale(1_000, most),
+        };
+        self.push(now + answers, Due::Observe { board: b, boot });
         self.push(now + phase, Due::Sample { board: b, boot });
         self.wake_agent(b);
     }

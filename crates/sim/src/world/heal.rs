@@ -17,12 +17,14 @@ impl World {
         self.calm = true;
         self.tell(|| "faults stop; everything is mended".to_owned());
         self.master.store_stalls_until = self.now;
+        let boot = self.master.boot;
+        // a commit that waits for the stall to end is answered now
+        self.push(self.now, Due::StoreAnswers { boot });
         self.master.commits_to_fail = 0;
         if let Some(process) = &mut self.master.process {
             process.dies_after = None;
             if process.suspended_until.is_some() {
                 process.suspended_until = Some(self.now);
-                let boot = self.master.boot;
                 self.push(self.now, Due::MasterResumes { boot });
             }
         }
@@ -39,6 +41,8 @@ impl World {
         board.link.heals_at = self.now;
         board.memory_percent = 40.0;
         board.trembles = false;
+        board.clockless = false;
+        board.clock.wall_offset = 0;
         let was_down = std::mem::replace(&mut board.podman_down, false);
         let boot = board.boot;
         if let Some(agent) = &mut board.agent {

@@ -139,6 +139,8 @@ impl World {
         let boot = self.master.boot;
         self.tell(|| format!("master: starts, for the {boot}. time"));
         self.judge.master_started(self.now, now.at, &self.master.store, &machine);
+        // what agents see is not stored
+        self.containers_shown.clear();
         let effects = machine.start(now);
         self.judge.decided(self.now, now, &effects, None, &machine);
         self.master.process = Some(Process {
@@ -386,6 +388,7 @@ impl World {
     fn perform_one(&mut self, effect: Effect) {
         self.judge.performed(self.now, &effect, &self.master.store);
         self.note_seen(&effect);
+        self.nothing_vanishes_that_is_there(&effect);
         match effect {
             // performed by `start_commit`
             Effect::Commit(_) => {}

@@ -116,6 +116,8 @@ pub(crate) struct World {
     /// What people saw, where a script wants to know.
     seen: Option<Vec<String>>,
     shown: BTreeMap<NodeId, (NodeName, NodeStatus)>,
+    /// The ids of the containers that the master shows of each node.
+    containers_shown: BTreeMap<NodeId, Vec<String>>,
 }
 
 impl World {
@@ -149,6 +151,7 @@ impl World {
             story: tell.then(String::new),
             seen: None,
             shown: BTreeMap::new(),
+            containers_shown: BTreeMap::new(),
             plan,
             randoms,
         };
@@ -329,6 +332,24 @@ impl World {
                 let what = format!("{node} (board-{})", board.index);
                 self.judge.fail("nobody_is_lost_without_a_fault", what);
             }
+        }
+    }
+
+    /// A container is shown as gone although it was there all the time: ids never come back.
+    fn nothing_vanishes_that_is_there(&mut self, effect: &Effect) {
+        let Effect::Changed(view) = effect else { return };
+        let node = &view.record.id;
+        let shown = view.containers.iter().map(|c| c.id.clone()).collect::<Vec<_>>();
+        let before = self.containers_shown.insert(node.clone(), shown).unwrap_or_default();
+        if before.is_empty() || self.judge.is_cloned(node) {
+            return;
+        }
+        let Some(board) = self.boards.iter().find(|b| b.disk.node == *node) else { return };
+        let there = |id: &String| board.containers.iter().any(|c| c.id == *id);
+        let vanished = |id: &&String| !view.containers.iter().any(|c| c.id == **id) && there(id);
+        if let Some(id) = before.iter().find(vanished) {
+            let what = format!("{id} of {node} (board-{})", board.index);
+            self.judge.fail("nothing_vanishes_that_is_there", what);
         }
     }
 
