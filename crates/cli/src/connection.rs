@@ -21,6 +21,7 @@ use piccolo_rpc::{
     },
     v1::{GetClusterStatusRequest, api_server_service_client::ApiServerServiceClient},
 };
+use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
@@ -157,12 +158,34 @@ impl Client<'_> {
         let mut progress = Progress::new(format!("waiting for {}", self.address));
         match timeout(limit, progress.over(send(&mut self.api, request))).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(self.failure(what, &status)),
+            Ok(Err(status)) => Err(match self.refusal_behind(&status).await {
+                Some(alert) => fault::refused_certificate(what, &alert, &self.cluster.context),
+                None => self.failure(what, &status),
+            }),
             Err(_) => {
                 let message = format!("no answer within {} s", limit.as_secs_f32());
                 Err(self.failure(what, &Status::deadline_exceeded(message)))
             }
         }
+    }
+
+    /// A master that refuses our certificate says so only after the handshake. HTTP/2 often knows
+    /// nothing but that the connection broke: then the alert is read from a connection without it.
+    async fn refusal_behind(&self, status: &Status) -> Option<String> {
+        if !fault::broke_off(status) {
+            return None;
+        }
+        let (host, port) = self.address.rsplit_once(':')?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let ask = async {
+            let mut stream = self.cluster.connector.connect(host, port.parse().ok()?).await.ok()?;
+            let error = stream.read(&mut [0]).await.err()?;
+            match PeerError::find(&error) {
+                Some(PeerError::RefusedByPeer(alert)) => Some(alert),
+                Some(_) | None => None,
+            }
+        };
+        timeout(DIAL_TIMEOUT.min(self.cluster.timeout), ask).await.ok().flatten()
     }
 
     fn failure(&self, what: &str, status: &Status) -> Failure {

@@ -52,6 +52,11 @@ pub fn of_status(what: &str, status: &Status, context: &Context, address: &str) 
     }
 }
 
+/// The connection broke, and nothing says why.
+pub fn broke_off(status: &Status) -> bool {
+    is_local(status) && exit_of(status) == Exit::Unreachable && PeerError::find(status).is_none()
+}
+
 fn exit_of(status: &Status) -> Exit {
     match status.code() {
         Code::Unknown | Code::Cancelled | Code::Internal if is_local(status) => Exit::Unreachable,
