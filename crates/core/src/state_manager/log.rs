@@ -22,8 +22,12 @@ use crate::{
 const RETIRED_PER_COMMIT_MAX: usize = 16;
 /// Writes of a commit beyond which no more is retired than is appended.
 const WRITES_TO_RETIRE_MORE: usize = 48;
-/// Refusals that are audited per minute at most: a flood must not wear out the flash.
+/// Refusals that are audited per minute at most: a flood must not wear out the flash, nor push out soon what was
+/// done.
 const REFUSALS_PER_MINUTE_MAX: u32 = 60;
+/// Of one caller, so that nobody's flood hides what others tried. Strangers together count as one: they could
+/// have as many addresses as they like.
+const REFUSALS_PER_CALLER_PER_MINUTE_MAX: u32 = 20;
 const MINUTE_US: u64 = 60_000_000;
 /// Bytes of what a stranger wrote, in an audit entry.
 const AUDIT_TEXT_BYTES_MAX: usize = 256;
@@ -36,8 +40,16 @@ pub(super) struct Log {
     audit_first: u64,
     audit_last: Option<AuditEntry>,
     audit_max: usize,
-    refusals: (Timestamp, u32),
-    refusals_untold: u64,
+    refusals: Refusals,
+}
+
+/// This minute's refusals: whose were audited, and how many were only counted.
+#[derive(Debug, Default)]
+struct Refusals {
+    since: Timestamp,
+    /// By caller; as many as the minute has places at most.
+    told: BTreeMap<String, u32>,
+    untold: u64,
 }
 
 /// An event that has no place in the log yet.
@@ -101,8 +113,7 @@ impl Log {
             audit_first: snapshot.audit_first.max(1),
             audit_last: snapshot.audit_last,
             audit_max,
-            refusals: (Timestamp::default(), 0),
-            refusals_untold: 0,
+            refusals: Refusals::default(),
         }
     }
 
@@ -173,16 +184,24 @@ impl Log {
         }
         self.audit_last = Some(entry);
     }
+}
 
-    /// Whether there is room in this minute's budget.
-    fn may_tell_refusal(&mut self, now: Timestamp) -> bool {
-        if now.0 - self.refusals.0.0 >= MINUTE_US {
-            self.refusals = (now, 0);
+impl Refusals {
+    /// Whether one more of this caller is audited, and then how many were not before it.
+    fn tell(&mut self, by: &Caller, now: Timestamp) -> Option<u64> {
+        if now.0 - self.since.0 >= MINUTE_US {
+            self.since = now;
+            self.told.clear();
         }
-        self.refusals.1 = self.refusals.1.saturating_add(1);
-        let may = self.refusals.1 <= REFUSALS_PER_MINUTE_MAX;
-        self.refusals_untold += u64::from(!may);
-        may
+        let told_in_all: u32 = self.told.values().sum();
+        let who = by.who();
+        let told = self.told.get(&who).copied().unwrap_or(0);
+        if told_in_all >= REFUSALS_PER_MINUTE_MAX || told >= REFUSALS_PER_CALLER_PER_MINUTE_MAX {
+            self.untold += 1;
+            return None;
+        }
+        self.told.insert(who, told + 1);
+        Some(std::mem::take(&mut self.untold))
     }
 }
 
@@ -227,10 +246,7 @@ impl StateManager {
         if call == Call::RegisterNode && by.role == Role::Anonymous {
             self.joins.failed(&by.from, now.at);
         }
-        if !self.log.may_tell_refusal(now.at) {
-            return;
-        }
-        let untold = std::mem::take(&mut self.log.refusals_untold);
+        let Some(untold) = self.log.refusals.tell(by, now.at) else { return };
         let mut why = format!("{}: {}", refusal.reason, refusal.message);
         if untold > 0 {
             why = format!("{why} (before it, {untold} more refusals were only counted)");

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     model::{
-        Event, EventKind, JournalEntry, NodeKind, NodeRecord, Resources, Severity, SystemInfo,
-        verify_chain,
+        AuditEntry, AuditOutcome, Event, EventKind, JournalEntry, NodeKind, NodeRecord, Resources,
+        Severity, SystemInfo, verify_chain,
     },
     session::EVENTS_PER_BATCH_MAX,
 };
@@ -102,6 +102,11 @@ impl Cluster {
         let registration = registration(node, hash);
         let by = Caller::anonymous("10.0.0.1");
         self.ask(ms, by, Request::Register(Box::new(registration)))
+    }
+
+    fn audit(&self) -> Vec<AuditEntry> {
+        let stored = self.store.iter().filter(|(key, _)| key.starts_with(keys::AUDIT));
+        stored.map(|(key, value)| keys::decode(key, value).unwrap()).collect()
     }
 
     fn status(&self, node: &str) -> Option<NodeStatus> {
@@ -429,15 +434,50 @@ fn the_audit_chain_tells_who_did_what_and_was_refused() {
     cluster.join(20, "n1", &hash).unwrap();
     let refused = cluster.ask(30, sub("n1"), Request::RemoveNode("n1".to_owned()));
     assert_eq!(refused.unwrap_err().reason, "RoleNotAllowed");
-    let audit: Vec<crate::model::AuditEntry> = cluster
-        .store
-        .iter()
-        .filter(|(key, _)| key.starts_with(keys::AUDIT))
-        .map(|(key, value)| keys::decode(key, value).unwrap())
-        .collect();
+    let audit = cluster.audit();
     assert_eq!(verify_chain(&audit), Ok(4));
     let last = audit.last().unwrap();
     assert_eq!((last.who.as_str(), last.call.as_str()), ("sub:n1", "RemoveNode"));
+}
+
+#[test]
+fn a_flood_of_refusals_is_counted_and_hides_nobody_elses() {
+    let mut cluster = Cluster::new(Settings::default());
+    let mut intrude = |ms: u64, by: &Caller| {
+        let before = cluster.audit().len();
+        let refused = cluster.ask(ms, by.clone(), Request::ListTokens);
+        assert!(refused.is_err(), "{by:?}");
+        cluster.audit().len() - before
+    };
+    let viewer = |name: &str| Caller { role: Role::Viewer, id: name.to_owned(), ..admin() };
+    // strangers from everywhere are one caller
+    let strangers: usize = (0..500)
+        .map(|i| intrude(1_000 + i, &Caller::anonymous(format!("10.1.{}.{}", i / 250, i % 250))))
+        .sum();
+    assert_eq!(strangers, 20);
+    let eve: usize = (0..500).map(|i| intrude(2_000 + i, &viewer("eve"))).sum();
+    assert_eq!((eve, intrude(3_000, &viewer("mallory"))), (20, 1));
+    // all together have a bound too
+    let everybody: usize = (0..500).map(|i| intrude(4_000 + i, &viewer(&i.to_string()))).sum();
+    assert_eq!(everybody, 19);
+    // the next minute is a new one, and says what was not told
+    assert_eq!(intrude(61_000, &viewer("eve")), 1);
+    let audit = cluster.audit();
+    let last = audit.last().unwrap();
+    let AuditOutcome::Refused(why) = &last.outcome else { panic!("{last:?}") };
+    assert!(why.ends_with("(before it, 481 more refusals were only counted)"), "{why}");
+    assert_eq!(verify_chain(&audit), Ok(last.id));
+}
+
+#[test]
+fn the_audit_log_keeps_its_bound_and_its_chain_holds() {
+    let mut cluster = Cluster::new(Settings { audit_max: 30, ..Settings::default() });
+    for ms in 0..200 {
+        cluster.token(ms, 1, None);
+    }
+    let audit = cluster.audit();
+    assert_eq!((audit.len(), audit.last().unwrap().id), (30, 201));
+    assert_eq!(verify_chain(&audit), Ok(30));
 }
 
 #[test]
