@@ -20,7 +20,6 @@ pub(crate) struct Figures {
     calls: Mutex<BTreeMap<(&'static str, i32), u64>>,
     pub(crate) sessions_dropped: AtomicU64,
     pub(crate) watchers_dropped: AtomicU64,
-    pub(crate) watchers: AtomicU64,
 }
 
 /// Commits so far: how many took at most each bound, and all together.

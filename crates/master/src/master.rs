@@ -264,6 +264,7 @@ impl Parts {
             },
             health: Arc::clone(&self.health),
             figures: Arc::clone(&self.figures),
+            watchers: Arc::default(),
             published: Arc::new(Published::default()),
             clock: self.clock.clone(),
             log_level: self.log_level.clone(),

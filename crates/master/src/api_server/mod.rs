@@ -2,7 +2,7 @@
 //!
 //! A call is admitted (`caller`), converted, asked of the owner of the state, and its answer converted back.
 //! `nodes`, `access` and `history` answer people, `node_agent` and `registration` answer agents; `sessions` and
-//! `watches` are the streams.
+//! `watches` are the streams. Before all that, `requests` bounds what is on its way in.
 
 mod access;
 pub(crate) mod caller;
@@ -12,8 +12,9 @@ mod node_agent;
 mod nodes;
 pub(crate) mod outgoing;
 mod registration;
+mod requests;
 pub(crate) mod sessions;
-mod watches;
+pub(crate) mod watches;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -29,8 +30,12 @@ use piccolo_rpc::{
 };
 use piccolo_store::Store;
 use tonic::{Request, Response, Status, transport::Server};
+use tower::util::MapRequestLayer;
 
-use self::{caller::caller_of, connections::Connections, sessions::Sessions};
+use self::{
+    caller::caller_of, connections::Connections, requests::Arrivals, sessions::Sessions,
+    watches::Watchers,
+};
 use crate::{
     certificate_authority::CertificateAuthority,
     clock::MasterClock,
@@ -46,13 +51,20 @@ const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// A snapshot of thousands of nodes is one answer.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Calls and streams of one connection at once.
-const STREAMS_PER_CONNECTION_MAX: u32 = 64;
+pub(crate) const STREAMS_PER_CONNECTION_MAX: u32 = 64;
+/// Bytes of a request's head at most; the connection that sends more is refused, or ended.
+pub(crate) const HEAD_BYTES_MAX: u32 = 16 * 1024;
+/// Streams of one connection that were reset before they were looked at; with more of them it is ended. No
+/// client of ours resets that fast (CVE-2023-44487).
+pub(crate) const RESETS_WAITING_MAX: usize = 20;
+/// Streams of one connection that the master had to reset for errors of the client; with more of them it is ended.
+pub(crate) const RESETS_FOR_ERRORS_MAX: usize = 256;
 /// HTTP/2 flow-control windows, bytes: small, for they are memory that a stranger can fill.
-const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 128 * 1024;
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 128 * 1024;
 /// A client that does not answer pings is gone; sessions notice it earlier by themselves.
-const PING_EVERY: Duration = Duration::from_secs(20);
-const PING_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const PING_EVERY: Duration = Duration::from_secs(20);
+pub(crate) const PING_WITHIN: Duration = Duration::from_secs(10);
 
 /// Everything that a call may need. Cloned for each service.
 #[derive(Debug, Clone)]
@@ -66,6 +78,7 @@ pub(crate) struct Api {
     pub(crate) store_kind: &'static str,
     pub(crate) health: Arc<StoreHealth>,
     pub(crate) figures: Arc<Figures>,
+    pub(crate) watchers: Arc<Watchers>,
     pub(crate) published: Arc<Published>,
     pub(crate) clock: MasterClock,
     pub(crate) log_level: LogLevel,
@@ -103,12 +116,17 @@ pub(crate) async fn serve(
     let node_agent = NodeAgentServiceServer::new(api)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let arrivals = Arrivals::default();
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .http2_max_header_list_size(HEAD_BYTES_MAX)
+        .http2_max_pending_accept_reset_streams(Some(RESETS_WAITING_MAX))
+        .http2_max_local_error_reset_streams(Some(RESETS_FOR_ERRORS_MAX))
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_WITHIN))
+        .layer(MapRequestLayer::new(move |request| arrivals.bounded(request)))
         .add_service(health_service)
         .add_service(tonic::service::interceptor::InterceptedService::new(reflection, only_readers))
         .add_service(api_server)

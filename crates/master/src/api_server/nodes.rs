@@ -101,7 +101,7 @@ pub(super) async fn get_cluster_status(
         generation: status.generation,
         nodes_by_status: nodes.map(|(status, count)| (status.to_string(), *count)).collect(),
         sessions: status.sessions,
-        watchers: u32::try_from(api.watchers()).unwrap_or(u32::MAX),
+        watchers: u32::try_from(api.watchers.count()).unwrap_or(u32::MAX),
         approval: match status.approval {
             Approval::Auto => "auto".to_owned(),
             Approval::Manual => "manual".to_owned(),

@@ -4,10 +4,14 @@
 //! and begins again; it never misses something silently. One that does not read at all is dropped after a
 //! while; nobody waits for it.
 
-use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use piccolo_core::{
-    api_server::{Call, Code, Refusal, Selector},
+    api_server::{Call, Caller, Code, Refusal, Selector},
     model::{FieldError, NodeId, NodeView},
 };
 use piccolo_rpc::{status, tls::acceptor::peer_of, v1};
@@ -19,7 +23,9 @@ use super::{Answered, Api, Streamed, history::EventFilter};
 use crate::state_manager::board::{Change, Changed, NextChanges, NextEvents};
 
 /// Watchers of all kinds at once.
-const WATCHERS_MAX: u64 = 256;
+const WATCHERS_MAX: usize = 256;
+/// Of them, those of one caller: a program that leaves watches open must not lock everybody else out.
+const WATCHERS_PER_CALLER_MAX: usize = 64;
 /// Items that wait for one watcher beside what HTTP/2 holds; the rest waits in the board.
 const ITEMS_MAX: usize = 4;
 /// Without progress for so long a watcher is dropped.
@@ -43,6 +49,18 @@ struct Watcher<T> {
     items: mpsc::Sender<Result<T, Status>>,
     connection: Option<u64>,
     stopping: tokio::sync::watch::Receiver<bool>,
+    /// Free again when the watch is over.
+    _place: Place,
+}
+
+/// Who watches: how often by caller.
+#[derive(Debug, Default)]
+pub(crate) struct Watchers(Mutex<BTreeMap<String, usize>>);
+
+/// Counted until it is dropped.
+struct Place {
+    watchers: Arc<Watchers>,
+    who: String,
 }
 
 pub(super) async fn watch_nodes(
@@ -56,7 +74,7 @@ pub(super) async fn watch_nodes(
         Ok(selector) => selector,
         Err(refusal) => return Err(api.refuse(by, Call::WatchNodes, refusal).await),
     };
-    let (watcher, stream) = Watcher::new(api, connection)?;
+    let (watcher, stream) = Watcher::new(api, &by, connection)?;
     let from = wire.from_revision;
     tokio::spawn(watcher.follow(move |watcher| Box::pin(nodes(watcher, selector, from))));
     Ok(Response::new(stream))
@@ -82,7 +100,7 @@ pub(super) async fn watch_events(
         Err(error) => return Err(api.refuse(by, Call::WatchEvents, error.into()).await),
     };
     let after = if wire.from_now { last } else { wire.after_id };
-    let (watcher, stream) = Watcher::new(api, connection)?;
+    let (watcher, stream) = Watcher::new(api, &by, connection)?;
     tokio::spawn(watcher.follow(move |watcher| Box::pin(events(watcher, filter, after))));
     Ok(Response::new(stream))
 }
@@ -235,17 +253,12 @@ async fn stored(
 }
 
 impl<T: Send + 'static> Watcher<T> {
-    fn new(api: &Api, connection: Option<u64>) -> Result<(Self, Streamed<T>), Status> {
-        let before = api.figures.watchers.fetch_add(1, Ordering::Relaxed);
-        if before >= WATCHERS_MAX {
-            api.figures.watchers.fetch_sub(1, Ordering::Relaxed);
-            let message = format!("there are {WATCHERS_MAX} watchers, and no more may come");
-            let refusal = Refusal::new(Code::ResourceExhausted, "TooManyWatchers", message);
-            return Err(status::status(&refusal));
-        }
+    fn new(api: &Api, by: &Caller, connection: Option<u64>) -> Result<(Self, Streamed<T>), Status> {
+        let place = api.watchers.take_place(by.who());
+        let place = place.map_err(|refusal| status::status(&refusal))?;
         let (items, receiver) = mpsc::channel(ITEMS_MAX);
         let stopping = api.stopping.clone();
-        let watcher = Self { api: api.clone(), items, connection, stopping };
+        let watcher = Self { api: api.clone(), items, connection, stopping, _place: place };
         Ok((watcher, Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -296,14 +309,39 @@ impl<T: Send + 'static> Watcher<T> {
     }
 }
 
-impl<T> Drop for Watcher<T> {
-    fn drop(&mut self) {
-        self.api.figures.watchers.fetch_sub(1, Ordering::Relaxed);
+impl Watchers {
+    fn take_place(self: &Arc<Self>, who: String) -> Result<Place, Refusal> {
+        let mut by_caller = self.lock();
+        let own = by_caller.get(&who).copied().unwrap_or(0);
+        let message = if own >= WATCHERS_PER_CALLER_MAX {
+            format!("{who} has {own} watches open, and no more may come")
+        } else if by_caller.values().sum::<usize>() >= WATCHERS_MAX {
+            format!("there are {WATCHERS_MAX} watchers, and no more may come")
+        } else {
+            by_caller.insert(who.clone(), own + 1);
+            return Ok(Place { watchers: Arc::clone(self), who });
+        };
+        let refusal = Refusal::new(Code::ResourceExhausted, "TooManyWatchers", message);
+        Err(refusal.help("close watches that nobody needs any more"))
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.lock().values().sum()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Api {
-    pub(crate) fn watchers(&self) -> u64 {
-        self.figures.watchers.load(Ordering::Relaxed)
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut by_caller = self.watchers.lock();
+        if let Some(own) = by_caller.get_mut(&self.who) {
+            *own -= 1;
+            if *own == 0 {
+                by_caller.remove(&self.who);
+            }
+        }
     }
 }

@@ -39,7 +39,7 @@ fn own(page: &mut Page, api: &Api) {
     page.sample("piccolo_master_info", &version, 1.0);
     let gauges = [
         ("piccolo_sessions", "Open sessions of agents.", api.sessions.count() as u64),
-        ("piccolo_watchers", "Open watches.", api.watchers()),
+        ("piccolo_watchers", "Open watches.", api.watchers.count() as u64),
         ("piccolo_connections", "Open TLS connections.", api.connections.count() as u64),
         ("piccolo_inputs_waiting", "Inputs that wait for the state's owner.", backlog(api)),
         ("piccolo_effects_waiting", "Decisions that wait for the store.", api.queue.len() as u64),

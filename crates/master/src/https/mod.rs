@@ -18,7 +18,11 @@ use piccolo_core::api_server::{Call, Code};
 use piccolo_rpc::tls::acceptor::{Incoming, PeerInfo};
 
 use crate::{
-    api_server::{Api, caller::caller_of},
+    api_server::{
+        Api, CONNECTION_WINDOW_BYTES, HEAD_BYTES_MAX, PING_EVERY, PING_WITHIN,
+        RESETS_FOR_ERRORS_MAX, RESETS_WAITING_MAX, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
+        caller::caller_of,
+    },
     state_manager::CallError,
 };
 
@@ -27,8 +31,6 @@ mod process;
 
 /// For the head of a request.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
-/// Bytes of a request's head at most.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Serves until `stop` is over.
 pub(crate) async fn serve(api: Api, mut incoming: Incoming, stop: impl Future<Output = ()>) {
@@ -50,7 +52,18 @@ pub(crate) async fn serve(api: Api, mut incoming: Incoming, stop: impl Future<Ou
                 .http1()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADERS_WITHIN)
-                .max_buf_size(HEAD_BYTES_MAX);
+                .max_buf_size(HEAD_BYTES_MAX as usize);
+            server
+                .http2()
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+                .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+                .max_header_list_size(HEAD_BYTES_MAX)
+                .max_pending_accept_reset_streams(RESETS_WAITING_MAX)
+                .max_local_error_reset_streams(RESETS_FOR_ERRORS_MAX)
+                .keep_alive_interval(PING_EVERY)
+                .keep_alive_timeout(PING_WITHIN);
             let service = TowerToHyperService::new(service);
             // whatever went wrong, the client knows it better
             server.serve_connection(TokioIo::new(connection), service).await.ok();

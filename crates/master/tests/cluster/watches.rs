@@ -153,19 +153,22 @@ async fn a_stopping_master_ends_every_watch_with_its_reason() {
 async fn there_is_room_for_so_many_watchers_and_no_more() {
     let cluster = Cluster::start().await;
     let mut watches = Vec::new();
-    // a connection carries 64 streams at most
-    for _ in 0..4 {
-        let mut user = cluster.admin().await;
-        for _ in 0..60 {
+    // one caller has a quarter of the places
+    for name in ["a", "b", "c", "d"] {
+        let identity = crate::people::user(&cluster, name, v1::UserRole::Viewer).await;
+        let mut user = cluster.user(&identity).await;
+        for _ in 0..64 {
             let request = v1::WatchNodesRequest::default();
             watches.push(user.watch_nodes(request).await.unwrap().into_inner());
         }
+        // on another connection: one alone carries no more than 64 streams
+        let mut user = cluster.user(&identity).await;
+        let answer = user.watch_events(v1::WatchEventsRequest::default()).await;
+        let view = crate::harness::refused(answer.map(drop));
+        assert_eq!(view.reason, "TooManyWatchers");
+        assert!(view.message.contains(name), "{view:?}");
     }
     let mut user = cluster.admin().await;
-    for _ in 240..256 {
-        let request = v1::WatchNodesRequest::default();
-        watches.push(user.watch_nodes(request).await.unwrap().into_inner());
-    }
     let answer = user.watch_nodes(v1::WatchNodesRequest::default()).await;
     let view = crate::harness::refused(answer.map(drop));
     assert_eq!(view.reason, "TooManyWatchers");

@@ -269,7 +269,8 @@ impl Acceptor {
             tls,
             peer,
             closer,
-            first_byte: Some(Box::pin(tokio::time::sleep(self.options.limits.first_byte_deadline))),
+            spoke: false,
+            deadline: Some(Box::pin(tokio::time::sleep(self.options.limits.first_byte_deadline))),
             place: None,
             acceptor: Arc::clone(self),
         }
@@ -337,8 +338,10 @@ pub struct Connection<S> {
     tls: TlsStream<S>,
     peer: PeerInfo,
     closer: Arc<Closer>,
-    /// Runs until the application's first byte.
-    first_byte: Option<Pin<Box<Sleep>>>,
+    /// The application's first byte has come.
+    spoke: bool,
+    /// For the first byte; then for the end, where the peer showed no certificate.
+    deadline: Option<Pin<Box<Sleep>>>,
     place: Option<Place>,
     acceptor: Arc<Acceptor>,
 }
@@ -362,11 +365,23 @@ impl<S> Connection<S> {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason));
         }
         let overdue = |sleep: &mut Pin<Box<Sleep>>| sleep.as_mut().poll(context).is_ready();
-        if self.first_byte.as_mut().is_some_and(overdue) {
-            let reason = "the client said nothing after the handshake";
+        if self.deadline.as_mut().is_some_and(overdue) {
+            let reason = if self.spoke {
+                "a client without a certificate stayed too long"
+            } else {
+                "the client said nothing after the handshake"
+            };
             return Err(io::Error::new(io::ErrorKind::TimedOut, reason));
         }
         Ok(())
+    }
+
+    /// The first byte has come.
+    fn has_spoken(&mut self) {
+        self.spoke = true;
+        let stay = self.acceptor.options.limits.stranger_deadline;
+        let is_stranger = self.peer.identity.is_none();
+        self.deadline = is_stranger.then(|| Box::pin(tokio::time::sleep(stay)));
     }
 }
 
@@ -399,8 +414,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
         let this = &mut *self;
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.tls).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            this.first_byte = None;
+        if buffer.filled().len() > before && !this.spoke {
+            this.has_spoken();
         }
         // Last, so that this task is woken by whichever of the two comes first.
         this.check(context)?;

@@ -20,6 +20,9 @@ pub struct Limits {
     pub handshake_evictable_after: Duration,
     /// From the end of the handshake to the first byte of the application.
     pub first_byte_deadline: Duration,
+    /// Of a connection without a certificate, from its first byte to its end. Whoever joins or asks for
+    /// health is done in seconds; whoever stays would keep a place that a board needs.
+    pub stranger_deadline: Duration,
     /// Connections open at once, all addresses together.
     pub connections_max: usize,
     /// Connections open at once from one address.
@@ -37,6 +40,7 @@ impl Default for Limits {
             handshakes_max: 256,
             handshake_evictable_after: Duration::from_secs(1),
             first_byte_deadline: Duration::from_secs(10),
+            stranger_deadline: Duration::from_secs(60),
             connections_max: 8_192,
             connections_per_address_max: 512,
             connections_per_address_per_second: 100,

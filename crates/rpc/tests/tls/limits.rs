@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use piccolo_rpc::tls::acceptor::{Acceptor, Protocol, ServerOptions};
 use piccolo_rpc::tls::clock::Clock;
+use piccolo_rpc::tls::connector::{ClientOptions, Connector, Trust};
 use piccolo_rpc::tls::limits::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -79,6 +80,23 @@ async fn a_client_that_says_nothing_after_its_handshake_is_closed() {
     assert_eq!(drained(&mut mute).await, 0);
     // The older one spoke once, so it may be silent as long as it likes.
     assert!(ask(&mut talker).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_client_without_a_certificate_may_not_stay() {
+    let authority = Authority::new();
+    let limits = Limits { stranger_deadline: Duration::from_secs(1), ..Limits::default() };
+    let server = server(&authority, limits).await;
+    let member = authority.dialler("sub", "hpc-1");
+    let mut member_stays = server.connect(&connector(&member)).await.unwrap();
+    ask(&mut member_stays).await.unwrap();
+    let options = ClientOptions::new(Clock::default());
+    let stranger = Connector::with_trust(&Trust::of(&member), None, options).unwrap();
+    let mut stranger = server.connect(&stranger).await.unwrap();
+    assert!(ask(&mut stranger).await.unwrap().starts_with("nobody"));
+    assert_eq!(drained(&mut stranger).await, 0);
+    eventually("its place is free", || server.acceptor.sockets() == 1).await;
+    assert!(ask(&mut member_stays).await.is_ok());
 }
 
 #[tokio::test]
