@@ -45,6 +45,7 @@ const NEEDS: &[Need] = &[
     program("prometheus", "promtool", "checks /metrics", &[Test]),
     program("iproute2", "ip", "network namespaces", &[Test, Bench]),
     need("iptables", "cuts and loses packets in those namespaces", &[Test, Bench]),
+    need("faketime", "boards whose clock says 1970", &[Test]),
     program("nodejs", "node", "runs buf", &[Test]),
     need("npm", "fetches buf", &[Test]),
     program("python3", "python3", "the wire test; zig for static builds", &[Test, Dist]),

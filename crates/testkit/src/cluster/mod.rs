@@ -208,8 +208,17 @@ impl Cluster {
     /// # Errors
     /// The agent cannot be started.
     pub fn start_agent(&mut self, name: &str) -> Result<()> {
+        self.start_agent_within(name, &[])
+    }
+
+    /// The same with variables in its environment.
+    ///
+    /// # Errors
+    /// The agent cannot be started.
+    pub fn start_agent_within(&mut self, name: &str, environment: &[(&str, &str)]) -> Result<()> {
         let mut command = Command::new(&self.options.programs.agent);
         command.arg("--config").arg(self.agent_config(name)).arg("run");
+        command.envs(environment.iter().copied());
         let process = Process::start(
             name,
             within(self.options.namespace.as_ref(), &command),
