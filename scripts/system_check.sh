@@ -5,52 +5,22 @@
 # and what to do about it. Needs Bash 4.2, coreutils, procps and iproute2. `install.sh` runs it before it
 # touches anything; it may be run at any time. Nothing here keeps an agent from starting.
 #
-# Top-down: limits, the list of checks, the checks by theme, the two ways to print, the arguments.
+# Top-down: the list of checks, the checks by theme, the arguments. Beside it, findings.sh has the limits
+# and the two ways to print.
 # What takes long (Podman, the masters, the time service) is started first and read last, so that
 # everything together takes less than two seconds. Each has a time limit of its own.
 set -uo pipefail
 export LC_ALL=C
 
-# Of the JSON: raised when a field changes its meaning.
-readonly JSON_VERSION=1
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+# shellcheck source=scripts/findings.sh
+. "$here/findings.sh" || exit 64
+
 readonly EXIT_USAGE=64
 # Seconds until Podman, a master and the time service must have answered.
 readonly PODMAN_S=1.5 MASTER_S=1.5 TIMEDATE_S=1
 # Seconds for a real container, with --run-container.
 readonly CONTAINER_S=30
-# Bytes of anything read from outside that is shown.
-readonly VALUE_BYTES_MAX=400
-
-# KEY, default, what it is. A value of `off` leaves the check out.
-readonly LIMITS_TABLE='
-CPU_MHZ_WARN         980         MHz of the fastest core, at least; a nominal 1 GHz reads 996
-CPU_MHZ_ERROR        600         MHz
-LOAD_WARN            2           load of five minutes per core, at most
-LOAD_ERROR           10          load of five minutes per core
-MEMORY_WARN          480         MiB of memory in all, at least; the kernel keeps a part of the 512
-MEMORY_ERROR         400         MiB
-MEMORY_FREE_WARN     100         MiB available, at least
-MEMORY_FREE_ERROR    50          MiB
-STATE_FREE_WARN      200         MiB free where the state is kept, at least
-STATE_FREE_ERROR     50          MiB
-CONTAINER_FREE_WARN  1024        MiB free where Podman keeps images and containers, at least
-CONTAINER_FREE_ERROR 200         MiB
-INODES_WARN          10          percent of inodes free in both places, at least
-INODES_ERROR         2           percent
-KERNEL_WARN          5.4         version, at least; from 5.3 on the agent sees containers end at once
-KERNEL_ERROR         4.14        version
-PODMAN_WARN          4.3         version, at least
-PODMAN_ERROR         4.0         version; older ones lack the interface that the agent uses
-CLOCK_MIN            1735689600  seconds since 1970 that the clock must show: 2025-01-01
-CLOCK_MAX            4102444800  seconds since 1970 that it may show: 2100-01-01
-LATENCY_WARN         500         milliseconds to connect to a master, at most
-FILES_WARN           4096        open files allowed to a process (hard limit), at least
-FILES_ERROR          1024        open files
-TEMPERATURE_WARN     80          degrees Celsius of the hottest sensor, at most
-TEMPERATURE_ERROR    95          degrees Celsius
-WEAR_WARN            80          percent of the life of the flash that is used up, at most
-WEAR_ERROR           100         percent
-'
 
 usage() {
   cat <<'END'
@@ -82,8 +52,7 @@ END
 }
 
 main() {
-  declare -gA LIMITS=()
-  NAMES=() LEVELS=() VALUES=() WANTED=() REMEDIES=()
+  no_findings
   MASTERS=() PORTS=()
   ROLE=sub FORMAT=table PODMAN=yes RUN_CONTAINER=no STATE=/var/lib/piccolo CONTAINERS=
   ROOT=${PICCOLO_CHECK_ROOT:-} LIMITS_FILE='' LIMIT_FLAGS=() ONLY_LIMITS=no
@@ -189,13 +158,10 @@ check_processor() {
     found cpu_frequency warning "not told by the kernel" ">= ${LIMITS[CPU_MHZ_WARN]} MHz" \
       "look into the board's data sheet, then set CPU_MHZ_WARN=off"
   fi
-  if read -r _ load rest 2>/dev/null <"$ROOT/proc/loadavg"; then
-    load=$(per_core "$load" "$cores")
-    judge cpu_load "$load" "per core ($cores)" at_most LOAD \
-      "something keeps the processors busy: see top"
-  else
-    found cpu_load warning "unknown" "" "is /proc mounted?"
-  fi
+  read -r _ load rest 2>/dev/null <"$ROOT/proc/loadavg" || { unknown cpu_load && return; }
+  load=$(($(hundredths "$load") / cores)) # in hundredths: Bash knows whole numbers only
+  printf -v load '%d.%02d' $((load / 100)) $((load % 100))
+  judge cpu_load "$load" "per core ($cores)" at_most LOAD "something keeps them busy: see top"
 }
 
 # Of the fastest core. Boards tell it in one of three places, or not at all.
@@ -226,12 +192,6 @@ processor_cores() {
     [[ $name != cpu[0-9]* ]] || cores=$((cores + 1))
   done 2>/dev/null <"$ROOT/proc/stat"
   printf '%s' $((cores > 0 ? cores : 1))
-}
-
-# In hundredths, because Bash knows whole numbers only.
-per_core() {
-  local hundredths=$(($(hundredths "$1") / $2))
-  printf '%d.%02d' $((hundredths / 100)) $((hundredths % 100))
 }
 
 check_memory() {
@@ -283,12 +243,12 @@ check_writable() {
     fi
   done 2>/dev/null <"$ROOT/proc/mounts"
   case ",$mounted_options," in
-    ,,) found "${what}_writable" warning "unknown" "" "is /proc mounted?" ;;
+    ,,) unknown "${what}_writable" ;;
     *,ro,*)
       found "${what}_writable" error "$mounted is read-only" "writable" \
         "mount a writable file system on $dir; if it became read-only by itself, see dmesg"
       ;;
-    *) found "${what}_writable" ok "$mounted can be written" "writable" "" ;;
+    *) found "${what}_writable" ok "$mounted can be written" "writable" ;;
   esac
 }
 
@@ -308,12 +268,9 @@ check_wear() {
       0x03) ((worst >= 110)) || worst=110 ;;
     esac
   done
-  if ((worst < 0)); then
-    found flash_wear ok "not told" "" ""
-  else
-    judge flash_wear "$worst" "% of the life of ${device:-the flash} used" at_most WEAR \
-      "plan to replace the board or its flash; keep a backup of the state"
-  fi
+  ((worst >= 0)) || { found flash_wear ok "not told" "" && return; }
+  judge flash_wear "$worst" "% of the life of ${device:-the flash} used" at_most WEAR \
+    "plan to replace the board or its flash; keep a backup of the state"
 }
 
 check_file_system_errors() {
@@ -323,11 +280,8 @@ check_file_system_errors() {
     file=${file%/*}
     is_number "$count" && ((count > 0)) && bad+="${bad:+, }${file##*/}: $count errors"
   done
-  if [[ -n $bad ]]; then
-    found file_systems warning "$bad" "no errors" "run fsck from a rescue system; see dmesg"
-  else
-    found file_systems ok "no errors recorded" "no errors" ""
-  fi
+  [[ -n $bad ]] || { found file_systems ok "no errors recorded" "no errors" && return; }
+  found file_systems warning "$bad" "no errors" "run fsck from a rescue system; see dmesg"
 }
 
 # --- Kernel and services ---
@@ -335,11 +289,7 @@ check_file_system_errors() {
 check_kernel() {
   local release
   release=$(first_line "$ROOT/proc/sys/kernel/osrelease")
-  if [[ $release =~ ^[0-9]+\.[0-9]+ ]]; then
-    judge_version kernel "$release" KERNEL "update the board's kernel"
-  else
-    found kernel warning "${release:-unknown}" "" "is /proc mounted?"
-  fi
+  judge_version kernel "$release" KERNEL "update the board's kernel"
 }
 
 check_cgroups() {
@@ -355,7 +305,7 @@ check_cgroups() {
   done 2>/dev/null <"$ROOT/proc/mounts"
   local remedy="boot with systemd.unified_cgroup_hierarchy=1: Podman 5 wants version 2 alone"
   case $has_v1$has_v2$unified in
-    noyesyes) found cgroups ok "version 2" "version 2" "" ;;
+    noyesyes) found cgroups ok "version 2" "version 2" ;;
     yesyes*) found cgroups warning "versions 1 and 2 (hybrid)" "version 2" "$remedy" ;;
     yesno*) found cgroups warning "version 1" "version 2" "$remedy" ;;
     *)
@@ -370,23 +320,17 @@ check_cgroups() {
       [[ $name != memory || $enabled != 1 ]] || memory=yes
     done 2>/dev/null <"$ROOT/proc/cgroups"
   fi
-  if [[ $memory == yes ]]; then
-    found cgroup_memory ok "on" "on" ""
-  else
-    found cgroup_memory warning "off: containers have no memory limit" "on" \
-      "add cgroup_enable=memory to the kernel's command line"
-  fi
+  [[ $memory == no ]] || { found cgroup_memory ok "on" "on" && return; }
+  found cgroup_memory warning "off: containers have no memory limit" "on" \
+    "add cgroup_enable=memory to the kernel's command line"
 }
 
 check_systemd() {
   local init
   init=$(first_line "$ROOT/proc/1/comm")
-  if [[ -d $ROOT/run/systemd/system ]]; then
-    found systemd ok "runs this system" "runs" ""
-  else
-    found systemd warning "not here; process 1 is ${init:-unknown}" "runs" \
-      "start and watch piccolo-nodeagent by this system's own means"
-  fi
+  [[ ! -d $ROOT/run/systemd/system ]] || { found systemd ok "runs this system" "runs" && return; }
+  found systemd warning "not here; process 1 is ${init:-unknown}" "runs" \
+    "start and watch piccolo-nodeagent by this system's own means"
 }
 
 check_open_files() {
@@ -395,12 +339,9 @@ check_open_files() {
     [[ $line =~ ^Max\ open\ files\ +[0-9a-z]+\ +([0-9]+|unlimited) ]] && hard=${BASH_REMATCH[1]}
   done 2>/dev/null <"$ROOT/proc/self/limits"
   [[ $hard != unlimited ]] || hard=1048576
-  if [[ -n $hard ]]; then
-    judge open_files "$hard" "files" at_least FILES \
-      "raise it: LimitNOFILE of the unit, or DefaultLimitNOFILE in /etc/systemd/system.conf"
-  else
-    found open_files warning "unknown" "" "is /proc mounted?"
-  fi
+  [[ -n $hard ]] || { unknown open_files && return; }
+  judge open_files "$hard" "files" at_least FILES \
+    "raise it: LimitNOFILE of the unit, or DefaultLimitNOFILE in /etc/systemd/system.conf"
 }
 
 check_temperature() {
@@ -411,11 +352,8 @@ check_temperature() {
     value=$((value / 1000))
     [[ -n $hottest ]] && ((value <= hottest)) || hottest=$value
   done
-  if [[ -n $hottest ]]; then
-    judge temperature "$hottest" "degrees C" at_most TEMPERATURE "cool the board, or load it less"
-  else
-    found temperature ok "no sensor" "" ""
-  fi
+  [[ -n $hottest ]] || { found temperature ok "no sensor" "" && return; }
+  judge temperature "$hottest" "degrees C" at_most TEMPERATURE "cool the board, or load it less"
 }
 
 # --- Time ---
@@ -430,19 +368,14 @@ check_clock() {
   elif ((now < LIMITS[CLOCK_MIN] || now > LIMITS[CLOCK_MAX])); then
     found clock error "$shown" "between CLOCK_MIN and CLOCK_MAX" "$remedy"
   else
-    found clock ok "$shown" "plausible" ""
+    found clock ok "$shown" "plausible"
   fi
   read -r synchronised <&"$TIME_FD"
   exec {TIME_FD}<&-
   [[ ! -e $ROOT/run/systemd/timesync/synchronized ]] || synchronised=yes
-  case $synchronised in
-    yes) found clock_synchronised ok "yes" "yes" "" ;;
-    no) found clock_synchronised warning "no" "yes" "run a time service: chrony, systemd-timesyncd" ;;
-    *)
-      found clock_synchronised warning "unknown" "yes" \
-        "run a time service that timedatectl knows: chrony, systemd-timesyncd"
-      ;;
-  esac
+  [[ $synchronised != yes ]] || { found clock_synchronised ok yes yes && return; }
+  [[ $synchronised == no ]] || synchronised=unknown
+  found clock_synchronised warning "$synchronised" yes "run a time service: chrony, systemd-timesyncd"
 }
 
 # --- Identity ---
@@ -462,7 +395,7 @@ check_host_name() {
       elif ((${#name} > 63)); then
         found host_name warning "${#name} characters" "63 characters" "set \`name\` for the agent"
       else
-        found host_name ok "$name" "one of its own" ""
+        found host_name ok "$name" "one of its own"
       fi
       ;;
   esac
@@ -476,7 +409,7 @@ check_machine_id() {
     uninitialized) found machine_id warning "not made yet" "one of its own" "start the board once" ;;
     *)
       if [[ $id =~ ^[0-9a-f]{32}$ && ! $id =~ ^0+$ ]]; then
-        found machine_id ok "$id" "one of its own" ""
+        found machine_id ok "$id" "one of its own"
       else
         found machine_id error "$id" "32 hexadecimal digits" "$remedy"
       fi
@@ -496,16 +429,13 @@ check_address() {
     [[ -z $name ]] || list+="${list:+, }${address%/*} on $name"
   done < <(printf '%s\n' "$addresses")
   if [[ -n $list ]]; then
-    found address ok "$list" "one at least" ""
+    found address ok "$list" "one at least"
   else
-    found address warning "none" "one at least" "plug in the cable, or set an address"
+    found address warning none "one at least" "plug in the cable, or set an address"
   fi
   route=$(timeout 1 ip -o route show default 2>/dev/null)
-  if [[ $route =~ dev\ ([^ ]+) ]]; then
-    found route ok "default by ${BASH_REMATCH[1]}" "to every master" ""
-  else
-    found route ok "no default route" "to every master" ""
-  fi
+  [[ $route =~ dev\ ([^ ]+) ]] && route="default by ${BASH_REMATCH[1]}" || route="no default route"
+  found route ok "$route" ""
 }
 
 find_masters() {
@@ -586,9 +516,9 @@ check_ports() {
     [[ $taken == no ]] || who=$(timeout 1 ss -Hltnp "sport = :$port" 2>/dev/null)
     [[ $who =~ \(\(\"([^\"]+)\" ]] && who=${BASH_REMATCH[1]} || who=${who:+another process}
     if [[ $taken == no ]]; then
-      found "port $port" ok "free" "free" ""
+      found "port $port" ok "free" "free"
     elif [[ $who == piccolo-master* ]]; then
-      found "port $port" ok "in use by piccolo-master" "free" ""
+      found "port $port" ok "in use by piccolo-master" "free"
     else
       found "port $port" error "in use by ${who:-another process}" "free" \
         "stop it, or set another port (listen, https_listen) in /etc/piccolo/master.yaml"
@@ -622,7 +552,7 @@ check_podman() {
     0)
       judge_version podman "$version" PODMAN "update Podman"
       case $driver in
-        overlay | btrfs | zfs) found podman_storage ok "$driver" "overlay, btrfs or zfs" "" ;;
+        overlay | btrfs | zfs) found podman_storage ok "$driver" "overlay, btrfs or zfs" ;;
         *)
           found podman_storage warning "$driver" "overlay, btrfs or zfs" \
             "set driver = \"overlay\" in /etc/containers/storage.conf: ${driver:-this} copies whole images"
@@ -640,11 +570,8 @@ check_podman() {
     *) found podman error "fails: $said" "works" "try: podman info" ;;
   esac
   socket=/run/podman/podman.sock
-  if [[ -S $ROOT$socket ]]; then
-    found podman_socket ok "$socket" "there" ""
-  else
-    found podman_socket warning "no $socket" "there" "systemctl enable --now podman.socket"
-  fi
+  [[ ! -S $ROOT$socket ]] || { found podman_socket ok "$socket" there && return; }
+  found podman_socket warning "no $socket" there "systemctl enable --now podman.socket"
 }
 
 # A container out of this system's own programs: it needs no image, and no registry.
@@ -670,7 +597,7 @@ check_container() {
   code=$?
   rm -rf -- "$folder"
   if ((code == 0)) && [[ $said == *"it runs" ]]; then
-    found podman_container ok "ran in $((($(date +%s%N) - begun) / 1000000)) ms" "runs" ""
+    found podman_container ok "ran in $((($(date +%s%N) - begun) / 1000000)) ms" "runs"
   else
     ((code != 124)) || said="not done within $CONTAINER_S s"
     found podman_container error "${said:-exit code $code}" "runs" \
@@ -678,203 +605,7 @@ check_container() {
   fi
 }
 
-# --- Findings ---
-
-# NAME LEVEL VALUE LIMIT REMEDY
-found() {
-  NAMES+=("$1") LEVELS+=("$2") VALUES+=("${3:0:VALUE_BYTES_MAX}") WANTED+=("$4") REMEDIES+=("$5")
-}
-
-# NAME NUMBER UNIT at_least|at_most LIMIT REMEDY: against LIMIT_WARN and, if there is one, LIMIT_ERROR.
-judge() {
-  local name=$1 value=$2 unit=$3 sense=$4 limit=$5 remedy=$6 level=ok shown warn error sign='>='
-  [[ $sense == at_least ]] || sign='<='
-  warn=${LIMITS[${limit}_WARN]} error=${LIMITS[${limit}_ERROR]:-off}
-  ! is_off "${limit}_WARN" || warn=off
-  [[ $warn != off || $error != off ]] || return 0
-  if beyond "$sense" "$value" "$error"; then
-    level=error
-  elif beyond "$sense" "$value" "$warn"; then
-    level=warning
-  fi
-  shown=$warn
-  [[ $level != error && $warn != off ]] || shown=$error
-  [[ $level != ok ]] || remedy=''
-  found "$name" "$level" "$value $unit" "$sign $shown" "$remedy"
-}
-
-# at_least|at_most NUMBER LIMIT: whether NUMBER breaks the limit.
-beyond() {
-  local number limit
-  [[ $3 != off ]] || return 1
-  number=$(hundredths "$2") limit=$(hundredths "$3")
-  if [[ $1 == at_least ]]; then ((number < limit)); else ((number > limit)); fi
-}
-
-judge_version() {
-  local name=$1 version=$2 limit=$3 remedy=$4 level=ok wanted
-  local warn=${LIMITS[${3}_WARN]} error=${LIMITS[${3}_ERROR]}
-  [[ $warn != off || $error != off ]] || return 0
-  wanted=$warn
-  if [[ $error != off ]] && is_older "$version" "$error"; then
-    level=error wanted=$error
-  elif [[ $warn != off ]] && is_older "$version" "$warn"; then
-    level=warning
-  fi
-  [[ $level != ok ]] || remedy=''
-  found "$name" "$level" "$version" ">= $wanted" "$remedy"
-}
-
-is_older() {
-  local have=${1%%[!0-9.]*}. want=$2. have_minor want_minor
-  have_minor=${have#*.} want_minor=${want#*.}
-  have=${have%%.*} want=${want%%.*} have_minor=${have_minor%%.*} want_minor=${want_minor%%.*}
-  ((10#${have:-0} < 10#$want || (10#${have:-0} == 10#$want && 10#${have_minor:-0} < 10#${want_minor:-0})))
-}
-
-worst() {
-  local level worst=0
-  for level in "${LEVELS[@]}"; do
-    case $level in
-      error) worst=2 ;;
-      warning) ((worst == 2)) || worst=1 ;;
-    esac
-  done
-  printf '%s' "$worst"
-}
-
-# --- Printing ---
-
-# Columns of 8, 28, 36 and 24: a terminal of 100. What does not fit is shown in full below.
-print_table() {
-  local index colour plain='' red='' yellow='' green='' warnings=0 errors=0 value
-  if [[ -t 1 && -z ${NO_COLOR:-} ]]; then
-    plain=$'\e[0m' red=$'\e[31m' yellow=$'\e[33m' green=$'\e[32m'
-  fi
-  printf '%-8s %-28s %-36s %s\n' LEVEL CHECK FOUND LIMIT
-  for index in "${!NAMES[@]}"; do
-    case ${LEVELS[index]} in
-      error) colour=$red errors=$((errors + 1)) ;;
-      warning) colour=$yellow warnings=$((warnings + 1)) ;;
-      *) colour=$green ;;
-    esac
-    value=${VALUES[index]}
-    printf '%s%-8s%s %-28s %-36s %s\n' "$colour" "${LEVELS[index]}" "$plain" \
-      "$(cell 28 "${NAMES[index]}")" "$(cell 36 "$value")" "$(cell 24 "${WANTED[index]}")"
-    ((${#value} <= 36)) || indented "found:  $value"
-    [[ -z ${REMEDIES[index]} ]] || indented "remedy: ${REMEDIES[index]}"
-  done
-  printf '\n%s checks, %s warnings, %s errors\n' "${#NAMES[@]}" "$warnings" "$errors"
-}
-
-# What comes from outside must not steer a terminal: printable ASCII alone.
-cell() {
-  local text=${2//[!\ -~]/?}
-  ((${#text} <= $1)) || text=${text:0:$(($1 - 1))}~
-  printf '%s' "$text"
-}
-
-indented() {
-  local text=${1//[!\ -~]/?}
-  printf '%s\n' "$text" | fold -s -w 91 | while IFS= read -r text; do printf '%9s%s\n' '' "$text"; done
-}
-
-print_json() {
-  local index separator='' errors=0 warnings=0 level host
-  local -a words=(ok warning error)
-  for level in "${LEVELS[@]}"; do
-    [[ $level != error ]] || errors=$((errors + 1))
-    [[ $level != warning ]] || warnings=$((warnings + 1))
-  done
-  host=$(first_line "$ROOT/proc/sys/kernel/hostname")
-  printf '{"version":%s,"time":%s,"host":' "$JSON_VERSION" "$(date +%s)"
-  json_string "$host"
-  printf ',"role":"%s","level":"%s","warnings":%s,"errors":%s,"findings":[' \
-    "$ROLE" "${words[$(worst)]}" "$warnings" "$errors"
-  for index in "${!NAMES[@]}"; do
-    printf '%s\n{"name":' "$separator"
-    json_string "${NAMES[index]}"
-    printf ',"level":"%s","value":' "${LEVELS[index]}"
-    json_string "${VALUES[index]}"
-    printf ',"limit":'
-    json_string "${WANTED[index]}"
-    printf ',"remedy":'
-    json_string "${REMEDIES[index]}"
-    printf '}'
-    separator=,
-  done
-  printf '\n]}\n'
-}
-
-# Bytes that are no UTF-8 become the replacement character: the result is valid JSON whatever comes.
-json_string() {
-  local text=$1 out='' char rest code
-  local tail=$'[\x80-\xbf]'
-  local many="^([\xc2-\xdf]$tail|\xe0[\xa0-\xbf]$tail|[\xe1-\xec\xee\xef]$tail$tail|\xed[\x80-\x9f]$tail|\xf0[\x90-\xbf]$tail$tail|[\xf1-\xf3]$tail$tail$tail|\xf4[\x80-\x8f]$tail$tail)"
-  printf -v many '%b' "$many"
-  if [[ $text != *[!\ -~]* && $text != *[\"\\]* ]]; then
-    printf '"%s"' "$text"
-    return
-  fi
-  while [[ -n $text ]]; do
-    char=${text:0:1} rest=${text:1}
-    case $char in
-      '"' | "\\") out+="\\$char" ;;
-      [\ -~]) out+=$char ;;
-      *)
-        if [[ $text =~ $many ]]; then
-          out+=${BASH_REMATCH[1]} rest=${text:${#BASH_REMATCH[1]}}
-        else
-          printf -v code '%d' "'$char"
-          if ((code >= 0 && code < 128)); then printf -v char '\\u%04x' "$code"; else char='\ufffd'; fi
-          out+=$char
-        fi
-        ;;
-    esac
-    text=$rest
-  done
-  printf '"%s"' "$out"
-}
-
-# --- Limits and arguments ---
-
-load_limits() {
-  local key default what line pair
-  while read -r key default what; do
-    [[ -z $key ]] || LIMITS[$key]=$default
-  done < <(printf '%s' "$LIMITS_TABLE")
-  if [[ -n $LIMITS_FILE ]]; then
-    [[ -r $LIMITS_FILE ]] || wrong "$LIMITS_FILE cannot be read"
-  elif [[ -r $ROOT/etc/piccolo/system_check.conf ]]; then
-    LIMITS_FILE=$ROOT/etc/piccolo/system_check.conf
-  fi
-  if [[ -n $LIMITS_FILE ]]; then
-    while IFS= read -r line || [[ -n $line ]]; do
-      line=${line%%#*} line=${line//[[:space:]]/}
-      [[ -z $line ]] || set_limit "$line" "$LIMITS_FILE: "
-    done <"$LIMITS_FILE"
-  fi
-  for pair in ${LIMIT_FLAGS[@]+"${LIMIT_FLAGS[@]}"}; do set_limit "$pair" ""; done
-}
-
-set_limit() {
-  local key=${1%%=*} value=${1#*=}
-  [[ $1 == *=* ]] || wrong "$2\`$1\` is not KEY=VALUE"
-  [[ $key =~ ^[A-Z_]+$ && -n ${LIMITS[$key]+known} ]] || wrong "$2\`$key\` is no limit; see --print-limits"
-  [[ $value == off || $value =~ ^[0-9]{1,12}(\.[0-9]{1,4})?$ ]] ||
-    wrong "$2\`$value\` for $key is neither a number nor \`off\`"
-  case $key in
-    CLOCK_*) [[ $value != *.* ]] || wrong "$2$key is a whole number of seconds" ;;
-  esac
-  LIMITS[$key]=$value
-}
-
-print_limits() {
-  local key default what
-  while read -r key default what; do
-    [[ -z $key ]] || printf '# %s (default %s)\n%s=%s\n' "$what" "$default" "$key" "${LIMITS[$key]}"
-  done < <(printf '%s' "$LIMITS_TABLE")
-}
+# --- Arguments ---
 
 read_arguments() {
   while (($# > 0)); do
@@ -924,33 +655,6 @@ take_option() {
 wrong() {
   printf 'error: %s\nhelp: system_check.sh --help\n' "$1" >&2
   exit "$EXIT_USAGE"
-}
-
-# --- Small things ---
-
-first_line() {
-  local line=''
-  { IFS= read -r line <"$1"; } 2>/dev/null
-  printf '%s' "$line"
-}
-
-# The path itself, or the nearest folder above it that is there.
-existing_part() {
-  local path=$1
-  while [[ -n $path && ! -e $path ]]; do path=${path%/*}; done
-  printf '%s' "${path:-/}"
-}
-
-is_number() { [[ $1 =~ ^[0-9]{1,15}$ ]]; }
-
-is_off() { [[ ${LIMITS[$1]} == off ]]; }
-
-# 4.5 -> 450
-hundredths() {
-  local whole=${1%%.*} part=00 sign=1
-  [[ $1 != *.* ]] || part=${1#*.}00
-  [[ $whole != -* ]] || { sign=-1 whole=${whole#-}; }
-  printf '%s' $((sign * (10#${whole:-0} * 100 + 10#${part:0:2})))
 }
 
 main "$@"

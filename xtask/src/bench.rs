@@ -40,7 +40,7 @@ pub(crate) fn task(workspace: &Workspace, arguments: &[OsString]) -> Result<()> 
 
 /// Where they are, unless they are where the bench looks by itself.
 fn build_executables(workspace: &Workspace) -> Result<Option<PathBuf>> {
-    let Err(error) = dist::task(workspace, &[]) else { return Ok(None) };
+    let Err(error) = dist::task(workspace, &dist::Options::default()) else { return Ok(None) };
     println!("--  the executables as shipped cannot be built here: {error:#}");
     println!("--  measuring the usual release builds instead");
     for package in ["piccolo-nodeagent", "piccolo-master", "piccolo-cli"] {

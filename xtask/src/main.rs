@@ -63,12 +63,8 @@ enum Task {
     Sim(sim::Options),
     /// Try random inputs on every parser and machine: property tests, then libFuzzer
     Fuzz(fuzz::Options),
-    /// Build the executables as they are shipped: static, for x86-64, aarch64 and armv7
-    Dist {
-        /// For this architecture only; may be given more than once
-        #[arg(long, value_name = "ARCHITECTURE")]
-        only: Vec<dist::Architecture>,
-    },
+    /// Build what is shipped: static executables and tarballs for x86-64, aarch64 and armv7
+    Dist(dist::Options),
 }
 
 fn main() -> ExitCode {
@@ -82,7 +78,7 @@ fn main() -> ExitCode {
         Task::Bench { arguments } => bench::task(&workspace, &arguments),
         Task::Sim(options) => sim::task(&workspace, &options),
         Task::Fuzz(options) => fuzz::task(&workspace, &options),
-        Task::Dist { only } => dist::task(&workspace, &only),
+        Task::Dist(options) => dist::task(&workspace, &options),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,7 +1,13 @@
 //! `cargo xtask dist`: the three executables as they are shipped, static, for three kinds of board.
 //!
-//! They land in `target/dist/ARCHITECTURE` with their digests in `target/dist/SHA256SUMS`. Each is
-//! run once before it counts, those for ARM under qemu.
+//! They land in `target/dist/ARCHITECTURE`, and with everything else that `scripts/install.sh` needs in
+//! `target/dist/piccolo-VERSION-ARCHITECTURE.tar.gz`; digests of all are in `target/dist/SHA256SUMS`.
+//! Each executable is run once before it counts, those for ARM under qemu.
+//!
+//! With `--executables` nothing is built: a release is made of the executables in that folder, for this
+//! machine. Tests and testbeds install that.
+
+mod release;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,7 +65,41 @@ impl Architecture {
     }
 }
 
-pub(crate) fn task(workspace: &Workspace, only: &[Architecture]) -> Result<()> {
+/// What `cargo xtask dist` can be told.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Options {
+    /// For this architecture only; may be given more than once
+    #[arg(long, value_name = "ARCHITECTURE")]
+    only: Vec<Architecture>,
+    /// Build nothing: make a release of these executables, e.g. of target/debug
+    #[arg(long, value_name = "FOLDER", conflicts_with = "only")]
+    executables: Option<PathBuf>,
+    /// Where to put that release [default: target/dist]
+    #[arg(long, value_name = "FOLDER", requires = "executables")]
+    into: Option<PathBuf>,
+}
+
+pub(crate) fn task(workspace: &Workspace, options: &Options) -> Result<()> {
+    match &options.executables {
+        Some(executables) => of_executables(workspace, executables, options.into.as_deref()),
+        None => of_builds(workspace, &options.only),
+    }
+}
+
+/// A release of what is there, for this machine.
+fn of_executables(workspace: &Workspace, executables: &Path, into: Option<&Path>) -> Result<()> {
+    let into = into.map_or_else(|| workspace.target().join("dist"), Path::to_owned);
+    fs::create_dir_all(&into).with_context(|| format!("cannot make {}", into.display()))?;
+    let architecture = match std::env::consts::ARCH {
+        "arm" => Architecture::Armv7.name(),
+        ours => ours,
+    };
+    let parts = release::Parts { executables, architecture, emulator: None };
+    println!("{}", release::make(workspace, &parts, &into)?.display());
+    Ok(())
+}
+
+fn of_builds(workspace: &Workspace, only: &[Architecture]) -> Result<()> {
     setup::make_ready(workspace, &[Purpose::Dist])?;
     let cross = workspace.target().join("cross");
     let dist = workspace.target().join("dist");
@@ -79,6 +119,13 @@ pub(crate) fn task(workspace: &Workspace, only: &[Architecture]) -> Result<()> {
             let bytes = fs::metadata(folder.join(name)).context("an executable is gone")?.len();
             report.push((*architecture, name, bytes));
         }
+        let emulator = architecture.emulator().map(|name| cross.join("root/usr/bin").join(name));
+        let parts = release::Parts {
+            executables: &folder,
+            architecture: architecture.name(),
+            emulator: emulator.as_deref(),
+        };
+        release::make(workspace, &parts, &dist)?;
     }
     write_digests(&dist)?;
     show(&report);
@@ -160,6 +207,11 @@ fn write_digests(dist: &Path) -> Result<()> {
                 command.arg(path);
             }
         }
+        let tarball =
+            format!("piccolo-{}-{}.tar.gz", env!("CARGO_PKG_VERSION"), architecture.name());
+        if dist.join(&tarball).is_file() {
+            command.arg(tarball);
+        }
     }
     let sums = run::answer(&mut command).context("sha256sum failed")?;
     fs::write(dist.join("SHA256SUMS"), sums + "\n").context("cannot write SHA256SUMS")
@@ -170,5 +222,7 @@ fn show(report: &[(Architecture, &str, u64)]) {
     for (architecture, name, bytes) in report {
         println!("{name:<20}{:<10}{bytes:>12}", architecture.name());
     }
-    println!("\nin target/dist; their digests are in target/dist/SHA256SUMS");
+    println!(
+        "\nin target/dist, with a tarball to install for each; digests are in target/dist/SHA256SUMS"
+    );
 }
