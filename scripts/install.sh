@@ -189,10 +189,8 @@ can_write() {
 
 # Two at once would undo each other. The kernel gives the lock back, whatever becomes of us.
 lock() {
-  local place=$R$PREFIX
-  while [[ -n $place && ! -d $place ]]; do place=${place%/*}; done
   command -v flock >/dev/null || return 0
-  exec {LOCK_FD}<"${place:-/}"
+  exec {LOCK_FD}<"$R/"
   flock -n "$LOCK_FD" || fail "another install.sh is at work here" "wait until it is done"
 }
 
@@ -239,9 +237,8 @@ open_release() {
 
 # Where its digest came along, it is looked at before anything is unpacked.
 verify_tarball() {
-  local folder name
-  folder=$(cd "$(dirname "$FROM")" && pwd -P) name=$(basename "$FROM")
-  FROM=$folder/$name
+  local folder name=${FROM##*/}
+  folder=$(cd "$(dirname "$FROM")" && pwd -P)
   [[ -f $folder/SHA256SUMS ]] && grep -qF -- "  $name" "$folder/SHA256SUMS" || return 0
   matches_sums "$folder" < <(grep -F -- "  $name" "$folder/SHA256SUMS") ||
     fail "the checksum of $name is wrong" "copy it anew: it was damaged or changed on its way"
@@ -280,7 +277,7 @@ verify_architecture() {
   local name machine wanted
   HOST_ARCH=$(uname -m)
   [[ $HOST_ARCH != armv[78]l ]] || HOST_ARCH=armv7
-  [[ -n $ARCH ]] || ARCH=$HOST_ARCH
+  ARCH=${ARCH:-$HOST_ARCH}
   [[ $RELEASE_ARCH == "$ARCH" ]] ||
     fail "the release is for $RELEASE_ARCH, and this is $ARCH" "take piccolo-$VERSION-$ARCH.tar.gz"
   case $ARCH in
@@ -313,12 +310,12 @@ system_check() {
   done
 }
 
-# --- The plan: OPS, DESTS, ARGS, MODES side by side; only what differs from what is there ---
+# --- The plan: OPS, DESTS, ARGS side by side; only what differs from what is there ---
 
 make_plan() {
-  OPS=() DESTS=() ARGS=() MODES=() MANIFEST=() CHANGED=' '
+  OPS=() DESTS=() ARGS=() MANIFEST=() CHANGED=' '
   choose_id
-  [[ -d $R$PREFIX/releases/$ID ]] || plan tree "$PREFIX/releases/$ID" "" ""
+  [[ -d $R$PREFIX/releases/$ID ]] || plan tree "$PREFIX/releases/$ID" ""
   plan_link "$PREFIX/current" "releases/$ID" && CHANGED+='release '
   plan_programs
   plan_pages
@@ -338,7 +335,7 @@ choose_id() {
 }
 
 plan() {
-  OPS+=("$1") DESTS+=("$2") ARGS+=("$3") MODES+=("$4")
+  OPS+=("$1") DESTS+=("$2") ARGS+=("$3")
 }
 
 # DEST TARGET; succeeds where something is to be done.
@@ -349,14 +346,14 @@ plan_link() {
   elif [[ -e $R$1 && $FORCE == no ]]; then
     fail "$1 is in the way: it was not put there by install.sh" "remove it, or replace it with --force"
   fi
-  plan link "$1" "$2" ""
+  plan link "$1" "$2"
 }
 
 # DEST CONTENT (without its last line end); succeeds where something is to be done.
 plan_file() {
   MANIFEST+=("$1")
   if [[ -f $R$1 && ! -L $R$1 && $(<"$R$1") == "$2" ]]; then return 1; fi
-  plan file "$1" "$2" 0644
+  plan file "$1" "$2"
 }
 
 plan_programs() {
@@ -430,14 +427,16 @@ plan_config() {
     plan_file "$PREFIX/templates/$name" "$want" || true
     if [[ -z $have || $have == "$want" || $have == "$last" ]]; then
       plan_file "$dest" "$want" && CHANGED+="$name "
+      [[ ! -e $R$dest.new ]] || plan gone "$dest.new" ""
       continue
     fi
+    MANIFEST+=("$dest")
     if [[ $name == nodeagent.yaml && ${#MASTERS[@]} -gt 0 && $have != *"$(masters_yaml)"* ]]; then
       fail "$dest was edited, and names other masters" \
         "write these into it, and run this without --master: ${MASTERS[*]}"
     fi
-    [[ $want == "$last" ]] || plan_file "$dest.new" "$want" || true
-    say "$dest was edited and stays as it is${last:+; what is new would be in $dest.new}"
+    say "$dest was edited and stays as it is"
+    [[ $want == "$last" ]] || ! plan_file "$dest.new" "$want" || say "the new one is in $dest.new"
   done
 }
 
@@ -471,7 +470,7 @@ plan_obsolete() {
     case $path in
       "$PREFIX"/*) ;;
       /etc/piccolo/*) MANIFEST+=("$path") ;;
-      *) [[ ! -e $R$path && ! -L $R$path ]] || plan gone "$path" "" "" ;;
+      *) [[ ! -e $R$path && ! -L $R$path ]] || plan gone "$path" "" ;;
     esac
   done < <(old_manifest)
 }
@@ -488,8 +487,7 @@ plan_settings() {
   for item in ${MASTERS[@]+"${MASTERS[@]}"}; do text+=$'\n'master=$item; done
   plan_file "$PREFIX/settings" "$text"$'\n'"previous=$PREVIOUS" || true
   MANIFEST+=("$PREFIX/manifest")
-  text=$(printf 'file\t%s\n' "${MANIFEST[@]}")
-  text+=$(list_folders)
+  text=$(printf 'file\t%s\n' "${MANIFEST[@]}" | sort -u && list_folders)
   plan_file "$PREFIX/manifest" "$text" || true
 }
 
@@ -505,9 +503,7 @@ list_folders() {
       path=${path%/*}
     done
   done
-  [[ $known == $'\n' ]] || printf '%s' "$known" | sort | while read -r path; do
-    [[ -z $path ]] || printf '\nfolder\t%s' "$path"
-  done
+  printf '%s' "$known" | sort | sed -n 's/^./folder\t&/p'
 }
 
 show_plan() {
@@ -551,22 +547,17 @@ apply() {
   local index dest
   for index in "${!OPS[@]}"; do
     dest=$R${DESTS[index]}
-    mkdir -p "${dest%/*}"
+    [[ -d ${dest%/*} ]] || mkdir -p "${dest%/*}"
     case ${OPS[index]} in
-      tree) copy_release "$dest" ;;
-      gone) rm -f "$dest" ;;
-      link)
-        rm -f "$dest.piccolo-new"
-        ln -s "${ARGS[index]}" "$dest.piccolo-new"
-        mv -fT "$dest.piccolo-new" "$dest"
-        ;;
+      tree) copy_release "$dest" && continue ;;
+      gone) rm -f "$dest" && continue ;;
+      link) ln -sfn "${ARGS[index]}" "$dest.piccolo-new" ;;
       file)
-        rm -f "$dest.piccolo-new"
         printf '%s\n' "${ARGS[index]}" >"$dest.piccolo-new"
-        chmod "${MODES[index]}" "$dest.piccolo-new"
-        mv -fT "$dest.piccolo-new" "$dest"
+        chmod 0644 "$dest.piccolo-new"
         ;;
     esac
+    mv -fT "$dest.piccolo-new" "$dest"
   done
   # Where SELinux labels files, a moved one has kept the label of another place.
   if [[ -z $R ]] && command -v selinuxenabled >/dev/null && selinuxenabled; then
@@ -577,16 +568,13 @@ apply() {
 }
 
 copy_release() {
-  local path partial=$R$PREFIX/releases/.partial mode
-  rm -rf "$partial"
+  local partial=$R$PREFIX/releases/.partial
   mkdir "$partial"
-  for path in "${FILES[@]}" SHA256SUMS; do
-    mkdir -p "$partial/${path%"${path##*/}"}"
-    cp "$RELEASE/$path" "$partial/$path"
-    mode=0644
-    [[ $path != bin/* && $path != *.sh ]] || mode=0755
-    chmod "$mode" "$partial/$path"
-  done
+  (cd "$RELEASE" && cp --parents "${FILES[@]}" SHA256SUMS "$partial")
+  # Whatever the modes were on a stick.
+  chmod -R u=rwX,go=rX "$partial"
+  chmod 0644 "${FILES[@]/#/$partial/}"
+  chmod 0755 "$partial"/bin/* "$partial"/*.sh
   # What was read from a stick may have been read wrongly.
   matches_sums "$partial" <"$RELEASE/SHA256SUMS" ||
     fail "the copy of the release is damaged" "is the disk full or worn? See dmesg"
@@ -614,14 +602,19 @@ commit() {
 
 # Whatever an earlier run has left.
 repair() {
-  local left
   if [[ -e $R$PREFIX/transaction ]]; then
     say "an installation was interrupted here; rolling back first"
     roll_back
   fi
+  tidy
+}
+
+tidy() {
+  local left
   for left in transaction.new transaction.done releases/.partial releases/.trash; do
-    [[ ! -e $R$PREFIX/$left ]] || rm -rf "${R:?}$PREFIX/$left"
+    [[ ! -e $R$PREFIX/$left ]] || rm -rf "${R}${PREFIX:?}/$left"
   done
+  [[ -e $R$PREFIX/manifest || ! -d $R$PREFIX ]] || rmdir --ignore-fail-on-non-empty "$R$PREFIX"
 }
 
 # May itself be interrupted and repeated.
@@ -631,7 +624,7 @@ roll_back() {
   while IFS=$'\t' read -r what key dest; do
     [[ $what != had && $what != new ]] || rm -rf "$R$dest.piccolo-new"
     case $what in
-      new) rm -rf "${R:?}$dest" ;;
+      new) rm -rf "${R}${dest:?}" ;;
       had)
         cp -a "$here/saved.$key" "$R$dest.piccolo-new"
         mv -fT "$R$dest.piccolo-new" "$R$dest"
@@ -649,9 +642,6 @@ roll_back() {
   done <"$here/journal"
   to_disk
   mv -T "$here" "$R$PREFIX/transaction.done"
-  rm -rf "$R$PREFIX/transaction.done"
-  [[ ! -d $R$PREFIX/releases ]] || rmdir --ignore-fail-on-non-empty "$R$PREFIX/releases"
-  rmdir --ignore-fail-on-non-empty "$R$PREFIX"
   say "rolled back: everything is as it was before"
 }
 
@@ -665,7 +655,6 @@ prune() {
     [[ $name != "$ID" && $name != "$PREVIOUS" && $name != '*' ]] || continue
     mv -T "${folder%/}" "$R$PREFIX/releases/.trash"
     rm -rf "$R$PREFIX/releases/.trash"
-    say "release $name was removed"
   done
 }
 
@@ -685,8 +674,7 @@ start_services() {
       continue
     fi
     # It returns when the service has said that it is ready.
-    systemctl restart "$unit" </dev/null ||
-      fail "$unit does not start" "journalctl -u $unit -n 50"
+    systemctl restart "$unit" </dev/null || fail "$unit does not start" "journalctl -u $unit -n 50"
     say "$unit runs"
   done
 }
@@ -762,7 +750,7 @@ remove_folders() {
 }
 
 remove() {
-  [[ ! -e $R$1 && ! -L $R$1 ]] || doing "remove $1" rm -rf "${R:?}$1"
+  [[ ! -e $R$1 && ! -L $R$1 ]] || doing "remove $1" rm -rf "$R${1:?}"
 }
 
 # WHAT COMMAND...: does it, or says that it would.
@@ -789,7 +777,7 @@ on_exit() {
   trap '' HUP INT TERM
   if [[ $IN_TRANSACTION == yes && -d $R$PREFIX/transaction ]]; then
     # What cannot be restored now is kept for the next run.
-    (set -e; roll_back) # not before ||, where errors would be passed over
+    (set -e; roll_back; tidy) # not before ||, where errors would be passed over
     undone=$?
     ((undone == 0)) || complain "not everything could be rolled back" "run install.sh again"
   fi

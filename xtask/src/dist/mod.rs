@@ -77,25 +77,30 @@ pub(crate) struct Options {
     /// Where to put that release [default: target/dist]
     #[arg(long, value_name = "FOLDER", requires = "executables")]
     into: Option<PathBuf>,
+    /// Make no tarball of it
+    #[arg(long, requires = "executables")]
+    folder_only: bool,
 }
 
 pub(crate) fn task(workspace: &Workspace, options: &Options) -> Result<()> {
     match &options.executables {
-        Some(executables) => of_executables(workspace, executables, options.into.as_deref()),
+        Some(executables) => of_executables(workspace, executables, options),
         None => of_builds(workspace, &options.only),
     }
 }
 
 /// A release of what is there, for this machine.
-fn of_executables(workspace: &Workspace, executables: &Path, into: Option<&Path>) -> Result<()> {
-    let into = into.map_or_else(|| workspace.target().join("dist"), Path::to_owned);
+fn of_executables(workspace: &Workspace, executables: &Path, options: &Options) -> Result<()> {
+    let into = options.into.clone().unwrap_or_else(|| workspace.target().join("dist"));
     fs::create_dir_all(&into).with_context(|| format!("cannot make {}", into.display()))?;
     let architecture = match std::env::consts::ARCH {
         "arm" => Architecture::Armv7.name(),
         ours => ours,
     };
     let parts = release::Parts { executables, architecture, emulator: None };
-    println!("{}", release::make(workspace, &parts, &into)?.display());
+    let folder = release::make(workspace, &parts, &into)?;
+    let made = if options.folder_only { folder } else { release::pack(&folder)? };
+    println!("{}", made.display());
     Ok(())
 }
 
@@ -125,7 +130,7 @@ fn of_builds(workspace: &Workspace, only: &[Architecture]) -> Result<()> {
             architecture: architecture.name(),
             emulator: emulator.as_deref(),
         };
-        release::make(workspace, &parts, &dist)?;
+        release::pack(&release::make(workspace, &parts, &dist)?)?;
     }
     write_digests(&dist)?;
     show(&report);

@@ -49,7 +49,7 @@ pub(crate) struct Parts<'p> {
     pub(crate) emulator: Option<&'p Path>,
 }
 
-/// Makes folder and tarball in `into`; returns the tarball.
+/// Makes its folder in `into`, and returns it.
 ///
 /// # Errors
 /// A part is missing, or `into` cannot be written.
@@ -70,7 +70,7 @@ pub(crate) fn make(workspace: &Workspace, parts: &Parts<'_>, into: &Path) -> Res
     let release = format!("version={}\narch={}\n", env!("CARGO_PKG_VERSION"), parts.architecture);
     write(&folder.join("RELEASE"), release.as_bytes())?;
     write_digests(&folder)?;
-    pack(into, &name)
+    Ok(folder)
 }
 
 /// Manual pages and completions, as this very `piccolo` tells them.
@@ -143,16 +143,22 @@ fn collect(root: &Path, folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn pack(into: &Path, name: &str) -> Result<PathBuf> {
+/// Makes a tarball beside the folder, and returns it.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn pack(folder: &Path) -> Result<PathBuf> {
+    let (into, name) =
+        folder.parent().zip(folder.file_name()).context("the release has no name")?;
+    let name = name.to_string_lossy();
     let tarball = into.join(format!("{name}.tar.gz"));
     let time = std::env::var("SOURCE_DATE_EPOCH").unwrap_or_else(|_| TIME_OF_FILES.to_owned());
     let time_is_good = !time.is_empty() && time.chars().all(|c| c.is_ascii_digit());
     ensure!(time_is_good, "SOURCE_DATE_EPOCH is `{time}`; expected seconds since 1970");
     let script = "set -o pipefail; tar --sort=name --format=gnu --owner=0 --group=0 --numeric-owner \
-                  --mtime=\"@$1\" --mode=u+rwX,go+rX,go-w -c \"$2\" | gzip -9 -n >\"$3\"";
+                  --mtime=\"@$1\" --mode=u+rwX,go+rX,go-w -c \"$2\" | gzip -9 -n >\"$2.tar.gz\"";
     let mut command = Command::new("bash");
-    command.current_dir(into).args(["-c", script, "pack", &time, name]).arg(&tarball);
-    let packed = run::answer(&mut command);
-    packed.with_context(|| format!("{} cannot be made", tarball.display()))?;
+    command.current_dir(into).args(["-c", script, "pack", &time, &name]);
+    run::answer(&mut command).with_context(|| format!("{} cannot be made", tarball.display()))?;
     Ok(tarball)
 }

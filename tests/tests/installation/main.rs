@@ -1,0 +1,350 @@
+//! `scripts/install.sh` into folders that stand for boards: what it puts where, that it does so twice with
+//! the same result, that it can be killed anywhere, and that it goes away again.
+
+mod killed;
+mod release;
+mod services;
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    process::{Command, Stdio},
+};
+
+use piccolo_testkit::cluster::{Cluster, Options, Process, Programs};
+use release::{EXECUTABLES, Release, Root, Story, checkout, differences, machine, succeed};
+
+#[test]
+fn the_same_release_twice_changes_nothing() -> Story {
+    let release = Release::small("0.1.0")?;
+    let root = Root::new()?;
+    let arguments = ["--role", "sub", "--master", "192.0.2.10", "--master", "[2001:db8::1]:5000"];
+    root.install(&release, &arguments)?;
+    let first = root.tree()?;
+    let said = root.install(&release, &arguments)?;
+    assert!(said.contains("everything is in place already"), "{said}");
+    assert_eq!(differences(&first, &root.tree()?), Vec::<String>::new());
+    // role and masters are known now, and from a tarball it is the same
+    let tarball = release.tarball()?.display().to_string();
+    let said = root.install(&release, &["--from", &tarball])?;
+    assert!(said.contains("everything is in place already"), "{said}");
+    assert_eq!(differences(&first, &root.tree()?), Vec::<String>::new());
+    let other = Root::new()?;
+    other.install(&release, &arguments)?;
+    assert_eq!(differences(&first, &other.tree()?), Vec::<String>::new());
+
+    let config = root.read("etc/piccolo/nodeagent.yaml")?;
+    assert!(
+        config.contains("\nmasters:\n  - \"192.0.2.10:47098\"\n  - \"[2001:db8::1]:5000\"\n"),
+        "{config}"
+    );
+    assert_eq!(fs::read_link(root.at("opt/piccolo/current"))?.to_str(), Some("releases/0.1.0"));
+    let units = root.at("etc/systemd/system");
+    assert!(units.join("multi-user.target.wants/piccolo-nodeagent.service").is_symlink());
+    assert!(units.join("sockets.target.wants/podman.socket").is_symlink());
+    assert!(!units.join("multi-user.target.wants/piccolo-master.service").is_symlink());
+    root.install(&release, &["--role", "master"])?;
+    assert!(units.join("multi-user.target.wants/piccolo-master.service").is_symlink());
+    assert!(
+        units.join("multi-user.target.wants/piccolo-nodeagent.service").is_symlink(),
+        "roles add up"
+    );
+    Ok(())
+}
+
+#[test]
+fn an_edited_configuration_is_never_overwritten() -> Story {
+    let (old, new) = (Release::small("0.1.0")?, Release::small("0.2.0")?);
+    let root = Root::new()?;
+    root.install(&old, &["--role", "sub", "--master", "192.0.2.10"])?;
+    let edited = root.read("etc/piccolo/nodeagent.yaml")? + "name: board-9\n";
+    fs::write(root.at("etc/piccolo/nodeagent.yaml"), &edited)?;
+    for file in ["config/nodeagent.yaml", "config/master.yaml"] {
+        new.write(file, &(new.read(file)? + "# more\n"))?;
+    }
+    new.sum()?;
+    let said = root.install(&new, &[])?;
+    assert!(said.contains("nodeagent.yaml was edited and stays as it is"), "{said}");
+    assert_eq!(root.read("etc/piccolo/nodeagent.yaml")?, edited);
+    let beside = root.read("etc/piccolo/nodeagent.yaml.new")?;
+    assert!(beside.ends_with("# more\n") && beside.contains("\"192.0.2.10:47098\""), "{beside}");
+    assert!(root.read("etc/piccolo/master.yaml")?.ends_with("# more\n"), "it was not edited");
+    let before = root.tree()?;
+    let said = root.install(&new, &[])?;
+    assert!(said.contains("everything is in place already"), "{said}");
+    assert_eq!(differences(&before, &root.tree()?), Vec::<String>::new());
+    root.refuse(&new, &["--master", "192.0.2.99"], 1, "was edited, and names other masters")?;
+    root.install(&new, &["--master", "192.0.2.10"])?;
+    // whoever takes the new one is rid of the question
+    fs::rename(root.at("etc/piccolo/nodeagent.yaml.new"), root.at("etc/piccolo/nodeagent.yaml"))?;
+    root.install(&new, &["--master", "192.0.2.11"])?;
+    assert!(root.read("etc/piccolo/nodeagent.yaml")?.contains("\"192.0.2.11:47098\""));
+    Ok(())
+}
+
+#[test]
+fn what_is_damaged_or_for_another_processor_is_refused() -> Story {
+    let root = Root::new()?;
+    let before = root.tree()?;
+    let sub = ["--role", "sub"];
+    let check = |spoil: &dyn Fn(&Release) -> Story, why: &str| -> Story {
+        let release = Release::small("0.1.0")?;
+        spoil(&release)?;
+        root.refuse(&release, &sub, 1, why)?;
+        assert_eq!(differences(&before, &root.tree()?), Vec::<String>::new(), "{why}");
+        Ok(())
+    };
+    check(&|r| r.write("config/master.yaml", "x"), "the checksum of config/master.yaml is wrong")?;
+    check(&|r| Ok(fs::remove_file(r.path().join("bin/piccolo"))?), "bin/piccolo is missing")?;
+    check(&|r| Ok(fs::remove_file(r.path().join("SHA256SUMS"))?), "no SHA256SUMS")?;
+    let escape = |r: &Release| {
+        r.write(
+            "SHA256SUMS",
+            &format!("{}  ../../etc/passwd\n{}", "0".repeat(64), r.read("SHA256SUMS")?),
+        )
+    };
+    check(&escape, "a line that makes no sense")?;
+    let other = if machine()? == "aarch64" { "x86_64" } else { "aarch64" };
+    let foreign = |r: &Release| {
+        r.write("RELEASE", &format!("version=0.1.0\narch={other}\n"))?;
+        r.sum()
+    };
+    check(&foreign, &format!("the release is for {other}, and this is {}", machine()?))?;
+    let alien = |r: &Release| {
+        let path = r.path().join("bin/piccolo-nodeagent");
+        let mut bytes = fs::read(&path)?;
+        bytes[18] = 0xf3; // RISC-V
+        fs::write(path, bytes)?;
+        r.sum()
+    };
+    check(&alien, "piccolo-nodeagent is not an executable for")?;
+    // found out only when it is run where it was installed: rolled back
+    let broken = |r: &Release| {
+        let path = r.path().join("bin/piccolo-nodeagent");
+        let bytes = fs::read(&path)?;
+        fs::write(path, &bytes[..100])?;
+        r.sum()
+    };
+    check(&broken, "piccolo-nodeagent does not run here")?;
+    Ok(())
+}
+
+#[test]
+fn a_tarball_is_held_to_the_digest_beside_it() -> Story {
+    let release = Release::small("0.1.0")?;
+    let root = Root::new()?;
+    let tarball = release.tarball()?;
+    let name = tarball.file_name().and_then(|name| name.to_str()).ok_or("no name")?.to_owned();
+    let sums = tarball.with_file_name("SHA256SUMS");
+    let arguments = ["--role", "sub", "--from", tarball.to_str().ok_or("no path")?];
+    fs::write(&sums, format!("{}  {name}\n", "0".repeat(64)))?;
+    root.refuse(&release, &arguments, 1, &format!("the checksum of {name} is wrong"))?;
+    let sum = succeed(
+        Command::new("sha256sum").arg(&name).current_dir(tarball.parent().ok_or("no folder")?),
+    )?;
+    fs::write(&sums, sum)?;
+    root.install(&release, &arguments)?;
+    fs::write(&tarball, "no tarball")?;
+    fs::remove_file(&sums)?;
+    root.refuse(&release, &arguments, 1, "cannot be unpacked")
+}
+
+#[test]
+fn an_upgrade_keeps_the_release_before_and_no_more() -> Story {
+    let root = Root::new()?;
+    let releases = ["0.1.0", "0.2.0", "0.3.0"].map(Release::small);
+    let [first, second, third] = releases;
+    let (first, second, third) = (first?, second?, third?);
+    second.write("man/man1/piccolo-new.1", ".TH new\n")?;
+    second.sum()?;
+    root.install(&first, &["--role", "sub"])?;
+    root.install(&second, &[])?;
+    let page = root.at("usr/local/share/man/man1/piccolo-new.1");
+    assert!(page.is_symlink());
+    root.install(&third, &[])?;
+    assert!(!page.is_symlink(), "a page that is gone from the release");
+    assert_eq!(names(&root, "opt/piccolo/releases")?, ["0.2.0", "0.3.0"]);
+    // the same version, built anew
+    third.write("LICENSE", "another")?;
+    third.sum()?;
+    root.install(&third, &[])?;
+    let current = fs::read_link(root.at("opt/piccolo/current"))?.display().to_string();
+    assert!(current.starts_with("releases/0.3.0-"), "{current}");
+    // and back to the one before, from where it is kept
+    let before = root.at("opt/piccolo/releases/0.3.0").display().to_string();
+    root.install(&third, &["--from", &before])?;
+    assert_eq!(fs::read_link(root.at("opt/piccolo/current"))?.to_str(), Some("releases/0.3.0"));
+    // one that does not run leaves everything as it was
+    let good = root.tree()?;
+    second.write("RELEASE", &format!("version=0.4.0\narch={}\n", machine()?))?;
+    second.sum()?;
+    root.refuse(&second, &[], 1, "does not run here")?;
+    assert_eq!(differences(&good, &root.tree()?), Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn nothing_is_left_after_a_purge() -> Story {
+    let release = Release::small("0.1.0")?;
+    for role in ["master", "sub"] {
+        let root = Root::new()?;
+        let before = root.tree()?;
+        root.install(&release, &["--role", role])?;
+        fs::create_dir_all(root.at("var/lib/piccolo/nodeagent"))?;
+        fs::write(root.at("var/lib/piccolo/nodeagent/journal"), "x")?;
+        root.install(&release, &["--uninstall", "--dry-run"])?;
+        assert!(root.at("opt/piccolo/current").is_symlink());
+        root.install(&release, &["--uninstall"])?;
+        assert!(!root.at("opt/piccolo").exists());
+        assert!(
+            root.at("etc/piccolo/master.yaml").exists()
+                && root.at("var/lib/piccolo/nodeagent/journal").exists()
+        );
+        // again, over what was left
+        root.install(&release, &["--role", role])?;
+        root.install(&release, &["--uninstall", "--purge"])?;
+        assert_eq!(differences(&before, &root.tree()?), Vec::<String>::new());
+        root.install(&release, &["--role", role])?;
+        root.install(&release, &["--uninstall"])?;
+        root.install(&release, &["--uninstall", "--purge"])?;
+        // the folder of the configuration was there when it was installed again, as far as it knows
+        assert_eq!(differences(&before, &root.tree()?), Vec::<String>::new());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_dry_run_tells_and_changes_nothing() -> Story {
+    let release = Release::small("0.1.0")?;
+    let root = Root::new()?;
+    let before = root.tree()?;
+    let said = root.install(&release, &["--role", "sub", "--dry-run"])?;
+    for line in [
+        "would copy the release to /opt/piccolo/releases/0.1.0",
+        "would write /etc/piccolo/nodeagent.yaml",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
+    assert_eq!(differences(&before, &root.tree()?), Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn a_file_in_the_way_is_replaced_by_force_only() -> Story {
+    let release = Release::small("0.1.0")?;
+    let root = Root::new()?;
+    fs::write(root.at("usr/local/bin/piccolo"), "by hand")?;
+    let before = root.tree()?;
+    root.refuse(&release, &["--role", "sub"], 1, "/usr/local/bin/piccolo is in the way")?;
+    assert_eq!(differences(&before, &root.tree()?), Vec::<String>::new());
+    root.install(&release, &["--role", "sub", "--force"])?;
+    assert!(root.at("usr/local/bin/piccolo").is_symlink());
+    Ok(())
+}
+
+#[test]
+fn wrong_usage_is_said_and_a_token_on_the_command_line_is_refused() -> Story {
+    let release = Release::small("0.1.0")?;
+    let root = Root::new()?;
+    let wrong: &[(&[&str], &str)] = &[
+        (&[], "--role is missing"),
+        (&["--role", "king"], "`king` is no role"),
+        (&["--frob"], "`--frob` is no option"),
+        (&["--role"], "--role wants a value"),
+        (&["--purge"], "--purge goes with --uninstall"),
+        (&["--role", "sub", "--master", "a b"], "`a b` is no master"),
+        (&["--role", "sub", "--master", "host:0"], "`host:0` is no master"),
+        (&["--role", "sub", "--master", "x\"\nrole: master"], "is no master"),
+        (&["--role", "sub", "--token-file", "PICCOLO1-a-b"], "revoke it"),
+        (&["--role", "master", "--token-file", "-"], "a token is for an agent"),
+    ];
+    for (arguments, why) in wrong {
+        root.refuse(&release, arguments, 64, why)?;
+    }
+    let help = root.install(&release, &["--help"])?;
+    assert!(help.contains("Examples:") && help.contains("Exit code:"), "{help}");
+    Ok(())
+}
+
+#[test]
+fn a_board_that_is_not_ready_is_not_installed_on_unless_forced() -> Story {
+    let release = Release::small("0.1.0")?;
+    let root = Root::new()?;
+    fs::create_dir_all(root.at("proc"))?;
+    fs::write(root.at("proc/meminfo"), "MemTotal: 262144 kB\nMemAvailable: 200000 kB\n")?;
+    let before = root.tree()?;
+    let arguments = ["--role", "sub", "--check"];
+    root.refuse(&release, &arguments, 2, "not ready for role sub; nothing was changed")?;
+    assert_eq!(differences(&before, &root.tree()?), Vec::<String>::new());
+    let said = root.install(&release, &["--role", "sub", "--check", "--force"])?;
+    assert!(said.contains("256 MiB") && said.contains("in spite of the errors"), "{said}");
+    Ok(())
+}
+
+/// The real executables, from where they were installed.
+#[test]
+fn an_installed_board_joins_with_the_token_it_was_given() -> Story {
+    let release = Release::real()?;
+    let folder = tempfile::tempdir()?;
+    let cluster = Cluster::start(Options::new(folder.path())?)?;
+    let token = cluster.token(&["--node", "board-9"])?;
+    let root = Root::new()?;
+    let arguments = ["--role", "sub", "--master", cluster.address.as_str(), "--token-file", "-"];
+    let mut install = root.command(&release, &arguments);
+    let mut install = install.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    install.stdin.take().ok_or("no stdin")?.write_all(token.as_bytes())?;
+    let output = install.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("the token is in place"), "{said}");
+    let state = root.at("var/lib/piccolo/nodeagent");
+    assert_eq!(fs::metadata(state.join("token"))?.permissions().mode() & 0o777, 0o600);
+    assert!(!said.contains(token.trim()), "the token is shown");
+
+    let mut agent = Command::new(root.at("opt/piccolo/current/bin/piccolo-nodeagent"));
+    agent.args(["--name", "board-9", "--podman-socket", "none"]);
+    agent.arg("--config").arg(root.at("etc/piccolo/nodeagent.yaml")).arg("--state-dir").arg(&state);
+    agent.arg("--control-socket").arg(root.at("agent.sock")).arg("run");
+    let _agent = Process::start("board-9", agent, &folder.path().join("board-9.log"))?;
+    cluster.wait_for_status("board-9", "Ready")?;
+    let said = root.install(&release, &["--token-file", "/nowhere"])?;
+    assert!(said.contains("has joined already"), "{said}");
+
+    // the master's template is one that it takes
+    let mut master = Command::new(root.at("opt/piccolo/current/bin/piccolo-master"));
+    succeed(master.arg("--config").arg(root.at("etc/piccolo/master.yaml")).arg("check-config"))?;
+    Ok(())
+}
+
+/// `cargo xtask dist` twice, of executables that were stripped so that packing them is quick.
+#[test]
+fn the_same_executables_make_the_same_tarball() -> Story {
+    let folder = tempfile::tempdir()?;
+    let programs = Programs::beside_this_test()?;
+    let built = programs.cli.parent().ok_or("no folder")?;
+    for name in EXECUTABLES {
+        succeed(
+            Command::new("strip").arg("-o").arg(folder.path().join(name)).arg(built.join(name)),
+        )?;
+    }
+    let mut digests = Vec::new();
+    for (round, umask) in ["first", "second"].into_iter().zip(["022", "077"]) {
+        let into = folder.path().join(round);
+        let script = format!("umask {umask}; exec \"$0\" dist --executables \"$1\" --into \"$2\"");
+        let mut dist = Command::new("sh");
+        dist.args(["-c", &script]).arg(built.join("xtask")).arg(folder.path()).arg(&into);
+        let tarball = succeed(dist.current_dir(checkout()))?;
+        let sum = succeed(Command::new("sha256sum").arg(tarball.trim()))?;
+        digests.push(sum.split(' ').next().unwrap_or_default().to_owned());
+    }
+    assert_eq!(digests.first(), digests.last());
+    Ok(())
+}
+
+fn names(root: &Root, path: &str) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let entries = fs::read_dir(root.at(path))?.flatten();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    Ok(names)
+}
