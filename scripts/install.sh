@@ -549,8 +549,14 @@ apply() {
     dest=$R${DESTS[index]}
     [[ -d ${dest%/*} ]] || mkdir -p "${dest%/*}"
     case ${OPS[index]} in
-      tree) copy_release "$dest" && continue ;;
-      gone) rm -f "$dest" && continue ;;
+      tree)
+        copy_release "$dest"
+        continue
+        ;;
+      gone)
+        rm -f "$dest"
+        continue
+        ;;
       link) ln -sfn "${ARGS[index]}" "$dest.piccolo-new" ;;
       file)
         printf '%s\n' "${ARGS[index]}" >"$dest.piccolo-new"
@@ -570,7 +576,8 @@ apply() {
 copy_release() {
   local partial=$R$PREFIX/releases/.partial
   mkdir "$partial"
-  (cd "$RELEASE" && cp --parents "${FILES[@]}" SHA256SUMS "$partial")
+  (cd "$RELEASE" && cp --parents "${FILES[@]}" SHA256SUMS "$partial") ||
+    fail "the release cannot be copied to $PREFIX" "is there space? See df $PREFIX"
   # Whatever the modes were on a stick.
   chmod -R u=rwX,go=rX "$partial"
   chmod 0644 "${FILES[@]/#/$partial/}"

@@ -115,6 +115,25 @@ fn a_read_only_root_gets_its_releases_below_var() -> Story {
     Ok(())
 }
 
+/// The disk is full half-way: what was put there until then goes away again.
+#[test]
+fn a_full_disk_leaves_everything_as_it_was() -> Story {
+    let release = Release::small("0.1.0")?;
+    let root = Root::new()?;
+    let before = root.tree()?;
+    let script = "mount -t tmpfs -o size=64k none \"$1/opt\"; bash \"$2\" --root \"$1\" --role sub
+        code=$?; [ -z \"$(ls -A \"$1/opt\")\" ] || exit 99; exit $code";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "bash", "-c", script, "-"]);
+    let install = release.path().join("install.sh");
+    let output = command.arg(root.path()).arg(install).stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("the release cannot be copied"), "{said}");
+    assert_eq!(differences(&before, &root.tree()?), Vec::<String>::new());
+    Ok(())
+}
+
 fn read_only(root: &Root, release: &Release, arguments: &[&str]) -> Story {
     let script = "set -e; cd \"$1\"; mount --bind . .; cd \"$1\"; for part in etc var; do mount --bind $part $part; done
         mount -o remount,bind,ro \"$1\"; root=$1 install=$2; shift 2; exec bash \"$install\" --root \"$root\" \"$@\"";
