@@ -164,9 +164,7 @@ add_master() {
 choose_places() {
   R=${ROOT%/}
   [[ $R != *[$'\t\n']* ]] || wrong "--root must not contain tabs or line ends"
-  if [[ -z $R ]] && [[ $EUID -ne 0 ]]; then
-    fail "only root can install" "sudo $0 ..., or --root DIR to try it somewhere else"
-  fi
+  [[ -n $R || $EUID -eq 0 ]] || fail "only root can install" "sudo, or --root DIR to try it elsewhere"
   if [[ -e $R/opt/piccolo/manifest || -e $R/opt/piccolo/transaction ]]; then
     PREFIX=/opt/piccolo
   elif [[ -e $R/var/lib/piccolo/manifest || -e $R/var/lib/piccolo/transaction ]]; then
@@ -209,7 +207,10 @@ settle_settings() {
     [[ $all != *" $role "* ]] || ROLES+=("$role")
   done
   ((${#MASTERS[@]} > 0)) || MASTERS=(${OLD_MASTERS[@]+"${OLD_MASTERS[@]}"})
-  [[ -z $TOKEN_FILE ]] || has_role sub || wrong "a token is for an agent: --role sub"
+  [[ -n $TOKEN_FILE ]] || return 0
+  has_role sub || wrong "a token is for an agent: --role sub"
+  [[ $TOKEN_FILE == - || -r $TOKEN_FILE ]] || wrong "$TOKEN_FILE cannot be read"
+  [[ $ARCH == "$HOST_ARCH" ]] || wrong "the agent does not run here, so it cannot take the token"
 }
 
 has_role() { [[ " ${ROLES[*]} " == *" $1 "* ]]; }
@@ -241,7 +242,7 @@ verify_tarball() {
   folder=$(cd "$(dirname "$FROM")" && pwd -P)
   [[ -f $folder/SHA256SUMS ]] && grep -qF -- "  $name" "$folder/SHA256SUMS" || return 0
   matches_sums "$folder" < <(grep -F -- "  $name" "$folder/SHA256SUMS") ||
-    fail "the checksum of $name is wrong" "copy it anew: it was damaged or changed on its way"
+    damaged "the checksum of $name is wrong"
 }
 
 # Only what SHA256SUMS names is installed, and nothing that it names may differ.
@@ -251,21 +252,22 @@ verify_release() {
   while IFS= read -r line; do
     path=${line#*  }
     [[ $line =~ ^[0-9a-f]{64}\ \ [A-Za-z0-9] && /$path/ != */../* && $path != *[!A-Za-z0-9._/-]* ]] ||
-      fail "SHA256SUMS has a line that makes no sense: $line" "copy the release anew"
-    [[ -f $RELEASE/$path && ! -L $RELEASE/$path ]] ||
-      fail "$path is missing in the release" "copy the release anew"
+      damaged "SHA256SUMS has a line that makes no sense: $line"
+    [[ -f $RELEASE/$path && ! -L $RELEASE/$path ]] || damaged "$path is missing in the release"
     FILES+=("$path")
   done <"$RELEASE/SHA256SUMS"
-  if ! bad=$(cd "$RELEASE" && sha256sum --check --strict --quiet SHA256SUMS 2>/dev/null); then
-    bad=${bad%%:*}
-    fail "the checksum of ${bad:-a file} is wrong" "copy the release anew: it was damaged or changed"
-  fi
+  bad=$(cd "$RELEASE" && sha256sum --check --strict --quiet SHA256SUMS 2>/dev/null) ||
+    damaged "the checksum of ${bad%%:*} is wrong"
+  for path in RELEASE {install,system_check,findings}.sh "${EXECUTABLES[@]/#/bin/}"; do
+    [[ " ${FILES[*]} " == *" $path "* ]] || damaged "SHA256SUMS does not name $path"
+  done
   VERSION=$(setting version "$RELEASE/RELEASE") RELEASE_ARCH=$(setting arch "$RELEASE/RELEASE")
-  [[ $VERSION =~ ^[0-9A-Za-z][0-9A-Za-z.+~-]{0,63}$ ]] ||
-    fail "the release has no version" "copy the release anew"
+  [[ $VERSION =~ ^[0-9A-Za-z][0-9A-Za-z.+~-]{0,63}$ ]] || damaged "the release has no version"
   DIGEST=$(sha256sum <"$RELEASE/SHA256SUMS") DIGEST=${DIGEST:0:8}
   say "release $VERSION for $RELEASE_ARCH: ${#FILES[@]} files, checksums are right"
 }
+
+damaged() { fail "$1" "copy the release anew: it was damaged or changed on its way"; }
 
 # FOLDER: whether its files have the checksums on standard input.
 matches_sums() { (cd "$1" && sha256sum --check --strict --quiet >/dev/null 2>&1); }
@@ -290,7 +292,7 @@ verify_architecture() {
     # Bytes 18 and 19 of an ELF file, the lower one first.
     machine=$(od -An -tx1 -j18 -N2 "$RELEASE/bin/$name" 2>/dev/null) machine=${machine// /}
     [[ ${machine:2:2}${machine:0:2} == "$wanted" ]] ||
-      fail "$name is not an executable for $ARCH" "copy the release anew"
+      damaged "$name is not an executable for $ARCH"
   done
 }
 
@@ -334,17 +336,15 @@ choose_id() {
   fail "too many damaged copies of release $VERSION" "remove $PREFIX/releases/$VERSION-*"
 }
 
-plan() {
-  OPS+=("$1") DESTS+=("$2") ARGS+=("$3")
-}
+plan() { OPS+=("$1") DESTS+=("$2") ARGS+=("$3"); }
 
 # DEST TARGET; succeeds where something is to be done.
 plan_link() {
   MANIFEST+=("$1")
   if [[ -L $R$1 ]]; then
     [[ $(readlink "$R$1") != "$2" ]] || return 1
-  elif [[ -e $R$1 && $FORCE == no ]]; then
-    fail "$1 is in the way: it was not put there by install.sh" "remove it, or replace it with --force"
+  else
+    refuse_foreign "$1"
   fi
   plan link "$1" "$2"
 }
@@ -353,8 +353,17 @@ plan_link() {
 plan_file() {
   MANIFEST+=("$1")
   if [[ -f $R$1 && ! -L $R$1 && $(<"$R$1") == "$2" ]]; then return 1; fi
+  [[ $1 == "$PREFIX"/* || $1 == /etc/piccolo/* ]] || is_ours "$1" || refuse_foreign "$1"
   plan file "$1" "$2"
 }
+
+# What somebody else has put there is replaced only by force, and a folder never.
+refuse_foreign() {
+  [[ -d $R$1 || (-e $R$1 && $FORCE == no) ]] || return 0
+  fail "$1 is in the way: it was not put there by install.sh" "remove it, or replace a file with --force"
+}
+
+is_ours() { old_manifest | grep -qxF -- $'file\t'"$1"; }
 
 plan_programs() {
   local name
@@ -398,8 +407,7 @@ plan_units() {
     name=$(unit_of "$role")
     plan_link "$UNITS/multi-user.target.wants/$name" "$UNITS/$name" || true
   done
-  has_role sub || return 0
-  plan_podman_socket
+  ! has_role sub || plan_podman_socket
 }
 
 # Enabled here, unless somebody else has done so: then it is not ours to remove either.
@@ -407,9 +415,8 @@ plan_podman_socket() {
   local link=$UNITS/sockets.target.wants/podman.socket unit=/usr/lib/systemd/system/podman.socket
   [[ -e $R$unit ]] || unit=${unit#/usr}
   [[ -e $R$unit ]] || return 0
-  if [[ ! -L $R$link ]] || old_manifest | grep -qxF -- $'file\t'"$link"; then
-    plan_link "$link" "$unit" || true
-  fi
+  if [[ -L $R$link ]] && ! is_ours "$link"; then return; fi
+  plan_link "$link" "$unit" || true
 }
 
 unit_of() { [[ $1 == master ]] && echo piccolo-master.service || echo piccolo-nodeagent.service; }
@@ -692,8 +699,6 @@ hand_over_token() {
   [[ -n $TOKEN_FILE ]] || return 0
   [[ ! -e $R/var/lib/piccolo/nodeagent/identity.pem ]] ||
     { say "this node has joined already; the token was not used" && return; }
-  [[ $ARCH == "$HOST_ARCH" ]] || fail "the agent does not run here, so it cannot take the token" \
-    "on the board: piccolo-nodeagent join --token-file -"
   [[ -z $R ]] || arguments=(--config "$R/etc/piccolo/nodeagent.yaml"
     --state-dir "$R/var/lib/piccolo/nodeagent" --control-socket "$R/run/piccolo/nodeagent.sock")
   [[ $TOKEN_FILE == - ]] || exec <"$TOKEN_FILE"
@@ -703,11 +708,10 @@ hand_over_token() {
 }
 
 farewell() {
-  local role unit
+  local role
   [[ -n $R || $LIVE == yes ]] || say "no systemd here: start the programs by this system's own means"
   for role in "${ROLES[@]}"; do
-    unit=$(unit_of "$role")
-    [[ $LIVE == no || $START == yes ]] || say "next: systemctl start $unit"
+    [[ $LIVE == no || $START == yes ]] || say "next: systemctl start $(unit_of "$role")"
   done
   ! has_role master || say "next: piccolo token create --role sub --ttl 10m, for each board"
   has_role sub || return 0

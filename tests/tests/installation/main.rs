@@ -233,14 +233,19 @@ fn a_dry_run_tells_and_changes_nothing() -> Story {
 #[test]
 fn a_file_in_the_way_is_replaced_by_force_only() -> Story {
     let release = Release::small("0.1.0")?;
+    for by_hand in ["usr/local/bin/piccolo", "etc/systemd/system/piccolo-master.service"] {
+        let root = Root::new()?;
+        fs::write(root.at(by_hand), "by hand")?;
+        let before = root.tree()?;
+        root.refuse(&release, &["--role", "sub"], 1, &format!("/{by_hand} is in the way"))?;
+        assert_eq!(differences(&before, &root.tree()?), Vec::<String>::new());
+        root.install(&release, &["--role", "sub", "--force"])?;
+        let replaced = root.tree()?.get(by_hand).cloned().unwrap_or_default();
+        assert!(!replaced.contains("by hand") && !replaced.is_empty(), "{by_hand}: {replaced}");
+    }
     let root = Root::new()?;
-    fs::write(root.at("usr/local/bin/piccolo"), "by hand")?;
-    let before = root.tree()?;
-    root.refuse(&release, &["--role", "sub"], 1, "/usr/local/bin/piccolo is in the way")?;
-    assert_eq!(differences(&before, &root.tree()?), Vec::<String>::new());
-    root.install(&release, &["--role", "sub", "--force"])?;
-    assert!(root.at("usr/local/bin/piccolo").is_symlink());
-    Ok(())
+    fs::create_dir(root.at("usr/local/bin/piccolo"))?;
+    root.refuse(&release, &["--role", "sub", "--force"], 1, "/usr/local/bin/piccolo is in the way")
 }
 
 #[test]
@@ -258,6 +263,7 @@ fn wrong_usage_is_said_and_a_token_on_the_command_line_is_refused() -> Story {
         (&["--role", "sub", "--master", "x\"\nrole: master"], "is no master"),
         (&["--role", "sub", "--token-file", "PICCOLO1-a-b"], "revoke it"),
         (&["--role", "master", "--token-file", "-"], "a token is for an agent"),
+        (&["--role", "sub", "--token-file", "/nowhere"], "/nowhere cannot be read"),
     ];
     for (arguments, why) in wrong {
         root.refuse(&release, arguments, 64, why)?;
@@ -307,7 +313,7 @@ fn an_installed_board_joins_with_the_token_it_was_given() -> Story {
     agent.arg("--control-socket").arg(root.at("agent.sock")).arg("run");
     let _agent = Process::start("board-9", agent, &folder.path().join("board-9.log"))?;
     cluster.wait_for_status("board-9", "Ready")?;
-    let said = root.install(&release, &["--token-file", "/nowhere"])?;
+    let said = root.install(&release, &["--token-file", "/dev/null"])?;
     assert!(said.contains("has joined already"), "{said}");
 
     // the master's template is one that it takes
