@@ -17,8 +17,6 @@ here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 . "$here/findings.sh" || exit 64
 
 readonly EXIT_USAGE=64
-# Seconds until Podman, a master and the time service must have answered.
-readonly PODMAN_S=1.5 MASTER_S=1.5 TIMEDATE_S=1
 # Seconds for a real container, with --run-container.
 readonly CONTAINER_S=30
 
@@ -34,6 +32,7 @@ Usage: system_check.sh [OPTION]...
   --run-container       really run a container (takes seconds)
   --state DIR           where the state is kept [/var/lib/piccolo]
   --containers DIR      where Podman keeps its storage [graphroot of storage.conf]
+  --timeout SECONDS     until what is asked must have answered [1.5 for Podman and masters, else 1]
   --port PORT           that a master needs; may be repeated [47098 and 47099]
   --limits FILE         limits as KEY=VALUE [/etc/piccolo/system_check.conf, if there]
   --limit KEY=VALUE     one limit; `off` leaves the check out
@@ -54,6 +53,8 @@ END
 main() {
   no_findings
   MASTERS=() PORTS=()
+  # Seconds until Podman and the masters must have answered, and everything else.
+  SLOW_S=1.5 QUICK_S=1
   ROLE=sub FORMAT=table PODMAN=yes RUN_CONTAINER=no STATE=/var/lib/piccolo CONTAINERS=
   ROOT=${PICCOLO_CHECK_ROOT:-} LIMITS_FILE='' LIMIT_FLAGS=() ONLY_LIMITS=no
   read_arguments "$@"
@@ -102,7 +103,7 @@ start_slow_ones() {
     find_container_storage
     exec {PODMAN_FD}< <(ask_podman </dev/null)
   fi
-  exec {TIME_FD}< <(timeout "$TIMEDATE_S" timedatectl show -p NTPSynchronized --value 2>/dev/null)
+  exec {TIME_FD}< <(timeout "$QUICK_S" timedatectl show -p NTPSynchronized --value 2>/dev/null)
   MASTER_FDS=()
   for master in ${MASTERS[@]+"${MASTERS[@]}"}; do
     exec {fd}< <(reach "$master" 2>/dev/null)
@@ -113,7 +114,7 @@ start_slow_ones() {
 # The exit code, then what Podman said: what was asked for, or its last complaint.
 ask_podman() {
   local said code
-  said=$(timeout "$PODMAN_S" podman info --format \
+  said=$(timeout "$SLOW_S" podman info --format \
     'found {{.Version.Version}} {{.Store.GraphDriverName}}' 2>&1)
   code=$?
   if ((code == 0)); then
@@ -131,12 +132,12 @@ reach() {
   begun=$(date +%s%N)
   # The child says why by itself; only its first line counts.
   # shellcheck disable=SC2016
-  if said=$(timeout "$MASTER_S" bash -c 'exec 3<>"/dev/tcp/$1/$2"' _ "$host" "$port" 2>&1); then
+  if said=$(timeout "$SLOW_S" bash -c 'exec 3<>"/dev/tcp/$1/$2"' _ "$host" "$port" 2>&1); then
     ended=$(date +%s%N)
     printf 'ok %s\n' $(((ended - begun) / 1000000))
   else
     case $? in
-      124) printf 'no answer within %s s\n' "$MASTER_S" ;;
+      124) printf 'no answer within %s s\n' "$SLOW_S" ;;
       *)
         said=${said%%$'\n'*}
         printf '%s\n' "${said##*: }"
@@ -218,7 +219,7 @@ check_storage() {
   local what=$1 dir=$2 limit=$3 existing avail size inodes inodes_free mib
   existing=$(existing_part "$ROOT$dir")
   read -r avail size inodes inodes_free \
-    < <(timeout 1 stat -f -c '%a %S %c %d' -- "$existing" 2>/dev/null)
+    < <(timeout "$QUICK_S" stat -f -c '%a %S %c %d' -- "$existing" 2>/dev/null)
   if ! is_number "$avail" || ! is_number "$size" || ! is_number "$inodes_free"; then
     found "${what}_space" error "$dir cannot be looked at" "" "does its file system answer?"
     return
@@ -421,7 +422,7 @@ check_machine_id() {
 
 check_address() {
   local addresses list='' name address route
-  if ! addresses=$(timeout 1 ip -o addr show up scope global 2>/dev/null); then
+  if ! addresses=$(timeout "$QUICK_S" ip -o addr show up scope global 2>/dev/null); then
     found address warning "unknown" "" "install iproute2"
     return
   fi
@@ -433,7 +434,7 @@ check_address() {
   else
     found address warning none "one at least" "plug in the cable, or set an address"
   fi
-  route=$(timeout 1 ip -o route show default 2>/dev/null)
+  route=$(timeout "$QUICK_S" ip -o route show default 2>/dev/null)
   [[ $route =~ dev\ ([^ ]+) ]] && route="default by ${BASH_REMATCH[1]}" || route="no default route"
   found route ok "$route" ""
 }
@@ -494,7 +495,7 @@ route_to() {
   local host=${1%:*} route
   host=${host#[} host=${host%]}
   [[ $host == *:* || $host =~ ^[0-9.]+$ ]] || return 0
-  if route=$(timeout 1 ip -o route get "$host" 2>/dev/null) && [[ $route =~ dev\ ([^ ]+) ]]; then
+  if route=$(timeout "$QUICK_S" ip -o route get "$host" 2>/dev/null) && [[ $route =~ dev\ ([^ ]+) ]]; then
     printf 'route by %s' "${BASH_REMATCH[1]}"
   else
     printf 'no route'
@@ -513,7 +514,7 @@ check_ports() {
       done <"$file"
     done
     who=''
-    [[ $taken == no ]] || who=$(timeout 1 ss -Hltnp "sport = :$port" 2>/dev/null)
+    [[ $taken == no ]] || who=$(timeout "$QUICK_S" ss -Hltnp "sport = :$port" 2>/dev/null)
     [[ $who =~ \(\(\"([^\"]+)\" ]] && who=${BASH_REMATCH[1]} || who=${who:+another process}
     if [[ $taken == no ]]; then
       found "port $port" ok "free" "free"
@@ -560,7 +561,7 @@ check_podman() {
       esac
       ;;
     124)
-      found podman warning "no answer within $PODMAN_S s" "answers" \
+      found podman warning "no answer within $SLOW_S s" "answers" \
         "try: podman info. It is slow after a start, and hangs when its storage is locked"
       ;;
     126 | 127)
@@ -610,7 +611,7 @@ check_container() {
 read_arguments() {
   while (($# > 0)); do
     case $1 in
-      --role | --master | --state | --containers | --port | --limits | --limit | --root)
+      --role | --master | --state | --containers | --port | --timeout | --limits | --limit | --root)
         (($# > 1)) || wrong "$1 wants a value"
         take_option "$1" "$2"
         shift 2
@@ -641,6 +642,10 @@ take_option() {
     --port)
       [[ $2 =~ ^[0-9]{1,5}$ && $2 -le 65535 ]] || wrong "\`$2\` is no port"
       PORTS+=("$((10#$2))")
+      ;;
+    --timeout)
+      [[ $2 =~ ^[0-9]{1,3}(\.[0-9])?$ ]] || wrong "\`$2\` is no number of seconds"
+      SLOW_S=$2 QUICK_S=$2
       ;;
     --state | --containers)
       [[ $2 == /* ]] || wrong "\`$2\` for $1 does not begin with /"

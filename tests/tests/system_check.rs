@@ -18,6 +18,8 @@ type Story = Result<(), Box<dyn Error>>;
 const OK: &str = "ok";
 const WARNING: &str = "warning";
 const ERROR: &str = "error";
+/// A healthy board is one however slow the machine is that plays it.
+const PATIENT: [&str; 4] = ["--timeout", "60", "--limit", "LATENCY_WARN=60000"];
 /// Columns of a table at most.
 const COLUMNS_MAX: usize = 100;
 
@@ -62,11 +64,11 @@ const SHORTAGES: &[(&str, &str, &str, &str)] = &[
     ("podman", "echo found 5.2.0 vfs", "podman_storage", WARNING),
     ("podman", "echo Error: no lock >&2; exit 125", "podman", ERROR),
     ("podman", "exit 127", "podman", ERROR),
-    ("podman", "exec sleep 60", "podman", WARNING),
+    ("podman", "exec sleep 600", "podman", WARNING),
     ("now", "0", "clock", ERROR),
     ("now", "5000000000", "clock", ERROR),
     ("timedatectl", "echo no", "clock_synchronised", WARNING),
-    ("timedatectl", "exec sleep 60", "clock_synchronised", WARNING),
+    ("timedatectl", "exec sleep 600", "clock_synchronised", WARNING),
     ("proc/sys/kernel/hostname", "localhost", "host_name", ERROR),
     ("proc/sys/kernel/hostname", "", "host_name", ERROR),
     ("proc/sys/kernel/hostname", "under_score", "host_name", ERROR),
@@ -80,7 +82,7 @@ const SHORTAGES: &[(&str, &str, &str, &str)] = &[
     ("etc/machine-id", "0000", "machine_id", ERROR),
     ("etc/machine-id", "uninitialized", "machine_id", WARNING),
     ("ip", "true", "address", WARNING),
-    ("ip", "exec sleep 60", "address", WARNING),
+    ("ip", "exec sleep 600", "address", WARNING),
     (
         "proc/self/limits",
         "Max open files            1024                 2048                 files",
@@ -120,7 +122,9 @@ fn every_shortage_is_found_with_its_level_limit_and_remedy() -> Story {
     for (what, content, finding, level) in SHORTAGES {
         let board = Board::new()?;
         board.change(what, content)?;
-        let report = board.check(&[])?;
+        // what hangs, hangs for longer than that
+        let arguments: &[&str] = if content.contains("sleep") { &["--timeout", "4"] } else { &[] };
+        let report = board.check(arguments)?;
         let context = format!("{what} = {content:?}: {:#}", report.json);
         assert_eq!(report.level(finding), *level, "{context}");
         assert_eq!(report.code, if *level == ERROR { 2 } else { 1 }, "{context}");
@@ -183,7 +187,7 @@ fn a_master_that_cannot_be_reached_is_a_warning_only() -> Story {
     assert_eq!(report.code, 1);
     // a slow one: this board's clock jumps a second at each look
     board.change("now", "jumps")?;
-    let report = board.check(&["--master", &here])?;
+    let report = board.check(&["--master", &here, "--limit", "LATENCY_WARN=500"])?;
     assert_eq!(report.level(&format!("master {here}")), WARNING, "{:#}", report.json);
     Ok(())
 }
@@ -259,6 +263,7 @@ fn wrong_usage_is_said_and_has_a_code_of_its_own() -> Story {
         (&["--limits", "/nowhere"], "/nowhere cannot be read"),
         (&["--limits", &bad], "`much` for MEMORY_ERROR is neither a number"),
         (&["--role", "king"], "`king` is no role"),
+        (&["--timeout", "long"], "`long` is no number of seconds"),
         (&["--port", "99999"], "`99999` is no port"),
         (&["--state", "here"], "does not begin with /"),
         (&["--frob"], "`--frob` is no option"),
@@ -479,7 +484,8 @@ impl Board {
     }
 
     fn check(&self, arguments: &[&str]) -> Result<Report, Box<dyn Error>> {
-        let output = self.command(arguments).arg("--json").output()?;
+        let arguments = [PATIENT.as_slice(), arguments].concat();
+        let output = self.command(&arguments).arg("--json").output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(said, "", "it complains");
         let json = serde_json::from_slice(&output.stdout)
