@@ -4,6 +4,7 @@
 //! cluster may live in a network namespace, where cables can be cut ([`namespace`]). Everything is below
 //! one folder, and every process is ended when the cluster is dropped.
 
+pub mod client;
 pub mod namespace;
 pub mod process;
 mod watch;
@@ -16,12 +17,12 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Output},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::Value;
 
-pub use self::{namespace::Namespace, process::Process, watch::Watch};
+pub use self::{client::Client, namespace::Namespace, process::Process, watch::Watch};
 
 /// For a state of affairs to come about: generous, because machines differ.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -173,12 +174,7 @@ impl Cluster {
     /// # Errors
     /// The master gives none.
     pub fn token(&self, arguments: &[&str]) -> Result<String> {
-        let base = ["token", "create", "--role", "sub", "-o", "json"];
-        let created = self.json(&[&base, arguments].concat())?;
-        match created["token"].as_str() {
-            Some(token) => Ok(token.to_owned()),
-            None => Err(Error::Unexpected(format!("no token in {created}"))),
-        }
+        self.client().token(arguments)
     }
 
     /// # Errors
@@ -259,9 +255,7 @@ impl Cluster {
     /// # Errors
     /// It cannot be started.
     pub fn piccolo(&self, arguments: &[&str]) -> Result<Output> {
-        let mut command = Command::new(&self.options.programs.cli);
-        command.args(arguments).env("PICCOLO_CONTEXT", self.context()).env("NO_COLOR", "1");
-        within(self.options.namespace.as_ref(), &command).output().map_err(io("piccolo"))
+        self.client().piccolo(arguments)
     }
 
     /// The same, and its output read as JSON.
@@ -269,29 +263,15 @@ impl Cluster {
     /// # Errors
     /// It fails, or prints something else.
     pub fn json(&self, arguments: &[&str]) -> Result<Value> {
-        let output = self.piccolo(arguments)?;
-        if !output.status.success() {
-            return Err(Error::Command {
-                command: format!("piccolo {}", arguments.join(" ")),
-                status: output.status.to_string(),
-                stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            });
-        }
-        serde_json::from_slice(&output.stdout).map_err(|error| {
-            let text = String::from_utf8_lossy(&output.stdout);
-            Error::Unexpected(format!("piccolo {}: {error}: {text}", arguments.join(" ")))
-        })
+        self.client().json(arguments)
     }
 
-    /// The node of that name as `piccolo node get -o json` shows it; `Null` where there is none.
+    /// The node of that name as `piccolo node list -o json` shows it; `Null` where there is none.
     ///
     /// # Errors
     /// The command fails for another reason.
     pub fn node(&self, name: &str) -> Result<Value> {
-        let nodes = self.json(&["node", "list", "-o", "json"])?;
-        let nodes = nodes.as_array().or_else(|| nodes["nodes"].as_array()).cloned();
-        let mut nodes = nodes.unwrap_or_default().into_iter();
-        Ok(nodes.find(|node| node["name"] == name).unwrap_or(Value::Null))
+        self.client().node(name)
     }
 
     /// # Errors
@@ -305,17 +285,7 @@ impl Cluster {
     /// # Errors
     /// It does not come about in [`PATIENCE`]; the logs' ends are in the message.
     pub fn wait(&self, what: &str, holds: impl Fn(&Self) -> Result<bool>) -> Result<()> {
-        let begun = Instant::now();
-        let mut last = String::new();
-        while begun.elapsed() < PATIENCE {
-            match holds(self) {
-                Ok(true) => return Ok(()),
-                Ok(false) => last.clear(),
-                Err(error) => last = format!(" (last: {error})"),
-            }
-            std::thread::sleep(POLL_EVERY);
-        }
-        Err(Error::Unexpected(format!("waited in vain until {what}{last}\n{}", self.logs())))
+        client::wait(what, || holds(self), || self.logs())
     }
 
     /// Follows a command that goes on, line by line.
@@ -323,9 +293,15 @@ impl Cluster {
     /// # Errors
     /// It cannot be started.
     pub fn watch(&self, arguments: &[&str]) -> Result<Watch> {
-        let mut command = Command::new(&self.options.programs.cli);
-        command.args(arguments).env("PICCOLO_CONTEXT", self.context()).env("NO_COLOR", "1");
-        Watch::start(within(self.options.namespace.as_ref(), &command))
+        self.client().watch(arguments)
+    }
+
+    fn client(&self) -> Client<'_> {
+        Client {
+            cli: self.options.programs.cli.clone(),
+            context: self.context(),
+            namespace: self.options.namespace.as_ref(),
+        }
     }
 
     /// The first administrator's context.
@@ -398,7 +374,7 @@ fn free_port() -> Result<u16> {
     Ok(listener.local_addr().map_err(io("no free port"))?.port())
 }
 
-fn write_private(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     fs::OpenOptions::new()
         .write(true)
         .create(true)

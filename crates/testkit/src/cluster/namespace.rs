@@ -16,7 +16,15 @@ impl Namespace {
     /// # Errors
     /// Not root, or iproute2 is missing.
     pub fn create(name: &str) -> Result<Self> {
-        let name = format!("piccolo-{name}-{}", std::process::id());
+        Self::named(&format!("piccolo-{name}-{}", std::process::id()))
+    }
+
+    /// With exactly this name.
+    ///
+    /// # Errors
+    /// As [`Self::create`], or there is one of that name.
+    pub fn named(name: &str) -> Result<Self> {
+        let name = name.to_owned();
         run(Command::new("ip").args(["netns", "add", &name]))?;
         let namespace = Self { name };
         run(&mut namespace.command(Command::new("ip").args(["link", "set", "lo", "up"])))?;
