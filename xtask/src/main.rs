@@ -13,6 +13,7 @@ mod breaking;
 mod check;
 mod count;
 mod dist;
+mod e2e;
 mod fuzz;
 mod progress;
 mod run;
@@ -51,6 +52,11 @@ enum Task {
     Down,
     /// Set up, then run every test there is: formatting, lints, wire, unit, contract, end to end
     Test,
+    /// Set up, then run the end-to-end tests: all, or those with NAME in their name or their file's
+    E2e {
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+    },
     /// The quick look before a commit: formatting, lints, docs and the tests that need no root
     Check,
     /// Measure the executables against their targets; `bench --help` shows what can be chosen
@@ -74,6 +80,7 @@ fn main() -> ExitCode {
         Task::Up(options) => up::task(&workspace, &options),
         Task::Down => up::down(&workspace),
         Task::Test => test::task(&workspace),
+        Task::E2e { name } => e2e::task(&workspace, name.as_deref()),
         Task::Check => check::task(&workspace),
         Task::Bench { arguments } => bench::task(&workspace, &arguments),
         Task::Sim(options) => sim::task(&workspace, &options),

@@ -16,6 +16,7 @@ use anyhow::{Result, bail};
 use crate::breaking;
 use crate::check;
 use crate::count::{self, Count, Runner};
+use crate::e2e;
 use crate::run;
 use crate::setup::{self, Purpose};
 use crate::sim;
@@ -43,6 +44,7 @@ pub(crate) fn task(workspace: &Workspace) -> Result<()> {
     seeds.args(["--", "--seeds", "20000"]);
     plan.push(Step::new("twenty thousand simulated clusters", seeds));
     plan.push(rust_tests(workspace));
+    e2e::make_hosts_ready(workspace)?;
     plan.run()
 }
 
@@ -158,7 +160,8 @@ fn wire_steps(workspace: &Workspace, plan: &mut Plan) -> Result<()> {
 fn scripts(workspace: &Workspace) -> Step {
     let mut shellcheck = Command::new("shellcheck");
     shellcheck.arg(".ci/run").current_dir(workspace.root());
-    let entries = std::fs::read_dir(workspace.root().join("scripts")).into_iter().flatten();
+    let folders = ["scripts", "crates/testkit/src/testbed"].map(|path| workspace.root().join(path));
+    let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten());
     let mut scripts: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     scripts.retain(|path| path.extension().is_some_and(|extension| extension == "sh"));
     scripts.sort();
@@ -194,7 +197,7 @@ fn rust_tests(workspace: &Workspace) -> Step {
 }
 
 /// Where tests of real executables find them, and the tools of this checkout.
-fn with_surroundings(workspace: &Workspace, command: &mut Command) {
+pub(crate) fn with_surroundings(workspace: &Workspace, command: &mut Command) {
     let path = env::var_os("PATH").unwrap_or_default();
     let tools = workspace.tools().join("node_modules/.bin");
     let sbin = ["/usr/sbin", "/sbin"].map(PathBuf::from);

@@ -27,6 +27,12 @@ impl Kept {
         Self { pid: child.id(), child: Some(child) }
     }
 
+    /// Whoever calls this, so that a later run sees that it is gone.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        Self { pid: std::process::id(), child: None }
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {

@@ -24,6 +24,8 @@ pub(crate) enum Purpose {
     Up,
     /// The same with a real etcd
     Etcd,
+    /// Hosts with systemd of their own, for end-to-end tests and for people
+    Hosts,
     /// All tests
     Test,
     /// The measurements
@@ -32,7 +34,8 @@ pub(crate) enum Purpose {
     Dist,
 }
 
-const BY_DEFAULT: [Purpose; 4] = [Purpose::Up, Purpose::Etcd, Purpose::Test, Purpose::Bench];
+const BY_DEFAULT: [Purpose; 5] =
+    [Purpose::Up, Purpose::Etcd, Purpose::Hosts, Purpose::Test, Purpose::Bench];
 
 /// What could not be had.
 #[derive(Debug, Default)]

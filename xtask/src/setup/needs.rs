@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::Purpose;
-use super::Purpose::{Bench, Dist, Etcd, Test, Up};
+use super::Purpose::{Bench, Dist, Etcd, Hosts, Test, Up};
 use crate::workspace::which;
 
 /// Something a Debian package brings.
@@ -36,7 +36,7 @@ const NEEDS: &[Need] = &[
         for_: &[Up, Test, Bench],
         seen_by: SeenBy::StaticBusybox,
     },
-    program("util-linux", "nsenter", "a mount namespace for Podman", &[Up, Test, Bench]),
+    program("util-linux", "nsenter", "a mount namespace for Podman", &[Up, Hosts, Test, Bench]),
     program("tar", "tar", "makes the test image", &[Up, Test, Bench]),
     program("etcd-server", "etcd", "the store of larger clusters, for real", &[Etcd, Test]),
     program("etcd-client", "etcdctl", "makes etcd's users and certificates", &[Etcd, Test]),
@@ -44,11 +44,14 @@ const NEEDS: &[Need] = &[
     need("shellcheck", "lint of the shell scripts", &[Test]),
     program("prometheus", "promtool", "checks /metrics", &[Test]),
     program("systemd", "systemd-analyze", "checks the units", &[Test]),
-    program("binutils", "strip", "makes packing a release quick", &[Test]),
+    program("binutils", "strip", "makes packing a release quick", &[Hosts, Test]),
     program("gcc", "cc", "executables of a few kilobytes, to install", &[Test]),
-    program("iproute2", "ip", "network namespaces", &[Test, Bench]),
-    need("iptables", "cuts and loses packets in those namespaces", &[Test, Bench]),
+    program("iproute2", "ip", "network namespaces", &[Hosts, Test, Bench]),
+    need("iptables", "cuts and loses packets in those namespaces", &[Hosts, Test, Bench]),
     need("faketime", "boards whose clock says 1970", &[Test]),
+    need("debootstrap", "makes the disk of hosts with systemd", &[Hosts, Test]),
+    program("systemd-container", "systemd-nspawn", "boots such hosts", &[Hosts, Test]),
+    program("openssh-client", "ssh", "reaches them as a person does", &[Hosts, Test]),
     program("nodejs", "node", "runs buf", &[Test]),
     need("npm", "fetches buf", &[Test]),
     program("python3", "python3", "the wire test; zig for static builds", &[Test, Dist]),
