@@ -44,7 +44,10 @@ pub(crate) fn task(workspace: &Workspace) -> Result<()> {
     seeds.args(["--", "--seeds", "20000"]);
     plan.push(Step::new("twenty thousand simulated clusters", seeds));
     plan.push(rust_tests(workspace));
-    e2e::make_hosts_ready(workspace)?;
+    // Without it the tests on hosts fail and say why; all others are worth running.
+    if let Err(error) = e2e::make_hosts_ready(workspace) {
+        eprintln!("error: {error:#}");
+    }
     plan.run()
 }
 

@@ -1,0 +1,100 @@
+//! Real hosts on which a service fails: what systemd does, what the master shows, and what runs on
+//! (HLD §4.2, §8.1.2, §10.1).
+
+use std::error::Error;
+
+use piccolo_testkit::testbed::{
+    cluster::{AGENT_UNIT, HostCluster, MASTER, MASTER_UNIT},
+    witness::Witness,
+};
+
+type Story = Result<(), Box<dyn Error>>;
+
+fn one_node() -> Result<(HostCluster, Witness), Box<dyn Error>> {
+    let cluster = HostCluster::start(1)?;
+    cluster.run_container("node-1", "web", &[])?;
+    let witness = Witness::of(&cluster)?;
+    Ok((cluster, witness))
+}
+
+#[test]
+fn a_killed_agent_is_started_again_by_systemd() -> Story {
+    let (cluster, witness) = one_node()?;
+    let host = cluster.host("node-1")?;
+    host.kill(AGENT_UNIT)?;
+    cluster.wait_for_count("node-1", "NodeNotReady", 1)?;
+    cluster.wait_until_in_session("node-1")?;
+    assert_eq!(host.unit(AGENT_UNIT, "NRestarts")?, "1");
+    assert_eq!(cluster.count("node-1", "NodeRegistered")?, 1);
+    assert_eq!(cluster.count("node-1", "ContainerStarted")?, 1);
+    witness.confirm(&cluster)?;
+    Ok(cluster.end()?)
+}
+
+#[test]
+fn a_frozen_agent_is_started_again_by_the_watchdog() -> Story {
+    let (cluster, witness) = one_node()?;
+    let host = cluster.host("node-1")?;
+    // The watchdog's 30 s and the 10 s for a core dump, shortened.
+    host.write(
+        "/etc/systemd/system/piccolo-nodeagent.service.d/soon.conf",
+        "[Service]\nWatchdogSec=3s\nTimeoutAbortSec=1s\n",
+    )?;
+    host.shell("systemctl daemon-reload; systemctl restart piccolo-nodeagent")?;
+    cluster.wait_until_in_session("node-1")?;
+    let not_ready = cluster.count("node-1", "NodeNotReady")?;
+    host.freeze(AGENT_UNIT)?;
+    cluster.wait_for_count("node-1", "NodeNotReady", not_ready + 1)?;
+    cluster.wait("systemd has started the agent again", |_| {
+        Ok(host.unit(AGENT_UNIT, "NRestarts")? == "1")
+    })?;
+    cluster.wait_until_in_session("node-1")?;
+    witness.confirm(&cluster)?;
+    Ok(cluster.end()?)
+}
+
+#[test]
+fn podman_that_is_stopped_is_a_condition_until_it_is_back() -> Story {
+    let (cluster, witness) = one_node()?;
+    cluster.run_container("node-1", "job", &[])?;
+    let host = cluster.host("node-1")?;
+    host.run(&["systemctl", "stop", "podman.socket", "podman.service"])?;
+    // The agent lets Podman sleep, so it asks for it only now: a process of a container has ended.
+    host.run(&["podman", "kill", "job"])?;
+    cluster.wait("the condition PodmanUnavailable is raised", |c| {
+        Ok(c.node("node-1")?["conditions"][0]["kind"] == "PodmanUnavailable")
+    })?;
+    host.run(&["systemctl", "start", "podman.socket"])?;
+    cluster.wait("it is cleared", |c| {
+        Ok(c.node("node-1")?["conditions"].as_array().is_some_and(Vec::is_empty))
+    })?;
+    cluster.wait_for_count("node-1", "ContainerDied", 1)?;
+    cluster.wait_for_container("node-1", "web", "running")?;
+    assert_eq!(cluster.count("node-1", "NodeNotReady")?, 0);
+    witness.confirm(&cluster)?;
+    Ok(cluster.end()?)
+}
+
+#[test]
+fn a_killed_master_is_back_before_any_node_is_missed() -> Story {
+    let cluster = HostCluster::start(3)?;
+    cluster.run_container("node-1", "web", &[])?;
+    let witness = Witness::of(&cluster)?;
+    let host = cluster.host(MASTER)?;
+    host.kill(MASTER_UNIT)?;
+    cluster.wait("systemd has started the master again", |_| {
+        let state = host.unit(MASTER_UNIT, "ActiveState")?;
+        Ok(host.unit(MASTER_UNIT, "NRestarts")? == "1" && state == "active")
+    })?;
+    for node in cluster.nodes() {
+        cluster.wait_until_in_session(node.name())?;
+    }
+    // longer than the allowance after a restart: whoever is lost by mistake is lost by then
+    std::thread::sleep(std::time::Duration::from_secs(9));
+    for node in cluster.nodes() {
+        assert_eq!(cluster.node(node.name())?["status"], "Ready");
+        assert_eq!(cluster.count(node.name(), "NodeNotReady")?, 0);
+    }
+    witness.confirm(&cluster)?;
+    Ok(cluster.end()?)
+}
