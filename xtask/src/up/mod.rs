@@ -7,6 +7,7 @@
 //! would, by this program in the foreground or, with `--detach`, by a copy of it in the background.
 
 mod down;
+mod hosts;
 mod parts;
 mod place;
 mod stop;
@@ -34,6 +35,10 @@ pub(crate) struct Options {
     /// How many NodeAgents
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
     nodes: u8,
+    /// Real hosts instead: a master and N nodes that each have systemd, sshd and Podman
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=10),
+          conflicts_with_all = ["nodes", "etcd", "no_podman"])]
+    hosts: Option<u8>,
     /// Keep the state in a real etcd instead of the embedded store
     #[arg(long)]
     etcd: bool,
@@ -55,6 +60,9 @@ pub(crate) fn task(workspace: &Workspace, options: &Options) -> Result<()> {
     let place = Place::of(workspace);
     if options.supervise {
         return supervise::until_stopped(&place, &Stop::listen()?, false);
+    }
+    if let Some(nodes) = options.hosts {
+        return hosts::up(workspace, usize::from(nodes), options);
     }
     if let Some(record) = place.running() {
         bail!(
@@ -90,9 +98,13 @@ pub(crate) fn task(workspace: &Workspace, options: &Options) -> Result<()> {
 
 pub(crate) fn down(workspace: &Workspace) -> Result<()> {
     let place = Place::of(workspace);
+    let had_hosts = hosts::down(workspace)?;
+    if had_hosts {
+        println!("the hosts are gone, and everything on them");
+    }
     if down::end_everything(&place)? {
         println!("the cluster is down; its logs stay in {}", place.shown());
-    } else {
+    } else if !had_hosts {
         println!("no cluster is up");
     }
     Ok(())
@@ -108,6 +120,10 @@ fn prepare(workspace: &Workspace, options: &Options) -> Result<()> {
         purposes.push(Purpose::Etcd);
     }
     setup::make_ready(workspace, &purposes)?;
+    build(workspace, options)
+}
+
+fn build(workspace: &Workspace, options: &Options) -> Result<()> {
     let mut cargo = workspace.cargo();
     cargo.args(["build", "--package", "piccolo-master", "--package", "piccolo-nodeagent"]);
     cargo.args(["--package", "piccolo-cli", "--bins"]);
