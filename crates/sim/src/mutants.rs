@@ -62,11 +62,7 @@ const EXCUSES: &[(&str, &str)] = &[
     (
         "a probe changes the pace",
         "found by a seed while agents probed before each beat; since they do not, it takes a lost beat \
-         during a slow commit of a new pace. No unit test kills it yet",
-    ),
-    (
-        "an earlier life is not stepped over",
-        "the ledger's reserved sequences come first; offline_journal's tests kill it",
+         during a slow commit of a new pace; state_manager's tests kill it",
     ),
 ];
 

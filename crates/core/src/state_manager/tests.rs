@@ -480,27 +480,31 @@ fn the_audit_log_keeps_its_bound_and_its_chain_holds() {
     assert_eq!(verify_chain(&audit), Ok(30));
 }
 
+/// Ten times the default pace.
+fn shorter_pace() -> Request {
+    let pace =
+        [("beat_interval_ms", "100"), ("beat_silence_ms", "300"), ("session_grace_ms", "100")];
+    Request::UpdateTopology(TopologyUpdate {
+        id: String::new(),
+        name: "robot".to_owned(),
+        kind: crate::topology::TopologyType::BasicEmbedded,
+        parent_cluster: String::new(),
+        config: pace.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        generation: 0,
+        members: vec![],
+    })
+}
+
 #[test]
 fn a_shorter_pace_holds_a_node_only_once_it_knows_of_it() {
     let mut cluster = Cluster::new(Settings::default());
     let hash = cluster.token(10, 1, None);
     cluster.join(20, "n1", &hash).unwrap();
     let _ = cluster.open(30, "n1", "s1", None);
-    let update = TopologyUpdate {
-        id: String::new(),
-        name: "robot".to_owned(),
-        kind: crate::topology::TopologyType::BasicEmbedded,
-        parent_cluster: String::new(),
-        config: [
-            ("beat_interval_ms".to_owned(), "100".to_owned()),
-            ("beat_silence_ms".to_owned(), "300".to_owned()),
-            ("session_grace_ms".to_owned(), "100".to_owned()),
-        ]
-        .into(),
-        generation: 0,
-        members: vec![],
-    };
-    cluster.ask(1000, admin(), Request::UpdateTopology(update)).unwrap();
+    cluster.ask(1000, admin(), shorter_pace()).unwrap();
+    // a heartbeat beside the session says nothing of what the session has heard
+    let probe = Request::Heartbeat { node: "n1".to_owned() };
+    cluster.ask(1500, sub("n1"), probe).unwrap();
     let _ = cluster.machine.handle_deadline(at(2500));
     assert_eq!(cluster.status("n1"), Some(NodeStatus::Ready));
     let _ =
