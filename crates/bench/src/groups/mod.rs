@@ -4,6 +4,7 @@ mod agent;
 mod cli;
 mod container;
 mod detect;
+mod hosts;
 mod join;
 mod load;
 mod loss;
@@ -36,6 +37,8 @@ pub(crate) enum Group {
     Loss,
     /// A thousand and five thousand agents on one master
     Load,
+    /// On real hosts with systemd: the system check, a boot, a killed master, an agent's memory
+    Hosts,
     /// How fast clusters are simulated
     Simulator,
 }
@@ -56,6 +59,7 @@ impl Group {
             Self::Container => container::measure(ground),
             Self::Loss => loss::measure(ground),
             Self::Load => load::measure(ground),
+            Self::Hosts => hosts::measure(ground),
             Self::Simulator => simulator::measure(ground),
         }
     }

@@ -311,7 +311,8 @@ fn release(folder: &Path, programs: &Programs) -> Result<PathBuf> {
         .map_err(|error| io("the release cannot be locked")(error.into()))?;
     let into = folder.join("release");
     let bin = programs.master.parent().unwrap_or(Path::new("."));
-    let stamp = stamp(bin)?;
+    let xtask = xtask(folder, bin)?;
+    let stamp = stamp(bin, &xtask)?;
     if fs::read_to_string(into.join("stamp")).is_ok_and(|made_of| made_of == stamp) {
         return folder_of_release(&into);
     }
@@ -327,28 +328,29 @@ fn release(folder: &Path, programs: &Programs) -> Result<PathBuf> {
         let mut strip = Command::new("strip");
         output(strip.arg("-o").arg(stripped.join(name)).arg(bin.join(name)))?;
     }
-    let mut dist = Command::new(xtask(bin)?);
+    let mut dist = Command::new(xtask);
     output(dist.arg("dist").arg("--executables").arg(&stripped).arg("--into").arg(&half_made))?;
     fs::write(half_made.join("stamp"), stamp).map_err(io("the release's stamp"))?;
     fs::rename(&half_made, &into).map_err(io("the release cannot be put in its place"))?;
     folder_of_release(&into)
 }
 
-/// What makes releases: beside the executables, or the running program itself.
-fn xtask(bin: &Path) -> Result<PathBuf> {
+/// What makes releases: the running program itself, beside the executables, or where `cargo xtask` puts it.
+fn xtask(folder: &Path, bin: &Path) -> Result<PathBuf> {
     let ourselves = std::env::current_exe().map_err(io("this program has no path"))?;
     if ourselves.file_name().is_some_and(|name| name == "xtask") {
         return Ok(ourselves);
     }
-    let xtask = bin.join("xtask");
-    let missing = || Error::NotBuilt { program: xtask.display().to_string() };
-    xtask.exists().then(|| xtask.clone()).ok_or_else(missing)
+    let beside = bin.join("xtask");
+    let usual = folder.with_file_name("debug").join("xtask");
+    let missing = || Error::NotBuilt { program: beside.display().to_string() };
+    [&beside, &usual].into_iter().find(|path| path.exists()).cloned().ok_or_else(missing)
 }
 
 /// When the parts of a release were made or changed.
-fn stamp(bin: &Path) -> Result<String> {
+fn stamp(bin: &Path, xtask: &Path) -> Result<String> {
     let mut parts: Vec<PathBuf> =
-        EXECUTABLES.into_iter().map(|name| bin.join(name)).chain([xtask(bin)?]).collect();
+        EXECUTABLES.into_iter().map(|name| bin.join(name)).chain([xtask.to_owned()]).collect();
     for folder in ["scripts", "systemd", "config"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
         let entries = fs::read_dir(folder).map_err(io("a part of the release"))?.flatten();
