@@ -119,6 +119,28 @@ fn both_readmes_type_the_same() {
     assert_eq!(titles(&english), titles(&korean), "one has a section that the other has not");
 }
 
+/// People search for what they see: a message in a code span stands in the code, `...` for its values.
+#[test]
+fn messages_in_troubleshooting_are_said_by_the_code() {
+    let document = "docs/operations/troubleshooting.md";
+    let code: String = files_below("crates", "rs")
+        .iter()
+        .map(|file| fs::read_to_string(file).unwrap_or_default())
+        .collect();
+    let code: String = code.split("\\\n").map(str::trim_start).collect();
+    let (mut messages, mut is_said) = (0, false);
+    for row in read(document).lines() {
+        is_said = row == "| it says | do |" || (is_said && row.starts_with('|'));
+        let first = row.split('|').nth(1).filter(|_| is_said).unwrap_or_default();
+        for message in spans(first).filter(|span| span.contains(' ')) {
+            messages += 1;
+            let is_there = message.split("...").all(|part| code.contains(part));
+            assert!(is_there, "{document}: nothing says `{message}` any more");
+        }
+    }
+    assert!(messages > 8, "only {messages} messages are found any more");
+}
+
 /// Figures are measured in one place, and only copied.
 #[test]
 fn the_readmes_quote_the_figures_that_were_measured() {
@@ -133,6 +155,11 @@ fn the_readmes_quote_the_figures_that_were_measured() {
             assert!(measured.contains(row), "{document} quotes what was not measured: {row}");
         }
     }
+}
+
+/// What stands between backticks.
+fn spans(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
 }
 
 fn variants(source: &str, name: &str) -> Vec<String> {
