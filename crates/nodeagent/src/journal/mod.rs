@@ -31,6 +31,8 @@ use segment::{Header, Record, Segment};
 
 /// One event with its fields is a few hundred bytes.
 pub const ENTRY_BYTES_MAX: usize = 64 * 1024;
+/// One below what fits, so that there is always a next number. A record beyond it is not one of ours.
+const SEQUENCE_MAX: u64 = u64::MAX - 1;
 const SEGMENT_BYTES_MIN: u64 = 16 * 1024;
 const SEGMENTS_PER_JOURNAL: u64 = 8;
 
@@ -84,6 +86,11 @@ pub enum Error {
     TooLarge { bytes: usize },
     #[error("sequence {sequence} was used already, the next is {next}; the entry was not kept")]
     SequenceUsed { sequence: u64, next: u64 },
+    #[error(
+        "the sequence numbers of {} are used up; the entry was not kept; move the folder away",
+        folder.display()
+    )]
+    SequencesUsedUp { folder: PathBuf },
 }
 
 /// The journal of one agent. Only one process may use a folder at a time.
@@ -157,7 +164,8 @@ impl Journal {
     /// As [`Self::append`], with a sequence number that somebody else chose.
     ///
     /// # Errors
-    /// As [`Self::append`], and [`Error::SequenceUsed`] if it is below [`Self::next_sequence`].
+    /// As [`Self::append`]; [`Error::SequenceUsed`] if it is below [`Self::next_sequence`], and
+    /// [`Error::SequencesUsedUp`] where no other could follow it.
     pub fn append_as(
         &mut self,
         sequence: u64,
@@ -166,6 +174,9 @@ impl Journal {
     ) -> Result<(), Error> {
         if sequence < self.next_sequence {
             return Err(Error::SequenceUsed { sequence, next: self.next_sequence });
+        }
+        if sequence > SEQUENCE_MAX {
+            return Err(Error::SequencesUsedUp { folder: self.folder.clone() });
         }
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(Error::TooLarge { bytes: bytes.len() });
@@ -220,7 +231,8 @@ impl Journal {
         let Some(place) = self.entries.remove(&sequence) else { return Ok(()) };
         self.forget(place);
         let written = self.write(&Record::Dropped { sequence });
-        self.dropped_total += 1; // after: a segment begun for this record does not count it yet
+        // after: a segment begun for this record does not count it yet
+        self.dropped_total = self.dropped_total.saturating_add(1);
         written?;
         self.delete_empty_segments()
     }
@@ -282,6 +294,7 @@ impl Journal {
     fn recover(&mut self) -> Result<(), Error> {
         std::fs::create_dir_all(&self.folder).map_err(|e| self.error("make", e))?;
         let found = segment::find(&self.folder).map_err(|e| self.error("read", e))?;
+        let mut newest_knows_all = true;
         for (number, path) in found {
             let opened = Segment::open(&path).map_err(|e| self.error("open a segment in", e))?;
             let Some((segment, header, contents)) = opened else {
@@ -293,6 +306,9 @@ impl Journal {
             if header.is_base {
                 self.forget_older(number)?;
             }
+            newest_knows_all = header.next_sequence >= self.next_sequence
+                && header.trimmed_through >= self.trimmed_through
+                && header.dropped_total >= self.dropped_total;
             self.next_sequence = self.next_sequence.max(header.next_sequence);
             self.trimmed_through = self.trimmed_through.max(header.trimmed_through);
             self.dropped_total = self.dropped_total.max(header.dropped_total);
@@ -309,7 +325,8 @@ impl Journal {
             self.forget(place);
         }
         self.next_sequence = self.next_sequence.max(self.trimmed_through + 1);
-        if !self.segments.contains_key(&self.active) {
+        // Older segments will be deleted, and what they alone know with them.
+        if !newest_knows_all || !self.segments.contains_key(&self.active) {
             self.start_segment()?;
         }
         self.delete_empty_segments()
@@ -328,8 +345,8 @@ impl Journal {
                 self.trimmed_through = self.trimmed_through.max(through);
             }
             Record::Dropped { sequence } => {
-                self.dropped_total += 1;
-                self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
+                self.dropped_total = self.dropped_total.saturating_add(1);
+                self.next_sequence = self.next_sequence.max(sequence + 1);
                 if let Some(place) = self.entries.remove(&sequence) {
                     self.forget(place);
                 }
@@ -338,7 +355,7 @@ impl Journal {
     }
 
     fn remember(&mut self, sequence: u64, place: Place) {
-        self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
+        self.next_sequence = self.next_sequence.max(sequence + 1);
         self.live_bytes += u64::from(place.length);
         if let Some(segment) = self.segments.get_mut(&place.segment) {
             segment.live_entries += 1;
@@ -396,7 +413,8 @@ impl Journal {
     /// Writes the live entries into one new segment that replaces all others.
     fn rewrite(&mut self) -> Result<(), Error> {
         let entries: Vec<Entry> = self.iter_from(0).filter_map(Result::ok).collect();
-        self.dropped_total += (self.entries.len() - entries.len()) as u64; // unreadable ones
+        let unreadable = (self.entries.len() - entries.len()) as u64;
+        self.dropped_total = self.dropped_total.saturating_add(unreadable);
         let number = self.active + 1;
         let records: Vec<Record<'_>> = entries
             .iter()

@@ -22,7 +22,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{Criticality, ENTRY_BYTES_MAX, Recovery};
+use super::{Criticality, ENTRY_BYTES_MAX, Recovery, SEQUENCE_MAX};
 use crate::durable;
 
 pub(super) const HEADER_BYTES: usize = 48;
@@ -33,6 +33,8 @@ const MAGIC: [u8; 8] = *b"PICJRNL1";
 /// Never written that large; a file that is was not written by us.
 const SEGMENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const DAMAGED_SEGMENTS_KEPT_MAX: u32 = 3;
+/// Counted up by one for each segment, from 1: a file with a greater number was not written by us.
+const NUMBER_MAX: u64 = u64::MAX / 2;
 
 /// What a segment knows of the time before it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +153,9 @@ pub(super) fn find(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if let Some(number) = name.strip_suffix(".journal").and_then(|n| n.parse().ok()) {
-            found.push((number, path));
+            if number <= NUMBER_MAX {
+                found.push((number, path));
+            }
         } else if name.ends_with(".journal.new") {
             std::fs::remove_file(&path)?;
         }
@@ -241,7 +245,7 @@ fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
 }
 
 fn decode(body: &[u8]) -> Option<Record<'_>> {
-    let sequence = u64_at(body, 1)?;
+    let sequence = u64_at(body, 1).filter(|sequence| *sequence <= SEQUENCE_MAX)?;
     let bytes = body.get(PAYLOAD_OFFSET - PREFIX_BYTES..)?;
     let entry = |criticality| Record::Entry { sequence, criticality, bytes };
     match body.first()? {
@@ -276,7 +280,7 @@ fn decode_header(contents: &[u8]) -> Option<Header> {
     let header = Header {
         is_base: *bytes.get(8)? == 1,
         next_sequence: u64_at(bytes, 16)?,
-        trimmed_through: u64_at(bytes, 24)?,
+        trimmed_through: u64_at(bytes, 24).filter(|through| *through <= SEQUENCE_MAX)?,
         dropped_total: u64_at(bytes, 32)?,
     };
     whole.then_some(header)

@@ -181,6 +181,66 @@ fn a_file_that_is_no_segment_is_put_aside() {
     assert!(files(&dir).iter().any(|path| path.to_string_lossy().ends_with(".corrupt-1")));
 }
 
+fn header(next_sequence: u64, trimmed_through: u64, dropped_total: u64) -> segment::Header {
+    segment::Header { is_base: false, next_sequence, trimmed_through, dropped_total }
+}
+
+/// A segment as somebody else might have written it, with one entry.
+fn segment_of_others(dir: &TempDir, name: &str, header: &segment::Header, sequence: u64) {
+    let entry = Record::Entry { sequence, criticality: Criticality::Normal, bytes: b"x" };
+    let other = TempDir::new().unwrap();
+    Segment::create(other.path(), 1, header, &[entry]).unwrap();
+    fs::create_dir_all(dir.path().join("journal")).unwrap();
+    let written = other.path().join("00000000000000000001.journal");
+    fs::copy(written, dir.path().join("journal").join(name)).unwrap();
+}
+
+#[test]
+fn no_number_is_given_twice_at_the_end_of_all_numbers() {
+    let begun = |header, sequence| {
+        let dir = TempDir::new().unwrap();
+        segment_of_others(&dir, "00000000000000000001.journal", &header, sequence);
+        let journal = open(&dir, SMALL);
+        (dir, journal)
+    };
+    // the last one that there is: nothing can follow it
+    let (_dir, mut journal) = begun(header(1, 0, u64::MAX), SEQUENCE_MAX);
+    assert_eq!((journal.len(), journal.next_sequence()), (1, u64::MAX));
+    let refused = journal.append(Criticality::Normal, b"y");
+    assert!(matches!(refused, Err(Error::SequencesUsedUp { .. })), "{refused:?}");
+    journal.drop_entry(SEQUENCE_MAX).unwrap();
+    assert_eq!((journal.len(), journal.dropped_total()), (0, u64::MAX));
+    journal.trim_through(u64::MAX).unwrap();
+    // one more is none of ours, and neither is a header that says all of them were acknowledged
+    let (_dir, mut journal) = begun(header(1, 0, 0), u64::MAX);
+    assert_eq!((journal.len(), journal.append(Criticality::Normal, b"y").unwrap()), (0, 1));
+    let (_dir, mut journal) = begun(header(1, u64::MAX, 0), 1);
+    assert_eq!(journal.recovery().damaged_segments, 1);
+    assert_eq!(journal.append(Criticality::Normal, b"y").unwrap(), 1);
+}
+
+#[test]
+fn what_only_an_older_segment_knows_is_not_deleted_with_it() {
+    let dir = TempDir::new().unwrap();
+    segment_of_others(&dir, "00000000000000000001.journal", &header(9, 8, 7), 1);
+    segment_of_others(&dir, "00000000000000000002.journal", &header(1, 0, 0), 2);
+    for _ in 0..2 {
+        let journal = open(&dir, SMALL);
+        assert_eq!((journal.len(), journal.next_sequence(), journal.dropped_total()), (0, 9, 7));
+    }
+}
+
+#[test]
+fn a_file_with_a_number_that_was_never_reached_is_left_alone() {
+    let dir = TempDir::new().unwrap();
+    segment_of_others(&dir, &format!("{}.journal", u64::MAX), &header(9, 0, 0), 9);
+    let mut journal = open(&dir, SMALL);
+    assert_eq!(journal.append(Criticality::Normal, b"x").unwrap(), 1);
+    drop(journal);
+    assert_eq!(kept(&open(&dir, SMALL)), "1");
+    assert_eq!(files(&dir).len(), 2);
+}
+
 #[test]
 fn a_folder_that_cannot_be_made_is_an_error() {
     let error = Journal::open("/proc/no/journal", SMALL).unwrap_err();
