@@ -357,7 +357,7 @@ fn ever(unix_s: i64) -> Option<i64> {
 /// `2026-11-23T18:06:46.427940702Z` or with `+01:00`, as seconds since 1970. Podman 5 may print a
 /// plain number.
 fn unix_seconds(text: &str) -> Option<i64> {
-    let part = |range: std::ops::Range<usize>| text.get(range)?.parse::<i64>().ok();
+    let part = |range: std::ops::Range<usize>| digits(text.get(range)?);
     let (year, month, day) = (part(0..4)?, part(5..7)?, part(8..10)?);
     let (hour, minute, second) = (part(11..13)?, part(14..16)?, part(17..19)?);
     let in_range = (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24;
@@ -368,14 +368,18 @@ fn unix_seconds(text: &str) -> Option<i64> {
     let offset_s = match zone.as_bytes().first()? {
         b'Z' => 0,
         sign @ (b'+' | b'-') => {
-            let hours = zone.get(1..3)?.parse::<i64>().ok()?;
-            let minutes = zone.get(4..6)?.parse::<i64>().ok()?;
+            let (hours, minutes) = (digits(zone.get(1..3)?)?, digits(zone.get(4..6)?)?);
             (hours * 3600 + minutes * 60) * if *sign == b'+' { 1 } else { -1 }
         }
         _ => return None,
     };
     let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
     ever(seconds - offset_s)
+}
+
+/// Digits alone: `parse` would take a sign too, and find an hour in `-5`.
+fn digits(text: &str) -> Option<i64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// Days in the proleptic Gregorian calendar; a year is taken to begin in March so that the leap
@@ -468,6 +472,12 @@ mod tests {
             ("2024-02-29T23:59:59.5-00:30", Some(1_709_252_999)),
             ("0001-01-01T00:00:00Z", None),
             ("2026-13-01T00:00:00Z", None),
+            ("+026-11-23T18:06:46Z", None),
+            ("2026-11-23T-1:06:46Z", None),
+            ("2026-11-23T18:-6:46Z", None),
+            ("2026-11-23T18:06:+6Z", None),
+            ("2026-11-23T19:06:46+-1:00", None),
+            ("2026-11-23T19:06:46-00:+1", None),
             ("2026-11-23", None),
             ("", None),
         ] {
