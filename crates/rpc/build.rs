@@ -18,6 +18,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(FILES, [&root])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     std::fs::write(out.join("piccolo_descriptor.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().build_transport(false).compile_fds(descriptors)?;
+    let generate = || tonic_prost_build::configure().build_transport(false);
+    generate()
+        .build_client(false)
+        .codec_path("crate::codec::RequestCodec")
+        .compile_fds(descriptors.clone())?;
+    // once more for the clients, with another codec and the same messages
+    let clients = out.join("clients");
+    std::fs::create_dir_all(&clients)?;
+    generate()
+        .build_server(false)
+        .extern_path(".piccolo.v1", "crate::v1")
+        .out_dir(clients)
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -12,8 +12,10 @@
 )]
 pub mod v1 {
     tonic::include_proto!("piccolo.v1");
+    include!(concat!(env!("OUT_DIR"), "/clients/piccolo.v1.rs"));
 }
 
+pub mod codec;
 pub mod convert;
 pub mod status;
 pub mod tls;

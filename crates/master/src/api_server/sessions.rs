@@ -212,7 +212,10 @@ fn end_of(status: &Status) -> Result<(), Refusal> {
     tracing::debug!(code = ?status.code(), message = status.message(), "a session's stream broke");
     let breach = matches!(
         status.code(),
-        tonic::Code::Internal | tonic::Code::OutOfRange | tonic::Code::ResourceExhausted
+        tonic::Code::InvalidArgument
+            | tonic::Code::Internal
+            | tonic::Code::OutOfRange
+            | tonic::Code::ResourceExhausted
     );
     // HTTP/2 says Internal too where a connection was cut
     let cut = std::error::Error::source(status).is_some();

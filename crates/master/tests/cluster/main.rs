@@ -15,4 +15,5 @@ mod sessions;
 mod stores;
 mod trust;
 mod unary;
+mod unreadable;
 mod watches;
