@@ -6,7 +6,7 @@ use piccolo_rpc::{
 };
 use tonic::Code;
 
-use crate::harness::{Agent, Cluster, Session, goodbye, hello, refused, registration};
+use crate::harness::{Agent, Cluster, Session, eventually, goodbye, hello, refused, registration};
 
 /// Registers with one field changed; it must be refused, with that field named.
 struct Joining {
@@ -153,6 +153,36 @@ async fn a_report_with_hostile_text_is_refused_whole() {
     invalid(agent.report_status(report).await, "containers[0].started_at");
     let node = cluster.node("n1").await;
     assert!(node.metrics.is_empty() && node.containers.is_empty(), "nothing of it was taken");
+}
+
+#[tokio::test]
+async fn what_is_wrong_in_a_hello_changes_nothing_of_its_node() {
+    let cluster = Cluster::start().await;
+    let identity = cluster.join("n1").await;
+    cluster.join("n2").await;
+    let before = cluster.node("n1").await;
+    let absurd = v1::ResourceInfo { cpu: u32::MAX, memory: u64::MAX, disk: u64::MAX };
+    let system = v1::SystemInfo { os: "\u{1b}[2J".to_owned(), ..Default::default() };
+    let mut agent = cluster.agent(&identity).await;
+    for hostname in ["", "under_score", "-dash", &"x".repeat(64), "보드", "host-n2"] {
+        let wrong = v1::Hello {
+            hostname: hostname.to_owned(),
+            ip_address: "300.1.1.1".to_owned(),
+            resources: Some(absurd),
+            system: Some(system.clone()),
+            ..hello("n1")
+        };
+        let mut session = Session::open(&mut agent, wrong).await;
+        session.configure().await;
+        drop(session);
+        eventually("its session is over", async || !cluster.node("n1").await.connected).await;
+        let v1::Node { name, ip, resources, os, .. } = cluster.node("n1").await;
+        assert_eq!(
+            (&name, &ip, resources, &os),
+            (&before.name, &before.ip, before.resources, &before.os),
+            "{hostname:?}"
+        );
+    }
 }
 
 #[tokio::test]

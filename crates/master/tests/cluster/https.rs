@@ -1,30 +1,41 @@
-//! The HTTPS port, as a scraper or a browser sees it: open health, closed figures (HLD §9.1.3).
+//! The HTTPS port, as a scraper or a browser sees it: open health, closed figures (HLD §9.1.3). And what both
+//! ports think of old versions of TLS.
 
 use std::{
     io::Write as _,
+    net::SocketAddr,
     process::{Command, Stdio},
     sync::Arc,
 };
 
 use piccolo_rpc::{
-    tls::{MASTER_SERVER_NAME, identity::Identity, provider},
+    tls::{MASTER_SERVER_NAME, MinVersion, identity::Identity, provider},
     v1,
 };
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{
+    ClientConfig, RootCertStore, SupportedProtocolVersion,
+    version::{TLS12, TLS13},
+};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
+use tokio_rustls::client::TlsStream;
 
 use crate::harness::{Cluster, Session, hello};
 
-/// Status and body of a GET over HTTP/1.1.
-async fn get(cluster: &Cluster, identity: Option<&Identity>, path: &str) -> (u16, String) {
+/// A connection with one of these versions, by a client that is rustls as it comes.
+async fn connect(
+    cluster: &Cluster,
+    address: SocketAddr,
+    identity: Option<&Identity>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(cluster.admin_identity().ca()[0].clone()).unwrap();
     let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots);
     let mut config = match identity {
@@ -35,11 +46,17 @@ async fn get(cluster: &Cluster, identity: Option<&Identity>, path: &str) -> (u16
             builder.with_client_auth_cert(chain, PrivateKeyDer::Pkcs8(key)).unwrap()
         }
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let stream = TcpStream::connect(cluster.master.https_address().unwrap()).await.unwrap();
+    let is_https = cluster.master.https_address() == Some(address);
+    config.alpn_protocols = vec![if is_https { b"http/1.1".to_vec() } else { b"h2".to_vec() }];
+    let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from(MASTER_SERVER_NAME).unwrap();
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let mut tls = connector.connect(name, stream).await.unwrap();
+    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+/// Status and body of a GET over HTTP/1.1.
+async fn get(cluster: &Cluster, identity: Option<&Identity>, path: &str) -> (u16, String) {
+    let address = cluster.master.https_address().unwrap();
+    let mut tls = connect(cluster, address, identity, &[&TLS13]).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     tls.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
@@ -48,6 +65,22 @@ async fn get(cluster: &Cluster, identity: Option<&Identity>, path: &str) -> (u16
     let answer = String::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[tokio::test]
+async fn a_client_that_speaks_tls_1_2_alone_is_let_in_only_where_the_configuration_says_so() {
+    let strict = Cluster::start().await;
+    let lenient = Cluster::start_with(|config| config.tls_min_version = MinVersion::Tls12).await;
+    let ports =
+        |cluster: &Cluster| [cluster.master.address(), cluster.master.https_address().unwrap()];
+    for port in ports(&strict) {
+        let error = connect(&strict, port, None, &[&TLS12]).await.unwrap_err();
+        assert_eq!(error.to_string(), "received fatal alert: ProtocolVersion", "{port}");
+        assert!(connect(&strict, port, None, &[&TLS13, &TLS12]).await.is_ok(), "{port}");
+    }
+    for port in ports(&lenient) {
+        assert!(connect(&lenient, port, None, &[&TLS12]).await.is_ok(), "{port}");
+    }
 }
 
 #[tokio::test]
