@@ -195,7 +195,7 @@ impl Cluster {
     fn perform(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             let Effect::Commit(commit) = effect else { continue };
-            let mut transaction = piccolo_store::Transaction::new().when("/writer", 1);
+            let mut transaction = piccolo_store::Transaction::new().when("/piccolo/v1/meta/writer", 1);
             for (key, value) in commit.writes {
                 transaction = match value.clone() {
                     Some(value) => transaction.put(key.clone(), value),

@@ -1,13 +1,15 @@
 //! `cargo xtask fuzz`: every property test of the tree with fresh random inputs, then every libFuzzer target.
 //!
-//! The targets in `fuzz/` need a nightly toolchain and cargo-fuzz; the properties need neither. `cargo test` tries a few hundred inputs of each. What fails here is shrunk and noted by proptest
-//! in a file beside the test (`proptest-regressions`), to be committed with the fix.
+//! `cargo test` tries a few hundred inputs of each property. What fails here is shrunk and noted by proptest
+//! in a file beside the test (`proptest-regressions`), to be committed with the fix. What a target finds is in
+//! `fuzz/artifacts`, and becomes a seed with the fix.
 
 mod targets;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -19,6 +21,9 @@ use crate::workspace::Workspace;
 
 /// Inputs of each test in one round.
 const CASES: u32 = 10_000;
+
+/// Where files cost nothing: what writes some for each input would wait for the disk otherwise.
+const MEMORY_FOLDER: &str = "/dev/shm";
 
 /// The name by which the property tests are chosen.
 const PROPERTIES: &str = "properties";
@@ -37,14 +42,14 @@ pub(crate) fn task(workspace: &Workspace, options: &Options) -> Result<()> {
     match options.target.as_deref() {
         Some(PROPERTIES) => properties(workspace, options.seconds),
         Some(name) if all.iter().any(|target| target == name) => {
-            targets::run(workspace, name, options.seconds)
+            targets::run(workspace, &[name.to_owned()], options.seconds)
         }
         Some(name) => {
             bail!("there is no target {name:?}; there are {PROPERTIES}, {}", all.join(", "))
         }
         None => {
             properties(workspace, options.seconds)?;
-            all.iter().try_for_each(|target| targets::run(workspace, target, options.seconds))
+            targets::run(workspace, &all, options.seconds)
         }
     }
 }
@@ -74,6 +79,7 @@ fn one_round(workspace: &Workspace, krate: &str, names: &[String]) -> Result<u64
     command.arg(workspace.root().join("crates").join(krate).join("Cargo.toml"));
     command.args(["--lib", "--bins", "--tests", "--"]).args(names);
     command.env("PROPTEST_CASES", CASES.to_string());
+    keep_files_in_memory(&mut command);
     let output = command.output().context("cargo cannot be started")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
@@ -85,6 +91,12 @@ fn one_round(workspace: &Workspace, krate: &str, names: &[String]) -> Result<u64
         .filter_map(|line| count::of_line(Runner::Libtest, line))
         .for_each(|c| count.add(c));
     Ok(count.passed)
+}
+
+fn keep_files_in_memory(command: &mut Command) {
+    if Path::new(MEMORY_FOLDER).is_dir() {
+        command.env("TMPDIR", MEMORY_FOLDER);
+    }
 }
 
 /// The names of the tests inside `proptest! { ... }`, by the folder of their crate.

@@ -42,7 +42,7 @@ struct Arguments {
 enum Task {
     /// Install what this machine lacks; say each thing and why. Nothing to do takes no time
     Setup {
-        /// What it is to be ready for; everything but `dist` when left out
+        /// What it is to be ready for; everything but `dist` and `fuzz` when left out
         #[arg(long = "for", value_name = "PURPOSE")]
         purposes: Vec<Purpose>,
     },

@@ -32,6 +32,8 @@ pub(crate) enum Purpose {
     Bench,
     /// Static executables for boards
     Dist,
+    /// libFuzzer
+    Fuzz,
 }
 
 const BY_DEFAULT: [Purpose; 5] =

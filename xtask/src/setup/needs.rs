@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::Purpose;
-use super::Purpose::{Bench, Dist, Etcd, Hosts, Test, Up};
+use super::Purpose::{Bench, Dist, Etcd, Fuzz, Hosts, Test, Up};
 use crate::workspace::which;
 
 /// Something a Debian package brings.
@@ -61,6 +61,7 @@ const NEEDS: &[Need] = &[
         for_: &[Test, Dist],
         seen_by: SeenBy::PythonWithVenv,
     },
+    program("g++", "c++", "compiles libFuzzer", &[Fuzz]),
 ];
 
 const fn need(program: &'static str, why: &'static str, for_: &'static [Purpose]) -> Need {
