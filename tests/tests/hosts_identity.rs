@@ -86,8 +86,8 @@ fn a_host_with_another_name_and_address_is_the_node_that_it_was() -> Story {
         "hostname zone-b; echo zone-b >/etc/hostname; \
          device=$(ip -o -4 address show to {old} | awk '{{print $2}}'); \
          prefix=$(ip -o -4 address show to {old} | awk '{{print $4}}' | cut -d/ -f2); \
-         ip address add {other}/$prefix dev $device; ip address delete {old}/$prefix dev $device; \
-         ip route replace default via {old} 2>/dev/null || true; systemctl restart {AGENT_UNIT}",
+         ip address delete {old}/$prefix dev $device; ip address add {other}/$prefix dev $device; \
+         systemctl restart {AGENT_UNIT}",
         old = host.address()
     ))?;
     cluster.wait("the node has its new name and address", |c| {
