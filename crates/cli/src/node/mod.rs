@@ -7,6 +7,7 @@ use piccolo_core::api_server::Selector;
 use piccolo_rpc::v1;
 use prost_types::Timestamp;
 
+pub mod deploy;
 pub mod describe;
 pub mod table;
 pub mod view;
@@ -22,6 +23,7 @@ use crate::{
     report,
     text::{age, clean, parse_duration, precise_moment},
 };
+use deploy::{DeployArgs, undeploy::UndeployArgs};
 use view::{NodeView, NodesView, WatchView};
 use wait::{Goal, wait};
 use watch::{Change, Picture};
@@ -98,6 +100,19 @@ pub enum NodeCommand {
     /// Restart a container of a node
     #[command(after_help = RESTART_EXAMPLES)]
     RestartContainer(RestartArgs),
+    /// Install PICCOLO on hosts over SSH, and wait until they are Ready
+    ///
+    /// Connects, checks the host, copies the release, installs it, joins it with a token for this
+    /// host alone, and waits. A host that is a member and well with the same release is left as it
+    /// is; one that fails is left as it was, unless it has joined. ssh finds hosts and keys by its
+    /// own configuration, checks hosts' keys, and asks for nothing.
+    #[command(after_help = deploy::DEPLOY_EXAMPLES)]
+    Deploy(Box<DeployArgs>),
+    /// Take nodes out of the cluster, and PICCOLO off their hosts
+    ///
+    /// Their containers go on.
+    #[command(after_help = deploy::undeploy::EXAMPLES)]
+    Undeploy(Box<UndeployArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -242,6 +257,8 @@ pub async fn run(globals: &Globals, command: &NodeCommand) -> Result<(), Failure
         NodeCommand::Label(args) => set_labels(&cluster, args).await,
         NodeCommand::ResetIdentity(args) => reset_identity(&cluster, args).await,
         NodeCommand::RestartContainer(args) => restart_container(&cluster, args).await,
+        NodeCommand::Deploy(args) => deploy::deploy(&cluster, args).await,
+        NodeCommand::Undeploy(args) => deploy::undeploy::undeploy(&cluster, args).await,
     }
 }
 

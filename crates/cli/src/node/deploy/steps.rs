@@ -1,0 +1,471 @@
+//! One host, step by step; and back, where a step fails.
+//!
+//! `install.sh` rolls its own work back. What it cannot know is done here: a join that comes to nothing
+//! leaves no token, no half-known node, and no installation where there was none. Once a node has been in
+//! session it is a member, and stays: the next run goes on from there.
+
+use std::{cell::RefCell, collections::BTreeMap, fmt, pin::pin, time::Duration};
+
+use futures_util::StreamExt as _;
+use piccolo_rpc::v1;
+use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Host, Job,
+    plan::{self, Goal, Plan, Progress, Work, plan},
+    release::{Parcel, pick},
+    show::Line,
+    ssh::{Input, Said, Session, quoted},
+    trouble::Trouble,
+};
+use crate::{
+    connection::{Step as WatchStep, follow},
+    failure::Exit,
+    node::watch::Picture,
+};
+
+/// A release has 30 MB; 100 KB/s are slow.
+const COPY_TIMEOUT: Duration = Duration::from_secs(600);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(120);
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(300);
+const SHORT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Of a token: the time to install, and to be waited for.
+const TOKEN_TTL: Duration = Duration::from_secs(600);
+/// What the system check and the installer say of a board that is not ready.
+const NOT_READY: i32 = 2;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    Connect,
+    Look,
+    Copy,
+    Check,
+    Install,
+    Join,
+    Ready,
+    Label,
+    Leave,
+    Uninstall,
+    Remove,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Step::Connect => "connect",
+            Step::Look => "look",
+            Step::Copy => "copy",
+            Step::Check => "check",
+            Step::Install => "install",
+            Step::Join => "join",
+            Step::Ready => "ready",
+            Step::Label => "label",
+            Step::Leave => "leave",
+            Step::Uninstall => "uninstall",
+            Step::Remove => "remove",
+        })
+    }
+}
+
+/// What came of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Done {
+    Deployed,
+    Renewed,
+    Unchanged,
+    /// It was a dry run, and this would be done.
+    #[serde(rename = "would-deploy")]
+    Deployable,
+    #[serde(rename = "would-renew")]
+    Renewable,
+    Undeployed,
+    Failed,
+}
+
+/// The way of one host.
+#[derive(Debug)]
+pub struct Walk<'w> {
+    job: &'w Job<'w>,
+    host: &'w Host,
+    line: &'w Line,
+    pub step: Step,
+    pub node: Option<String>,
+    /// What the system check warned of.
+    pub warnings: u32,
+    plan: Option<Plan>,
+    token: Option<String>,
+    /// The master knows it, though it has not been in session.
+    half_joined: Option<String>,
+    is_member: bool,
+}
+
+impl<'w> Walk<'w> {
+    pub fn new(job: &'w Job<'w>, host: &'w Host, line: &'w Line) -> Self {
+        Self {
+            job,
+            host,
+            line,
+            step: Step::Connect,
+            node: host.name.clone(),
+            warnings: 0,
+            plan: None,
+            token: None,
+            half_joined: None,
+            is_member: false,
+        }
+    }
+
+    pub fn at(&mut self, step: Step, more: &str) {
+        self.step = step;
+        self.line.step(step, more);
+    }
+
+    /// # Errors
+    /// What a step failed with; [`Self::back`] is due then.
+    pub async fn go(&mut self, session: &Session) -> Result<Done, Trouble> {
+        let facts = &session.facts;
+        self.at(Step::Look, "");
+        let parcel = pick(&self.job.parcels, &facts.arch)?;
+        let nodes = self.job.nodes().await?;
+        let target = self.host.target.to_string();
+        let goal = Goal {
+            target: &target,
+            name: self.host.name.as_deref(),
+            release: &parcel.release.digest,
+            cluster: &self.job.cluster.context.file.cluster,
+        };
+        let plan = plan(&goal, facts, &nodes)?;
+        self.node = Some(plan.name.clone());
+        self.plan = Some(plan.clone());
+        if plan.work == Work::Nothing {
+            let node = plan::named(&nodes, &plan.name);
+            self.label(node).await?;
+            return Ok(Done::Unchanged);
+        }
+        self.copy(session, parcel).await?;
+        self.check(session, &plan).await?;
+        if self.job.dry_run {
+            let renews = plan.work == Work::Renew;
+            return Ok(if renews { Done::Renewable } else { Done::Deployable });
+        }
+        self.install(session, &plan, parcel).await?;
+        self.at(Step::Join, &plan.name);
+        if let Err(trouble) = self.wait(&plan).await {
+            return Err(self.with_agents_words(session, trouble).await);
+        }
+        self.label(None).await?;
+        Ok(if plan.work == Work::Renew { Done::Renewed } else { Done::Deployed })
+    }
+
+    /// The release, or only what looks at the host.
+    async fn copy(&mut self, session: &Session, parcel: &Parcel) -> Result<(), Trouble> {
+        let dry_run = self.job.dry_run;
+        let tarball = if dry_run { &parcel.check } else { &parcel.whole };
+        let megabytes = parcel.bytes.div_ceil(1_000_000);
+        self.at(Step::Copy, &if dry_run { String::new() } else { format!("{megabytes} MB") });
+        let command = format!("tar -xzf - -C {}", quoted(&session.facts.folder));
+        let said = session.run(&command, Input::File(tarball), COPY_TIMEOUT).await?;
+        succeeded(said, "is there space in /tmp on the host? See: df /tmp").map(drop)
+    }
+
+    async fn check(&mut self, session: &Session, plan: &Plan) -> Result<(), Trouble> {
+        self.at(Step::Check, "");
+        let command = self.script(session, "system_check.sh", plan, "");
+        let said = session.run(&command, Input::Nothing, CHECK_TIMEOUT).await?;
+        self.warnings = warnings(&said.out);
+        match said.code {
+            Some(0 | 1) => Ok(()),
+            Some(NOT_READY) if self.job.force => Ok(()),
+            Some(NOT_READY) => Err(Trouble::new(errors(&said.out))
+                .help("mend that, or deploy in spite of it with --force; nothing was installed")),
+            Some(_) | None => succeeded(said, "see what it says there").map(drop),
+        }
+    }
+
+    async fn install(
+        &mut self,
+        session: &Session,
+        plan: &Plan,
+        parcel: &Parcel,
+    ) -> Result<(), Trouble> {
+        self.at(Step::Install, &parcel.release.version);
+        let force = if self.job.force { " --force" } else { "" };
+        let said = match plan.work {
+            Work::Nothing | Work::Renew => {
+                let command = self.script(session, "install.sh", plan, force);
+                session.run(&command, Input::Nothing, INSTALL_TIMEOUT).await?
+            }
+            Work::Join { write_name } => {
+                if write_name {
+                    self.write_name(session, &plan.name).await?;
+                }
+                let token = self.make_token(&plan.name).await?;
+                let options = format!(" --token-file -{force}");
+                let command = self.script(session, "install.sh", plan, &options);
+                session.run(&command, Input::Text(&token), INSTALL_TIMEOUT).await?
+            }
+        };
+        succeeded(said, "see what it says there; it has rolled back what it did").map(drop)
+    }
+
+    /// One of the scripts that were copied. A member knows its masters.
+    fn script(&self, session: &Session, name: &str, plan: &Plan, options: &str) -> String {
+        let mut command = session.facts.root.prefix().to_owned();
+        let path = format!("{}/{name}", session.facts.folder);
+        command.push_str(&format!("bash {} --role sub{options}", quoted(&path)));
+        if plan.work != Work::Renew {
+            for master in &self.job.masters {
+                command.push_str(&format!(" --master {}", quoted(master)));
+            }
+        }
+        command
+    }
+
+    /// As `install.sh` leaves a configuration that somebody wrote: it only looks for the masters in it.
+    async fn write_name(&self, session: &Session, name: &str) -> Result<(), Trouble> {
+        let mut text =
+            "# by piccolo node deploy; nodeagent.yaml.new shows every setting\nmasters:\n"
+                .to_owned();
+        for master in &self.job.masters {
+            text.push_str(&format!("  - \"{master}\"\n"));
+        }
+        text.push_str(&format!("name: {name}\n"));
+        let script = "umask 022; mkdir -p /etc/piccolo && cat >/etc/piccolo/nodeagent.yaml";
+        let command = format!("{}sh -c {}", session.facts.root.prefix(), quoted(script));
+        let said = session.run(&command, Input::Text(&text), SHORT_TIMEOUT).await?;
+        succeeded(said, "is /etc on the host writable?").map(drop)
+    }
+
+    /// For this board, once. It goes to the host as input, and is never shown.
+    async fn make_token(&mut self, name: &str) -> Result<String, Trouble> {
+        let mut client = self.job.cluster.connect().await?;
+        let request = v1::CreateTokenRequest {
+            role: v1::NodeRole::Sub as i32,
+            ttl_seconds: crate::token::whole_seconds(TOKEN_TTL + self.job.wait_timeout),
+            uses: 1,
+            node_name: name.to_owned(),
+        };
+        let answer = client
+            .call("cannot create a token", request, async |api, r| api.create_token(r).await)
+            .await?;
+        self.token = answer.info.map(|info| info.id);
+        Ok(format!("{}\n", answer.token))
+    }
+
+    /// Until the node is well, or the time is over.
+    async fn wait(&mut self, plan: &Plan) -> Result<(), Trouble> {
+        let limit = self.job.wait_timeout;
+        let deadline = Instant::now() + limit;
+        let picture = RefCell::new(Picture::default());
+        let mut steps = pin!(follow(self.job.cluster, "cannot watch the nodes", async |api| {
+            let from_revision = picture.borrow().resume_from();
+            api.watch_nodes(v1::WatchNodesRequest { filter: None, from_revision }).await
+        }));
+        let mut last = Progress::Unknown;
+        loop {
+            match timeout_at(deadline, steps.next()).await {
+                Ok(Some(Ok(WatchStep::Item(message)))) => drop(picture.borrow_mut().apply(message)),
+                Ok(Some(Ok(WatchStep::Lost(_) | WatchStep::Back(_)))) => continue,
+                Ok(Some(Err(failure))) => return Err(failure.into()),
+                Ok(None) | Err(_) => return Err(too_late(plan, &last, limit)),
+            }
+            let picture = picture.borrow();
+            if !picture.is_complete() {
+                continue;
+            }
+            last = plan::progress(plan, plan::named(picture.nodes(), &plan.name));
+            match &last {
+                Progress::Unknown => {}
+                Progress::Registered { id } => self.half_joined = Some(id.clone()),
+                Progress::Joined { state } => {
+                    self.is_member = true;
+                    self.at(Step::Ready, state);
+                }
+                Progress::Pending => {
+                    self.is_member = true;
+                    return Err(too_late(plan, &last, limit));
+                }
+                Progress::Well => {
+                    self.is_member = true;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// What the agent itself says of a join that comes to nothing.
+    async fn with_agents_words(&self, session: &Session, trouble: Trouble) -> Trouble {
+        let command = format!(
+            "{0}{1}/current/bin/piccolo-nodeagent status 2>&1 | grep '^last problem'; \
+             {0}journalctl --no-pager --output cat --lines 6 --unit piccolo-nodeagent 2>/dev/null",
+            session.facts.root.prefix(),
+            session.facts.prefix
+        );
+        match session.run(&command, Input::Nothing, SHORT_TIMEOUT).await {
+            Ok(said) => {
+                Trouble::new(format!("{}\n{}", said.all(), trouble.said)).help(trouble.help)
+            }
+            Err(_) => trouble,
+        }
+    }
+
+    /// Only what differs.
+    async fn label(&mut self, node: Option<&v1::Node>) -> Result<(), Trouble> {
+        let there = node.map(|node| node.labels.clone()).unwrap_or_default();
+        let differs = |(key, value): &(&String, &String)| there.get(*key) != Some(*value);
+        let set: BTreeMap<String, String> =
+            self.host.labels.iter().filter(differs).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let Some(name) = self.node.clone().filter(|_| !set.is_empty() && !self.job.dry_run) else {
+            return Ok(());
+        };
+        self.at(Step::Label, "");
+        let mut client = self.job.cluster.connect().await?;
+        let set = set.into_iter().collect();
+        let request = v1::LabelNodeRequest { node_id: name, set, remove: vec![] };
+        client.call("cannot label it", request, async |api, r| api.label_node(r).await).await?;
+        Ok(())
+    }
+
+    /// What is due in any case, and after a failure: the host, and the cluster, as they were. Says what of
+    /// it could not be done.
+    pub async fn back(&mut self, session: &Session, has_failed: bool) -> Option<String> {
+        let mut left = Vec::new();
+        // A board that waits for approval will still want it.
+        let is_waiting = has_failed && self.is_member && self.step == Step::Join;
+        if let Some(id) = self.token.take_if(|_| !is_waiting)
+            && let Err(trouble) = self.revoke(id).await
+        {
+            left.push(format!("its token is still good for some minutes: {}", trouble.said));
+        }
+        if !has_failed || self.is_member {
+            return (!left.is_empty()).then(|| left.join("\n"));
+        }
+        if let Some(id) = self.half_joined.take()
+            && let Err(trouble) = self.job.remove(&id).await
+        {
+            left.push(format!("the cluster still lists it: {}", trouble.said));
+        }
+        if self.step >= Step::Install
+            && let Some(Plan { work: Work::Join { write_name }, .. }) = self.plan
+            && session.facts.release.is_none()
+            && let Err(trouble) = uninstall_again(session, write_name).await
+        {
+            left.push(format!("what was installed is still there: {}", trouble.said));
+        }
+        (!left.is_empty()).then(|| left.join("\n"))
+    }
+
+    async fn revoke(&self, id: String) -> Result<(), Trouble> {
+        let mut client = self.job.cluster.connect().await?;
+        let request = v1::RevokeTokenRequest { id };
+        let revoked = client
+            .call("cannot revoke it", request, async |api, r| api.revoke_token(r).await)
+            .await;
+        match revoked {
+            Err(failure) if failure.exit != Exit::NotFound => Err(failure.into()),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// On a host that had nothing. An installer whose connection broke may still be rolling back.
+async fn uninstall_again(session: &Session, write_name: bool) -> Result<(), Trouble> {
+    let facts = &session.facts;
+    let purge = if facts.configured || facts.state { "" } else { "--purge" };
+    let mut script = format!(
+        "f={}/install.sh; [ -e \"$f\" ] || f={}/current/install.sh; [ -e \"$f\" ] || exit 0; \
+         flock -w 120 / true; bash \"$f\" --uninstall {purge}",
+        facts.folder, facts.prefix
+    );
+    if write_name && purge.is_empty() {
+        script.push_str("; rm -f /etc/piccolo/nodeagent.yaml /etc/piccolo/nodeagent.yaml.new");
+    }
+    let command = format!("{}bash -c {}", facts.root.prefix(), quoted(&script));
+    succeeded(session.run(&command, Input::Nothing, INSTALL_TIMEOUT).await?, "").map(drop)
+}
+
+fn too_late(plan: &Plan, last: &Progress, limit: Duration) -> Trouble {
+    let name = &plan.name;
+    let seconds = limit.as_secs_f32();
+    match last {
+        Progress::Unknown | Progress::Registered { .. } => Trouble::new(format!(
+            "the master has not heard node {name} within {seconds} s"
+        ))
+        .help(
+            "can the host reach the master? --master says by which address; nothing was left there",
+        ),
+        Progress::Pending => Trouble::new(format!("node {name} waits for approval"))
+            .help(format!("piccolo node approve {name} --wait")),
+        Progress::Joined { state } => {
+            Trouble::new(format!("node {name} has joined, and is {state} after {seconds} s"))
+                .help(format!("piccolo node describe {name}; deploying again goes on from there"))
+        }
+        Progress::Well => Trouble::new("the watch ended"),
+    }
+}
+
+/// What a script said, or its own `error:` and `help:` as a trouble.
+pub fn succeeded(said: Said, help: &str) -> Result<String, Trouble> {
+    if said.code == Some(0) {
+        return Ok(said.out);
+    }
+    let all = said.all();
+    let own = all.lines().rev().find_map(|line| line.strip_prefix("help: "));
+    let help = own.unwrap_or(help).to_owned();
+    let words =
+        all.lines().filter(|line| !line.starts_with("help: ")).collect::<Vec<_>>().join("\n");
+    let words = match (words.is_empty(), said.code) {
+        (false, _) => words,
+        (true, Some(code)) => format!("it ended with exit code {code} and said nothing"),
+        (true, None) => "it was ended by a signal".to_owned(),
+    };
+    Err(Trouble::new(words).help(help))
+}
+
+/// The errors among the findings of a system check, each with what was found and what to do.
+fn errors(table: &str) -> String {
+    let mut inside = false;
+    let lines = table.lines().filter(|line| {
+        let goes_on = line.starts_with(' ');
+        inside = line.starts_with("error ") || (inside && goes_on);
+        inside
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn warnings(table: &str) -> u32 {
+    let count = table.lines().filter(|line| line.starts_with("warning ")).count();
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_errors_of_a_check_are_shown_with_their_remedies_alone() {
+        let table = "LEVEL    CHECK   FOUND  LIMIT\n\
+                     warning  clock   x      y\n         remedy: run a time service\n\
+                     error    memory  64 MiB >= 480\n         remedy: PICCOLO needs 512 MB\n\
+                     ok       kernel  6.1    >= 5.4\n\n3 checks, 1 warnings, 1 errors\n";
+        let expect = "error    memory  64 MiB >= 480\n         remedy: PICCOLO needs 512 MB";
+        assert_eq!((errors(table).as_str(), warnings(table)), (expect, 1));
+    }
+
+    #[test]
+    fn a_script_that_fails_says_why_and_what_to_do() {
+        let said = |code, out: &str, err: &str| Said { code, out: out.into(), err: err.into() };
+        let failed = said(Some(1), "release 1\n", "error: no space\nhelp: see df\n");
+        let trouble = succeeded(failed, "else").unwrap_err();
+        assert_eq!(
+            (trouble.said.as_str(), trouble.help.as_str()),
+            ("release 1\nerror: no space", "see df")
+        );
+        let mute = succeeded(said(Some(3), "", ""), "else").unwrap_err();
+        assert_eq!((mute.said.contains("exit code 3"), mute.help.as_str()), (true, "else"));
+        assert_eq!(succeeded(said(Some(0), "x", "warning"), "").unwrap(), "x");
+    }
+}

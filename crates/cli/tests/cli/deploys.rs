@@ -1,0 +1,124 @@
+//! `piccolo node deploy`: what is refused before any host is touched, and what a host is that ssh does not
+//! reach. Real hosts are deployed to by `tests/tests/hosts_deploy.rs` of the workspace.
+
+use std::{fs, process::Output, sync::Arc};
+
+use crate::support::{Authority, Home, Peer, code, stderr, stdout};
+
+/// A home with an admin's context, and a release; the peer has nodes.
+struct Place {
+    home: Home,
+    peer: Peer,
+    release: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        let authority = Arc::new(Authority::new());
+        let peer = Peer::start(&authority);
+        let home = Home::new();
+        home.context("c.yaml", &peer.address.to_string(), &authority.identity("admin", "first"));
+        let release = home.path("release");
+        fs::create_dir(&release).unwrap();
+        let mut sums = String::new();
+        for name in ["install.sh", "system_check.sh", "findings.sh", "RELEASE"] {
+            fs::write(release.join(name), "version=9.9.9\narch=x86_64\n").unwrap();
+            sums.push_str(&format!("{}  {name}\n", "0".repeat(64)));
+        }
+        fs::write(release.join("SHA256SUMS"), sums).unwrap();
+        let release = release.to_str().unwrap().to_owned();
+        Self { home, peer, release }
+    }
+
+    /// `ssh` is whatever the test has put there.
+    fn deploy(&self, words: &[&str]) -> Output {
+        let path = format!("{}:/usr/bin:/bin", self.home.path("bin").display());
+        let mut command = self.home.command();
+        command.env("PATH", path).args(["--context", "c.yaml", "node", "deploy"]);
+        command.args(["--release", &self.release]).args(words).output().unwrap()
+    }
+
+    fn ssh(&self, script: &str) {
+        self.home.script("bin/ssh", &format!("#!/bin/sh\necho \"$@\" >>ssh.log\n{script}\n"));
+    }
+}
+
+#[track_caller]
+fn check(output: &Output, exit: i32, parts: &[&str]) {
+    assert_eq!(code(output), exit, "{}", stderr(output));
+    for part in parts {
+        assert!(stderr(output).contains(part), "{:?} lacks {part:?}", stderr(output));
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_before_any_host_is_touched() {
+    let place = Place::new();
+    place.ssh("exit 255");
+    let inventory = |text: &str| fs::write(place.home.path("inventory.yaml"), text).unwrap();
+    let master = ["--master", "192.0.2.1"];
+    let file = [&master[..], &["--file", "inventory.yaml"]].concat();
+    inventory("hosts:\n  - address: a\n    colour: red\n");
+    let parts = [
+        "inventory.yaml: line 3: there is no key `colour`; expected one of address",
+        "nothing was done",
+    ];
+    check(&place.deploy(&file), 2, &parts);
+    inventory("hosts:\n  - address: a\n  - address: b\n");
+    check(&place.deploy(&[&file[..], &["--name", "x"]].concat()), 2, &["--name is for one host"]);
+    check(&place.deploy(&[&file[..], &["b"]].concat()), 2, &["b is there twice"]);
+    let missing = [&master[..], &["--file", "nowhere.yaml"]].concat();
+    check(&place.deploy(&missing), 3, &["nowhere.yaml cannot be read"]);
+    let local = ["by which address the hosts reach the master", "help: name it: --master"];
+    check(&place.deploy(&["root@a"]), 2, &local);
+    let nowhere = [&master[..], &["--release", "nowhere", "root@a"]].concat();
+    check(&place.deploy(&nowhere), 3, &["nowhere is no release"]);
+    assert!(!place.home.path("ssh.log").exists(), "ssh was run");
+}
+
+#[test]
+fn without_a_master_no_host_is_touched() {
+    let mut place = Place::new();
+    place.ssh("exit 255");
+    place.peer.end();
+    check(&place.deploy(&["--master", "192.0.2.1", "root@a"]), 4, &["no master answers"]);
+    assert!(!place.home.path("ssh.log").exists(), "ssh was run");
+}
+
+#[test]
+fn hosts_that_cannot_be_reached_are_told_with_step_cause_and_remedy() {
+    let place = Place::new();
+    place.ssh("echo 'Host key verification failed.' >&2; exit 255");
+    let words = ["--master", "192.0.2.1", "root@a", "-J", "gate", "-i", "key", "b"];
+    let output = place.deploy(&words);
+    let parts = [
+        "root@a  connect\n",
+        "error: root@a: step connect failed\ncause: Host key verification failed.\nhelp: this machine does \
+         not know the host yet",
+        "error: b: step connect failed",
+    ];
+    check(&output, 1, &parts);
+    let table = stdout(&output);
+    assert_eq!(table.matches("failed").count(), 2, "{table}");
+    assert!(table.starts_with("HOST    NODE  RESULT"), "{table}");
+    let called = fs::read_to_string(place.home.path("ssh.log")).unwrap();
+    for part in ["BatchMode=yes", "-J gate", "-i key", "-- root@a exec sh -c"] {
+        assert!(called.contains(part), "{called}");
+    }
+    let output = place.deploy(&[&words[..], &["-o", "json"]].concat());
+    assert_eq!(code(&output), 1);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["hosts"][1]["problem"]["step"], "connect");
+}
+
+#[test]
+fn a_host_that_is_for_another_processor_is_left_alone() {
+    let place = Place::new();
+    place.ssh(
+        "printf 'folder=/tmp/x\\nroot=yes\\narch=riscv64\\nhost=b\\nfacts=end\\n'; cat >/dev/null",
+    );
+    let output = place.deploy(&["--master", "192.0.2.1", "b"]);
+    check(&output, 1, &["b: step look failed", "it is riscv64, and the release is for x86_64"]);
+    let called = fs::read_to_string(place.home.path("ssh.log")).unwrap();
+    assert_eq!(called.matches("BatchMode").count(), 1, "more than the connection: {called}");
+}

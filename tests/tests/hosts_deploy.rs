@@ -1,0 +1,243 @@
+//! Real hosts, with systemd as PID 1: from bare to Ready by `piccolo node deploy`, and back by
+//! `undeploy` (HLD §1.2.4, §12.1).
+
+use std::{collections::BTreeMap, error::Error, fs, path::PathBuf};
+
+use piccolo_testkit::{
+    cluster::Programs,
+    podman::IMAGE,
+    testbed::{
+        cluster::{AGENT_UNIT, HostCluster},
+        folder_beside_this_test,
+        host::Host,
+        witness::Witness,
+    },
+};
+use serde_json::Value;
+
+type Story = Result<(), Box<dyn Error>>;
+type Told<T> = Result<T, Box<dyn Error>>;
+
+/// Where PICCOLO, or a deployment, could leave something.
+const PLACES: &str = "/etc /opt /usr/local /root /run/piccolo /var/lib/piccolo /var/lib/private";
+
+#[test]
+fn three_bare_hosts_are_deployed_at_once_and_go_again_without_a_trace() -> Story {
+    let cluster = bare(3)?;
+    let before = traces_of_all(&cluster)?;
+    for host in cluster.nodes() {
+        host.run(&["podman", "run", "--detach", "--name", "web", IMAGE, "sleep", "100000"])?;
+    }
+    let witness = Witness::of(&cluster)?;
+    let inventory = cluster.testbed.folder().join("inventory.yaml");
+    fs::write(
+        &inventory,
+        "hosts:\n  - address: node-1\n    labels: {site: seoul}\n  - address: node-2\n    user: root\n    \
+         name: zone-b\n  - address: node-3\n",
+    )?;
+    let file = ["--file", &inventory.display().to_string()].map(str::to_owned);
+    let file = file.each_ref().map(String::as_str);
+    let results = ["would-deploy"; 3];
+    deploy(&cluster, &[&file[..], &["--dry-run"]].concat(), 0)?.are(&results)?;
+    assert_eq!(traces_of_all(&cluster)?, before, "a dry run has left something");
+
+    let deployed = deploy(&cluster, &file, 0)?;
+    deployed.are(&["deployed"; 3])?;
+    for name in ["node-1", "zone-b", "node-3"] {
+        cluster.wait_for_container(name, "web", "running")?;
+        assert_eq!(cluster.node(name)?["status"], "Ready");
+    }
+    assert_eq!(cluster.node("node-1")?["labels"]["site"], "seoul");
+    assert_eq!(cluster.node("node-2")?, Value::Null);
+    no_token_is_left(&cluster)?;
+
+    let pids = pids(&cluster)?;
+    deploy(&cluster, &file, 0)?.are(&["unchanged"; 3])?;
+    assert_eq!(self::pids(&cluster)?, pids, "agents were restarted");
+    // an agent that was stopped by hand
+    cluster.host("node-3")?.run(&["systemctl", "stop", AGENT_UNIT])?;
+    cluster.wait_for_status("node-3", "NotReady")?;
+    deploy(&cluster, &["root@node-3"], 0)?.are(&["renewed"])?;
+    witness.confirm(&cluster)?;
+
+    let away = run(&cluster, "undeploy", &["--purge", "root@node-1", "root@node-3"], 0)?;
+    away.are(&["undeployed"; 2])?;
+    // a node is looked for at its address, where ssh knows only names
+    let key = cluster.testbed.folder().join("ssh-key").display().to_string();
+    let config = cluster.testbed.folder().join("addresses");
+    let known = cluster.testbed.folder().join("known-hosts");
+    fs::write(&config, format!("UserKnownHostsFile {}\n", known.display()))?;
+    let config = config.display().to_string();
+    let by_name =
+        ["--purge", "zone-b", "--user", "root", "--identity", &key, "--ssh-config", &config];
+    command(&cluster, "undeploy", &by_name, 0)?.are(&["undeployed"])?;
+    assert_eq!(traces_of_all(&cluster)?, before);
+    cluster.wait("the registry is empty", |c| {
+        Ok(c.json(&["node", "list", "-o", "json"])?["nodes"] == Value::Array(vec![]))
+    })?;
+    run(&cluster, "undeploy", &["root@node-1"], 0)?.are(&["unchanged"])?;
+    for host in cluster.nodes() {
+        assert_eq!(host.run(&["podman", "ps", "--format", "{{.Names}}"])?, "web");
+    }
+    Ok(cluster.end()?)
+}
+
+#[test]
+fn a_host_out_of_reach_fails_alone_and_the_next_run_goes_on() -> Story {
+    let cluster = bare(2)?;
+    let both = ["root@node-1", "root@node-2", "--connect-timeout", "3"];
+    // ssh knows neither host, and decides
+    let config = cluster.testbed.folder().join("stranger");
+    let text = fs::read_to_string(cluster.testbed.ssh_config())?;
+    let known = cluster.testbed.folder().join("known-hosts").display().to_string();
+    fs::write(&config, text.replace(&known, "/dev/null"))?;
+    let stranger = ["node-1", "--ssh-config", &config.display().to_string()].map(str::to_owned);
+    let strange = command(&cluster, "deploy", &stranger.each_ref().map(String::as_str), 1)?;
+    strange.are(&["failed"])?;
+    strange.fails(0, "connect", "", "does not know the host yet")?;
+
+    cluster.host("node-2")?.cut_link()?;
+    let told = deploy(&cluster, &both, 1)?;
+    told.are(&["deployed", "failed"])?;
+    told.fails(1, "connect", "timed out", "is the host on")?;
+    assert!(told.stderr.contains("error: root@node-2: step connect failed"), "{}", told.stderr);
+    assert_eq!(cluster.node("node-1")?["status"], "Ready");
+    cluster.host("node-2")?.heal_link()?;
+    deploy(&cluster, &both, 0)?.are(&["unchanged", "deployed"])?;
+
+    cluster.host("node-2")?.cut_link()?;
+    let away = run(&cluster, "undeploy", &["root@node-2", "--connect-timeout", "3"], 1)?;
+    away.fails(0, "connect", "timed out", "is the host on")?;
+    assert_ne!(cluster.node("node-2")?, Value::Null);
+    Ok(cluster.end()?)
+}
+
+#[test]
+fn what_fails_on_the_way_leaves_the_host_as_it_was_and_is_done_by_the_next_run() -> Story {
+    let cluster = bare(2)?;
+    let (once, always) = (cluster.host("node-1")?, cluster.host("node-2")?);
+    // A board on which the installer is killed, once and whenever it has begun its work.
+    kill_the_installer(once, "&& [ ! -e /run/killed ] && touch /run/killed")?;
+    kill_the_installer(always, "")?;
+    let before = (traces(once)?, traces(always)?);
+    let both = ["root@node-1", "root@node-2"];
+    let told = deploy(&cluster, &both, 1)?;
+    told.are(&["failed", "failed"])?;
+    told.fails(0, "install", "", "")?;
+    assert_eq!(told.hosts[0]["problem"]["left"], Value::Null, "{}", told.stderr);
+    assert_eq!(traces(once)?, before.0);
+    let left = told.hosts[1]["problem"]["left"].as_str().unwrap_or_default();
+    assert!(left.contains("what was installed is still there"), "{left}");
+    assert!(always.run(&["ls", "/opt/piccolo/transaction"]).is_ok());
+    no_token_is_left(&cluster)?;
+
+    // A join that comes to nothing: nobody is at that address.
+    let nowhere = ["root@node-1", "--master", "10.77.0.99", "--wait-timeout", "3s"];
+    let told = deploy(&cluster, &nowhere, 1)?;
+    told.fails(0, "join", "the master has not heard node node-1", "--master says")?;
+    assert_eq!(traces(once)?, before.0);
+    assert_eq!(cluster.node("node-1")?, Value::Null);
+    no_token_is_left(&cluster)?;
+
+    always.run(&["rm", "/usr/local/bin/sync"])?;
+    deploy(&cluster, &both, 0)?.are(&["deployed", "deployed"])?;
+    assert!(always.run(&["ls", "/opt/piccolo/transaction"]).is_err());
+    for name in ["node-1", "node-2"] {
+        assert_eq!(cluster.node(name)?["status"], "Ready");
+    }
+    Ok(cluster.end()?)
+}
+
+fn bare(nodes: usize) -> Told<HostCluster> {
+    let programs = Programs::beside_this_test()?;
+    Ok(HostCluster::with_bare_nodes(&folder_beside_this_test()?, &programs, nodes)?)
+}
+
+/// `sync` is what the installer runs between its steps.
+fn kill_the_installer(host: &Host, condition: &str) -> Story {
+    let script = format!(
+        "#!/bin/sh\n[ -e /opt/piccolo/transaction ] {condition} && kill -9 $PPID\nexec /usr/bin/sync \"$@\"\n"
+    );
+    host.write("/usr/local/bin/sync", script)?;
+    host.run(&["chmod", "0755", "/usr/local/bin/sync"])?;
+    Ok(())
+}
+
+/// What a command said of the hosts, in their order.
+struct Outcomes {
+    hosts: Vec<Value>,
+    stderr: String,
+}
+
+impl Outcomes {
+    fn are(&self, results: &[&str]) -> Story {
+        let found: Vec<_> = self.hosts.iter().filter_map(|host| host["result"].as_str()).collect();
+        if found == results { Ok(()) } else { Err(format!("{found:?}: {}", self.stderr).into()) }
+    }
+
+    fn fails(&self, host: usize, step: &str, cause: &str, help: &str) -> Story {
+        let problem = &self.hosts[host]["problem"];
+        let has =
+            |key: &str, part: &str| problem[key].as_str().is_some_and(|text| text.contains(part));
+        let is_so = problem["step"] == step && has("cause", cause) && has("help", help);
+        if is_so { Ok(()) } else { Err(format!("{problem}").into()) }
+    }
+}
+
+fn ssh(cluster: &HostCluster) -> String {
+    cluster.testbed.ssh_config().display().to_string()
+}
+
+fn deploy(cluster: &HostCluster, arguments: &[&str], code: i32) -> Told<Outcomes> {
+    run(cluster, "deploy", arguments, code)
+}
+
+/// With the testbed's keys and known hosts.
+fn run(cluster: &HostCluster, verb: &str, arguments: &[&str], code: i32) -> Told<Outcomes> {
+    let config = ssh(cluster);
+    command(cluster, verb, &[arguments, &["--ssh-config", &config]].concat(), code)
+}
+
+fn command(cluster: &HostCluster, verb: &str, arguments: &[&str], code: i32) -> Told<Outcomes> {
+    let release = release(cluster)?.display().to_string();
+    let mut words = vec!["node", verb, "-o", "json"];
+    if verb == "deploy" {
+        words.extend(["--release", &release]);
+    }
+    words.extend(arguments);
+    let output = cluster.piccolo(&words)?;
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{words:?}: {stderr}");
+    assert!(!stderr.contains("PICCOLO1-"), "a token is shown: {stderr}");
+    let document: Value = serde_json::from_slice(&output.stdout)?;
+    let hosts = document["hosts"].as_array().cloned().ok_or("no list of hosts")?;
+    Ok(Outcomes { hosts, stderr })
+}
+
+/// The folder that the testbed installs the master from.
+fn release(cluster: &HostCluster) -> Told<PathBuf> {
+    Ok(cluster.executables().parent().ok_or("executables without a release")?.to_owned())
+}
+
+fn no_token_is_left(cluster: &HostCluster) -> Story {
+    let tokens = cluster.json(&["token", "list", "-o", "json"])?;
+    assert_eq!(tokens["tokens"], Value::Array(vec![]), "{tokens}");
+    Ok(())
+}
+
+fn pids(cluster: &HostCluster) -> Told<Vec<String>> {
+    cluster.nodes().map(|host| Ok(host.unit(AGENT_UNIT, "MainPID")?)).collect()
+}
+
+/// Every file in those places, and what a deployment has in /tmp.
+fn traces(host: &Host) -> Told<String> {
+    let script = format!(
+        "find {PLACES} 2>/dev/null | sort; ls -d /tmp/piccolo* 2>/dev/null; \
+         systemctl list-unit-files --no-legend 'piccolo*' || true"
+    );
+    Ok(host.run(&["sh", "-c", &script])?)
+}
+
+fn traces_of_all(cluster: &HostCluster) -> Told<BTreeMap<String, String>> {
+    cluster.nodes().map(|host| Ok((host.name().to_owned(), traces(host)?))).collect()
+}
