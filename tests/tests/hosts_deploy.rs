@@ -1,7 +1,13 @@
 //! Real hosts, with systemd as PID 1: from bare to Ready by `piccolo node deploy`, and back by
 //! `undeploy` (HLD §1.2.4, §12.1).
 
-use std::{collections::BTreeMap, error::Error, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    fs,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use piccolo_testkit::{
     cluster::Programs,
@@ -145,6 +151,34 @@ fn what_fails_on_the_way_leaves_the_host_as_it_was_and_is_done_by_the_next_run()
     for name in ["node-1", "node-2"] {
         assert_eq!(cluster.node(name)?["status"], "Ready");
     }
+    Ok(cluster.end()?)
+}
+
+#[test]
+fn who_interrupts_it_finds_the_host_as_it_was() -> Story {
+    let cluster = bare(1)?;
+    let host = cluster.host("node-1")?;
+    let before = traces(host)?;
+    let (config, release) = (ssh(&cluster), release(&cluster)?);
+    let mut piccolo = Command::new(cluster.client().cli);
+    piccolo.args(["node", "deploy", "-o", "json", "root@node-1", "--ssh-config", &config]);
+    // It is installed, and then waits: nobody is at that address.
+    piccolo.args(["--master", "10.77.0.99", "--wait-timeout", "1h", "--release"]).arg(&release);
+    piccolo.env("PICCOLO_CONTEXT", cluster.context());
+    let mut piccolo = cluster.testbed.network().command(&mut piccolo);
+    let running = piccolo.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    cluster.wait("the token is on the host", |_| {
+        Ok(host.run(&["sh", "-c", "ls /var/lib/piccolo/nodeagent/*token*"]).is_ok())
+    })?;
+    let interrupted = Command::new("kill").args(["-INT", &running.id().to_string()]).status()?;
+    assert!(interrupted.success());
+    let output = running.wait_with_output()?;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let document: Value = serde_json::from_slice(&output.stdout)?;
+    let problem = &document["hosts"][0]["problem"];
+    assert_eq!((&problem["cause"], &problem["left"]), (&"interrupted".into(), &Value::Null));
+    assert_eq!(traces(host)?, before);
+    no_token_is_left(&cluster)?;
     Ok(cluster.end()?)
 }
 

@@ -5,7 +5,13 @@ use std::{fs, path::Path};
 use piccolo_cli::{
     audit::{AuditView, EntryView},
     command, events,
-    node::view::{NodeView, NodesView},
+    node::{
+        deploy::{
+            show::{Outcome, OutcomesView, Problem},
+            steps::{Done, Step},
+        },
+        view::{NodeView, NodesView},
+    },
     output::{Format, document},
     reference::markdown,
     status::StatusView,
@@ -22,6 +28,9 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations/c
 
 const WATCHES: &str = "
 `piccolo node get` is one element of `nodes`.
+
+`piccolo node deploy` says `result`: `deployed`, `renewed`, `unchanged`, `would-deploy`, `would-renew` (`--dry-run`) or `failed`; `problem`
+is null unless it failed, and its `left` is what could not be put back. `piccolo node undeploy` has the same shape, and says `undeployed`.
 
 `piccolo node list --watch`; after `snapshot_begin` the whole follows, forget what was known:
 
@@ -67,6 +76,7 @@ fn shapes() -> String {
     };
     add("piccolo status", json(&StatusView::new(&fixtures::status(), &fixtures::nodes())));
     add("piccolo node list", json(&NodesView { nodes, revision: 120 }));
+    add("piccolo node deploy", json(&OutcomesView { hosts: &[unreachable()] }));
     add("piccolo topology get", json(&TopologyView::from(&fixtures::topology())));
     add("piccolo events", json(&events::EventsView::from(&listed)));
     add("piccolo token list", json(&TokensView { tokens }));
@@ -74,6 +84,23 @@ fn shapes() -> String {
     add("piccolo audit list", json(&AuditView { entries }));
     out.push_str(WATCHES);
     out
+}
+
+fn unreachable() -> Outcome {
+    Outcome {
+        host: "root@192.0.2.22".to_owned(),
+        node: None,
+        result: Done::Failed,
+        arch: None,
+        warnings: 0,
+        seconds: 10.0,
+        problem: Some(Problem {
+            step: Step::Connect,
+            cause: "ssh: connect to host 192.0.2.22 port 22: Connection timed out".to_owned(),
+            help: "is the host on, its cable in, its SSH server running?".to_owned(),
+            left: None,
+        }),
+    }
 }
 
 fn json(value: &impl Serialize) -> String {

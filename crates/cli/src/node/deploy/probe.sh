@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Run on a host by `piccolo node deploy`, for as long as its connection lasts: says what the host is, as
 # KEY=VALUE lines, and keeps a folder for what is copied, which goes when the connection ends, however it ends.
 umask 077

@@ -123,9 +123,10 @@ pub struct Problem {
     pub left: Option<String>,
 }
 
+/// `piccolo node deploy`, `piccolo node undeploy`.
 #[derive(Debug, Serialize)]
-struct OutcomesView<'o> {
-    hosts: &'o [Outcome],
+pub struct OutcomesView<'o> {
+    pub hosts: &'o [Outcome],
 }
 
 /// The end of it: every host, then every failure, and the exit code.
