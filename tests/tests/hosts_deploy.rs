@@ -64,6 +64,12 @@ fn three_bare_hosts_are_deployed_at_once_and_go_again_without_a_trace() -> Story
     cluster.host("node-3")?.run(&["systemctl", "stop", AGENT_UNIT])?;
     cluster.wait_for_status("node-3", "NotReady")?;
     deploy(&cluster, &["root@node-3"], 0)?.are(&["renewed"])?;
+    // a newer release
+    let newer = newer_release(&cluster)?;
+    let renewing = ["--release", &newer, "root@node-1", "root@node-3"];
+    deploy(&cluster, &renewing, 0)?.are(&["renewed"; 2])?;
+    deploy(&cluster, &renewing, 0)?.are(&["unchanged"; 2])?;
+    assert_ne!(self::pids(&cluster)?[0], pids[0]);
     witness.confirm(&cluster)?;
 
     let away = run(&cluster, "undeploy", &["--purge", "root@node-1", "root@node-3"], 0)?;
@@ -165,7 +171,7 @@ fn who_interrupts_it_finds_the_host_as_it_was() -> Story {
     // It is installed, and then waits: nobody is at that address.
     piccolo.args(["--master", "10.77.0.99", "--wait-timeout", "1h", "--release"]).arg(&release);
     piccolo.env("PICCOLO_CONTEXT", cluster.context());
-    let mut piccolo = cluster.testbed.network().command(&mut piccolo);
+    let mut piccolo = cluster.testbed.network().command(&piccolo);
     let running = piccolo.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     cluster.wait("the token is on the host", |_| {
         Ok(host.run(&["sh", "-c", "ls /var/lib/piccolo/nodeagent/*token*"]).is_ok())
@@ -235,7 +241,7 @@ fn run(cluster: &HostCluster, verb: &str, arguments: &[&str], code: i32) -> Told
 fn command(cluster: &HostCluster, verb: &str, arguments: &[&str], code: i32) -> Told<Outcomes> {
     let release = release(cluster)?.display().to_string();
     let mut words = vec!["node", verb, "-o", "json"];
-    if verb == "deploy" {
+    if verb == "deploy" && !arguments.contains(&"--release") {
         words.extend(["--release", &release]);
     }
     words.extend(arguments);
@@ -251,6 +257,17 @@ fn command(cluster: &HostCluster, verb: &str, arguments: &[&str], code: i32) -> 
 /// The folder that the testbed installs the master from.
 fn release(cluster: &HostCluster) -> Told<PathBuf> {
     Ok(cluster.executables().parent().ok_or("executables without a release")?.to_owned())
+}
+
+/// Bytes after an executable's end change its digest, and nothing else.
+fn newer_release(cluster: &HostCluster) -> Told<String> {
+    let newer = cluster.testbed.folder().join("newer").display().to_string();
+    let script = "cp -r \"$1\" \"$2\"; cd \"$2\"; printf newer >>bin/piccolo-nodeagent; \
+                  find . -type f ! -name SHA256SUMS -printf '%P\\0' | sort -z | xargs -0 sha256sum >SHA256SUMS";
+    let mut sh = Command::new("sh");
+    let made = sh.args(["-ec", script, "sh"]).arg(release(cluster)?).arg(&newer).status()?;
+    assert!(made.success());
+    Ok(newer)
 }
 
 fn no_token_is_left(cluster: &HostCluster) -> Story {

@@ -1,9 +1,17 @@
 //! `piccolo node deploy`: what is refused before any host is touched, and what a host is that ssh does not
 //! reach. Real hosts are deployed to by `tests/tests/hosts_deploy.rs` of the workspace.
 
-use std::{fs, process::Output, sync::Arc};
+use std::{
+    fs,
+    io::Read as _,
+    process::{Output, Stdio},
+    sync::Arc,
+};
 
-use crate::support::{Authority, Home, Peer, code, stderr, stdout};
+use crate::{
+    support::{Authority, Home, Peer, code, exit_code, stderr, stdout},
+    watches::terminal,
+};
 
 /// A home with an admin's context, and a release; the peer has nodes.
 struct Place {
@@ -109,6 +117,30 @@ fn hosts_that_cannot_be_reached_are_told_with_step_cause_and_remedy() {
     assert_eq!(code(&output), 1);
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(document["hosts"][1]["problem"]["step"], "connect");
+}
+
+#[test]
+fn a_terminal_shows_a_line_for_each_host_and_how_it_ended() {
+    let place = Place::new();
+    let (mut ours, theirs) = terminal(100, 24);
+    // an option that ssh itself refuses: nothing is sent anywhere
+    let config = place.home.path("config");
+    fs::write(&config, "NoSuchOption yes\n").unwrap();
+    let config = config.to_str().unwrap();
+    let words = ["--context", "c.yaml", "node", "deploy", "--release", &place.release, "--master"];
+    let words = [&words[..], &["192.0.2.1", "-F", config, "board-1", "b"]].concat();
+    let mut child = place.home.start_on(&words, Stdio::piped(), theirs.into());
+    assert_eq!(exit_code(&mut child), 1);
+    let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok(count @ 1..) = ours.read(&mut buffer) {
+        seen.extend_from_slice(&buffer[..count]);
+    }
+    let seen = String::from_utf8_lossy(&seen);
+    let parts =
+        ["board-1    failed at step connect", "b          failed at step connect", "nosuchoption"];
+    for part in parts {
+        assert!(seen.contains(part), "{seen:?} lacks {part:?}");
+    }
 }
 
 #[test]

@@ -191,7 +191,7 @@ fn waiting_ends_when_it_is_so_or_says_what_is_missing() {
 }
 
 /// The two ends of a terminal of that size.
-fn terminal(columns: u16, rows: u16) -> (File, File) {
+pub(crate) fn terminal(columns: u16, rows: u16) -> (File, File) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&ours).unwrap();
