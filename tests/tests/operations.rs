@@ -117,6 +117,31 @@ fn a_node_that_leaves_is_gone_and_may_come_again() -> Story {
 }
 
 #[test]
+fn a_node_whose_master_is_gone_leaves_and_says_so() -> Story {
+    let folder = tempfile::tempdir()?;
+    let mut cluster = one_node(folder.path())?;
+    cluster.master.kill();
+    let on_board = |cluster: &Cluster, command: &str| {
+        Command::new(&cluster.programs().agent)
+            .arg("--config")
+            .arg(cluster.agent_config("board-1"))
+            .arg(command)
+            .output()
+    };
+    cluster.wait("the agent is alone", |c| {
+        let status = on_board(c, "status").expect("the agent's program starts");
+        Ok(String::from_utf8_lossy(&status.stdout).contains("waiting"))
+    })?;
+    let left = on_board(&cluster, "leave")?;
+    let said = String::from_utf8_lossy(&left.stdout).into_owned();
+    assert!(left.status.success() && said.contains("the node has left its cluster"), "{left:?}");
+    assert!(!cluster.agent_folder("board-1").join("identity.pem").exists());
+    let agent = cluster.agent("board-1")?;
+    assert!(agent.terminate()?.success(), "{}", agent.log_tail());
+    Ok(())
+}
+
+#[test]
 fn the_same_cluster_runs_on_etcd() -> Story {
     let folder = tempfile::tempdir()?;
     let etcd = folder.path().join("etcd");

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    agent::{self, Files, LocalRequest, ask},
+    agent::{self, Files, LocalRequest, StateLock, Taken, ask},
     config::{Config, JoinArguments, OutputFormat, RunArguments, StatusArguments, token},
     logging,
     podman::Client,
@@ -29,10 +29,11 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Runs the agent until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// The agent cannot start.
+/// The agent cannot start, or another one runs in this state folder.
 pub fn run(config: Config, arguments: &RunArguments) -> Result<ExitCode> {
+    let files = Files::open(&config.state_dir)?;
+    let lock = StateLock::take(&config.state_dir)?;
     if let Some(file) = &arguments.token_file {
-        let files = Files::open(&config.state_dir)?;
         // on the second start the node has joined, and the token is no longer needed
         if files.identity()?.is_none() {
             files.save_token(&parse(&token::read(Some(file))?)?)?;
@@ -51,7 +52,7 @@ pub fn run(config: Config, arguments: &RunArguments) -> Result<ExitCode> {
             }
             let _ = stop.send(()).await;
         });
-        agent::run(config, Box::new(move |filter| level.set(filter)), stopped).await
+        agent::run(config, &lock, Box::new(move |filter| level.set(filter)), stopped).await
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -66,15 +67,27 @@ pub fn status(config: &Config, arguments: &StatusArguments) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Leaves the cluster for good; containers go on.
+/// Leaves the cluster for good; containers go on. Only a free lock says that no agent runs: one that does
+/// not answer may go on any moment, and nothing is taken away beneath it.
 ///
 /// # Errors
-/// The state folder cannot be changed.
+/// An agent runs and does not answer, or the state folder cannot be changed.
 pub fn leave(config: &Config) -> Result<ExitCode> {
-    match runtime()?.block_on(ask(&config.control_socket, &LocalRequest::Leave)) {
-        Ok(_) => println!("the node has left its cluster; its containers go on"),
-        Err(_) => {
-            Files::open(&config.state_dir)?.forget_membership()?;
+    let files = Files::open(&config.state_dir)?;
+    match StateLock::ask(&config.state_dir)? {
+        Taken::HeldBy(owner) => {
+            runtime()?
+                .block_on(ask(&config.control_socket, &LocalRequest::Leave))
+                .with_context(|| {
+                    format!(
+                        "the agent ({owner}) runs and was not heard to leave; nothing was removed: stop it \
+                         (systemctl stop piccolo-nodeagent) and try again"
+                    )
+                })?;
+            println!("the node has left its cluster; its containers go on");
+        }
+        Taken::Ours(_lock) => {
+            files.forget_membership()?;
             println!("no agent is running: the identity of this node was removed");
             println!("the master still lists it: piccolo node remove NODE");
         }
@@ -97,9 +110,19 @@ pub fn join(config: &Config, arguments: &JoinArguments) -> Result<ExitCode> {
         );
     }
     files.save_token(&token)?;
-    match runtime()?.block_on(ask(&config.control_socket, &LocalRequest::TokenArrived)) {
-        Ok(_) => println!("the agent joins now: piccolo-nodeagent status"),
-        Err(_) => println!("the token is in place; the agent joins when it is started"),
+    match StateLock::ask(&config.state_dir)? {
+        Taken::Ours(_lock) => println!("the token is in place; the agent joins when it is started"),
+        Taken::HeldBy(owner) => {
+            runtime()?
+                .block_on(ask(&config.control_socket, &LocalRequest::TokenArrived))
+                .with_context(|| {
+                    format!(
+                        "the token is in place, but the agent ({owner}) was not told: start it again \
+                         (systemctl restart piccolo-nodeagent)"
+                    )
+                })?;
+            println!("the agent joins now: piccolo-nodeagent status");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@
 //! - `observe`: what the system and Podman say, in the words of the core
 //! - `systemd`: ready, stopping, and a watchdog that this loop feeds
 //! - `local`: the socket for `piccolo-nodeagent status|leave|join`
+//! - `lock`: one agent at a time in a state folder
 //!
 //! The loop never waits for the network or for Podman: beats are sent by the loop that does the work,
 //! so a master that hears them knows that it runs.
@@ -13,6 +14,7 @@
 mod connect;
 mod files;
 mod local;
+mod lock;
 mod observe;
 mod perform;
 mod systemd;
@@ -28,15 +30,19 @@ use piccolo_core::{
 };
 use piccolo_rpc::tls::{clock::Clock, connector::Connector, identity::PrivateKey};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     task::{JoinHandle, JoinSet},
     time::{Instant, sleep_until},
 };
 
-use self::connect::{Applicant, Registration, Report};
+use self::{
+    connect::{Applicant, Registration, Report},
+    local::Asked,
+};
 pub use self::{
     files::Files,
     local::{LocalRequest, ask},
+    lock::{StateLock, Taken},
 };
 use crate::{
     config::Config,
@@ -49,48 +55,22 @@ use crate::{
 /// Changes the level of the log at run time.
 pub type SetLogLevel = Box<dyn Fn(&str) -> Result<(), String> + Send>;
 
-/// Runs until it is told to stop.
+/// Runs until it is told to stop, in a state folder that is ours as long as `_lock` lives.
 ///
 /// # Errors
 /// What is on disk cannot be used, or the disk cannot be written: systemd starts the agent again.
 pub async fn run(
     config: Config,
+    _lock: &StateLock,
     set_log_level: SetLogLevel,
-    mut stop: mpsc::Receiver<()>,
+    stop: mpsc::Receiver<()>,
 ) -> Result<()> {
+    let local = local::listen(&config.control_socket)?;
     let mut shell = Shell::start(config, set_log_level)?;
-    let mut local = local::listen(&shell.config.control_socket)?;
-    let mut sampling = tokio::time::interval(shell.config.sampling_interval);
-    sampling.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    let mut watchdog = systemd::Watchdog::ready();
-    if shell.podman.is_none() {
-        let containers = Vec::new();
-        shell.feed(Input::Observed(Observation { runtime: Runtime::Absent, containers }))?;
-    }
-    loop {
-        let deadline = shell.machine.deadline().map(|deadline| shell.instant(deadline.at));
-        // inputs before deadlines: after a stall the queue is drained first
-        tokio::select! {
-            biased;
-            _ = stop.recv() => shell.feed(Input::Stop { leave: false })?,
-            Some((attempt, report)) = shell.reports.recv() => shell.take_report(attempt, report)?,
-            Some(done) = shell.tasks.join_next() => shell.task_done(done)?,
-            Some(asked) = local.recv() => shell.answer(asked)?,
-            Some(seen) = watched(&mut shell.podman) => shell.observe(&seen)?,
-            _ = sampling.tick() => shell.sample()?,
-            () = watchdog.due() => watchdog.feed(),
-            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                let now = shell.now();
-                let effects = shell.machine.handle_deadline(now);
-                shell.perform(effects)?;
-            }
-        }
-        if shell.stopped {
-            systemd::stopping();
-            shell.say_farewell().await;
-            return Ok(());
-        }
-    }
+    let ended = shell.work(stop, local).await;
+    systemd::stopping();
+    shell.say_farewell().await;
+    ended
 }
 
 /// Never answers where there is no Podman to watch.
@@ -136,6 +116,8 @@ struct Shell {
     set_log_level: SetLogLevel,
     started: Instant,
     stopped: bool,
+    /// The answer to who told us to leave: written before we end.
+    last_answer: Option<oneshot::Receiver<()>>,
 }
 
 impl Shell {
@@ -192,8 +174,44 @@ impl Shell {
             set_log_level,
             started,
             stopped: false,
+            last_answer: None,
             config,
         })
+    }
+
+    /// The loop.
+    async fn work(
+        &mut self,
+        mut stop: mpsc::Receiver<()>,
+        mut local: mpsc::Receiver<Asked>,
+    ) -> Result<()> {
+        let mut sampling = tokio::time::interval(self.config.sampling_interval);
+        sampling.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut watchdog = systemd::Watchdog::ready();
+        if self.podman.is_none() {
+            let containers = Vec::new();
+            self.feed(Input::Observed(Observation { runtime: Runtime::Absent, containers }))?;
+        }
+        while !self.stopped {
+            let deadline = self.machine.deadline().map(|deadline| self.instant(deadline.at));
+            // inputs before deadlines: after a stall the queue is drained first
+            tokio::select! {
+                biased;
+                _ = stop.recv() => self.feed(Input::Stop { leave: false })?,
+                Some((attempt, report)) = self.reports.recv() => self.take_report(attempt, report)?,
+                Some(done) = self.tasks.join_next() => self.task_done(done)?,
+                Some(asked) = local.recv() => self.answer(asked)?,
+                Some(seen) = watched(&mut self.podman) => self.observe(&seen)?,
+                _ = sampling.tick() => self.sample()?,
+                () = watchdog.due() => watchdog.feed(),
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    let now = self.now();
+                    let effects = self.machine.handle_deadline(now);
+                    self.perform(effects)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn feed(&mut self, input: Input) -> Result<()> {

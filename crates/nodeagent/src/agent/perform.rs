@@ -33,6 +33,8 @@ use crate::journal;
 const STOP_GRACE: Duration = Duration::from_secs(10);
 /// For the last words to leave the machine.
 const FAREWELL: Duration = Duration::from_millis(300);
+/// For an answer to be written to the local socket.
+const ANSWER: Duration = Duration::from_secs(2);
 /// What the journal on disk may take beyond what the core keeps, so that the core decides what goes.
 const DISK_ALLOWANCE: usize = 2;
 
@@ -262,12 +264,16 @@ impl Shell {
         }
     }
 
-    pub(super) fn answer(&mut self, (request, reply): Asked) -> Result<()> {
-        let value = match request {
+    pub(super) fn answer(&mut self, asked: Asked) -> Result<()> {
+        let value = match asked.request {
             LocalRequest::Status => view::json(&self.machine.view(), &self.applicant, self.now()),
             LocalRequest::Leave => {
-                self.feed(Input::Stop { leave: true })?;
-                serde_json::json!({ "left": true })
+                self.last_answer = Some(asked.written);
+                let left = self.feed(Input::Stop { leave: true });
+                let error = left.as_ref().err().map(|error| format!("{error:#}"));
+                let _ =
+                    asked.reply.send(serde_json::json!({ "left": left.is_ok(), "error": error }));
+                return left;
             }
             LocalRequest::TokenArrived => {
                 let token = self.files.token()?.is_some();
@@ -277,15 +283,18 @@ impl Shell {
             }
         };
         // whoever asked may be gone
-        let _ = reply.send(value);
+        let _ = asked.reply.send(value);
         Ok(())
     }
 
-    /// Gives Goodbye a moment to leave the machine.
+    /// Gives Goodbye, and the answer to who made us leave, a moment to leave this process.
     pub(super) async fn say_farewell(&mut self) {
         self.outgoing = None;
         if let Some(session) = self.session.take() {
             let _ = tokio::time::timeout(FAREWELL, session).await;
+        }
+        if let Some(written) = self.last_answer.take() {
+            let _ = tokio::time::timeout(ANSWER, written).await;
         }
     }
 }
