@@ -1,6 +1,10 @@
 //! What an operator does with a running cluster, through the command line alone.
 
-use std::{error::Error, fs, process::Command};
+use std::{
+    error::Error,
+    fs,
+    process::{Command, Output},
+};
 
 use piccolo_testkit::{
     cluster::{Cluster, Options, Process},
@@ -24,6 +28,15 @@ fn refused(cluster: &Cluster, arguments: &[&str], code: i32, part: &str) {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "piccolo {}: {said}", arguments.join(" "));
     assert!(said.contains("error: ") && said.contains(part), "{said}");
+}
+
+/// What is typed on the board itself.
+fn on_board(cluster: &Cluster, name: &str, command: &str) -> std::io::Result<Output> {
+    Command::new(&cluster.programs().agent)
+        .arg("--config")
+        .arg(cluster.agent_config(name))
+        .arg(command)
+        .output()
 }
 
 fn one_node(folder: &std::path::Path) -> Result<Cluster, Box<dyn Error>> {
@@ -102,11 +115,7 @@ fn a_container_is_restarted_from_afar() -> Story {
 fn a_node_that_leaves_is_gone_and_may_come_again() -> Story {
     let folder = tempfile::tempdir()?;
     let mut cluster = one_node(folder.path())?;
-    let left = Command::new(&cluster.programs().agent)
-        .arg("--config")
-        .arg(cluster.agent_config("board-1"))
-        .arg("leave")
-        .output()?;
+    let left = on_board(&cluster, "board-1", "leave")?;
     assert!(left.status.success(), "{left:?}");
     cluster.wait("it is gone", |c| Ok(c.node("board-1")?.is_null()))?;
     assert!(!cluster.agent_folder("board-1").join("identity.pem").exists());
@@ -121,23 +130,68 @@ fn a_node_whose_master_is_gone_leaves_and_says_so() -> Story {
     let folder = tempfile::tempdir()?;
     let mut cluster = one_node(folder.path())?;
     cluster.master.kill();
-    let on_board = |cluster: &Cluster, command: &str| {
-        Command::new(&cluster.programs().agent)
-            .arg("--config")
-            .arg(cluster.agent_config("board-1"))
-            .arg(command)
-            .output()
-    };
     cluster.wait("the agent is alone", |c| {
-        let status = on_board(c, "status").expect("the agent's program starts");
+        let status = on_board(c, "board-1", "status").expect("the agent's program starts");
         Ok(String::from_utf8_lossy(&status.stdout).contains("waiting"))
     })?;
-    let left = on_board(&cluster, "leave")?;
+    let left = on_board(&cluster, "board-1", "leave")?;
     let said = String::from_utf8_lossy(&left.stdout).into_owned();
     assert!(left.status.success() && said.contains("the node has left its cluster"), "{left:?}");
     assert!(!cluster.agent_folder("board-1").join("identity.pem").exists());
     let agent = cluster.agent("board-1")?;
     assert!(agent.terminate()?.success(), "{}", agent.log_tail());
+    Ok(())
+}
+
+/// Lines of an agent's log with all of these words.
+fn logged(cluster: &Cluster, name: &str, words: &[&str]) -> Vec<String> {
+    let log = fs::read_to_string(cluster.folder().join(format!("{name}.log"))).unwrap_or_default();
+    log.lines().filter(|l| words.iter().all(|word| l.contains(word))).map(str::to_owned).collect()
+}
+
+#[test]
+fn an_agents_log_says_what_matters_and_each_reason_once() -> Story {
+    let folder = tempfile::tempdir()?;
+    let mut cluster = Cluster::start(Options {
+        master: "approval: manual\n".to_owned(),
+        agent: "log_level: debug\n".to_owned(),
+        ..Options::new(folder.path())?
+    })?;
+    let spent = cluster.token(&["--uses", "1"])?;
+    cluster.prepare_agent("board-1", "", &spent)?;
+    cluster.start_agent("board-1")?;
+    cluster.wait("it has asked again and again", |c| {
+        Ok(logged(c, "board-1", &["DEBUG", "registering"]).len() >= 3)
+    })?;
+    let waits = logged(&cluster, "board-1", &["WARN", "waits for approval"]);
+    assert_eq!(waits.len(), 1, "{waits:?}");
+    done(&cluster, &["node", "approve", "board-1"]);
+    cluster.wait_for_status("board-1", "Ready")?;
+    let opened = logged(&cluster, "board-1", &["INFO", "in session", &cluster.address, "session="]);
+    assert_eq!(opened.len(), 1, "{opened:?}");
+
+    cluster.prepare_agent("board-2", "", &spent)?;
+    cluster.start_agent("board-2")?;
+    cluster.wait("the refusal is told", |c| {
+        Ok(logged(c, "board-2", &["WARN", "the token was used as often"]).len() == 1)
+    })?;
+
+    let check = on_board(&cluster, "board-2", "check")?;
+    let said = String::from_utf8_lossy(&check.stdout).into_owned();
+    let is_told =
+        |line: &str| line.starts_with("error") && line.contains("the token was used as often");
+    assert!(check.status.code() == Some(2) && said.lines().any(is_told), "{check:?}");
+
+    let tried = logged(&cluster, "board-1", &["DEBUG", "connecting"]).len();
+    cluster.master.kill();
+    cluster.wait("it has tried again and again", |c| {
+        Ok(logged(c, "board-1", &["DEBUG", "connecting"]).len() >= tried + 4)
+    })?;
+    let refused = logged(&cluster, "board-1", &["WARN", "refused"]);
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    let left = on_board(&cluster, "board-1", "leave")?;
+    assert!(left.status.success(), "{left:?}");
+    assert_eq!(logged(&cluster, "board-1", &["INFO", "the node has left its cluster"]).len(), 1);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what the user reads")]
 
-use std::{process::ExitCode, time::Duration};
+use std::{io, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
 use piccolo_rpc::tls::{
@@ -219,7 +219,26 @@ async fn findings(config: &Config) -> Vec<Value> {
             (Some(_), Err(error)) => add("warning", &what, format!("{error:#}")),
         }
     }
+    let (level, found) = last_problem(config).await;
+    add(level, "agent", found);
     findings
+}
+
+/// What went wrong last for the running agent. That none runs is no fault: perhaps it is not started yet.
+async fn last_problem(config: &Config) -> (&'static str, String) {
+    match ask(&config.control_socket, &LocalRequest::Problem).await {
+        Ok(answer) => match (answer["problem"].as_str(), answer["refused"] == true) {
+            (None, _) => ("ok", "runs, and nothing is wrong".to_owned()),
+            (Some(why), true) => ("error", format!("was refused by the master: {why}")),
+            (Some(why), false) => ("warning", format!("its last problem: {why}")),
+        },
+        Err(error) => match error.root_cause().downcast_ref::<io::Error>().map(io::Error::kind) {
+            Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                ("ok", error.to_string())
+            }
+            Some(_) | None => ("error", format!("{error:#}")),
+        },
+    }
 }
 
 async fn reach(

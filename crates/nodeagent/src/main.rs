@@ -10,6 +10,7 @@ use piccolo_nodeagent::{
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let is_check = matches!(cli.command, Some(Command::Check(_)));
     let result = match cli.command {
         Some(Command::Version) => commands::version(),
         command => load(&cli.flags).and_then(|config| match command {
@@ -24,6 +25,11 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(code) => code,
+        // of a check, 1 would say that there are warnings only
+        Err(error) if is_check => {
+            let _ = commands::complain(&error);
+            ExitCode::from(2)
+        }
         Err(error) => commands::complain(&error),
     }
 }

@@ -31,6 +31,8 @@ const REQUESTS_MAX: usize = 8;
 #[serde(rename_all = "snake_case")]
 pub enum LocalRequest {
     Status,
+    /// What went wrong last on the way to a master, and whether trying again helps.
+    Problem,
     /// The node leaves its cluster for good; containers go on.
     Leave,
     /// A token was put into the state folder.

@@ -4,6 +4,7 @@
 //! - `connect`: joining and the session, in tasks of their own
 //! - `files`: identity, token and id in the state folder
 //! - `observe`: what the system and Podman say, in the words of the core
+//! - `told`: each problem once in the log
 //! - `systemd`: ready, stopping, and a watchdog that this loop feeds
 //! - `local`: the socket for `piccolo-nodeagent status|leave|join`
 //! - `lock`: one agent at a time in a state folder
@@ -18,6 +19,7 @@ mod lock;
 mod observe;
 mod perform;
 mod systemd;
+mod told;
 mod view;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,6 +28,7 @@ use anyhow::{Context, Result};
 use piccolo_core::{
     model::{JournalEntry, NodeId},
     node_agent::{self, Effect, Host, Input, NodeAgent, Observation, Runtime, Snapshot},
+    session::ToAgent,
     time::{Now, Timestamp, WallTime},
 };
 use piccolo_rpc::tls::{clock::Clock, connector::Connector, identity::PrivateKey};
@@ -116,6 +119,10 @@ struct Shell {
     set_log_level: SetLogLevel,
     started: Instant,
     stopped: bool,
+    /// What the log has of the way to a master already.
+    told: told::Told,
+    /// A master knows us and wants us not: a person has to do something.
+    refused: bool,
     /// The answer to who told us to leave: written before we end.
     last_answer: Option<oneshot::Receiver<()>>,
 }
@@ -174,6 +181,8 @@ impl Shell {
             set_log_level,
             started,
             stopped: false,
+            told: told::Told::default(),
+            refused: false,
             last_answer: None,
             config,
         })
@@ -247,13 +256,28 @@ impl Shell {
                 self.outgoing = Some(outgoing);
                 self.feed(Input::Connected { ip })
             }
-            Report::Message(message) => self.feed(Input::FromMaster(*message)),
+            Report::Message(message) => self.take_message(*message),
             Report::Over { why } => {
-                tracing::info!(why, "the session is over");
+                tracing::debug!(why, "the session is over");
                 self.close_session();
                 self.feed(Input::Disconnected { why })
             }
         }
+    }
+
+    fn take_message(&mut self, message: ToAgent) -> Result<()> {
+        let welcomed = if let ToAgent::Welcome(welcome) = &message {
+            Some(welcome.session.clone())
+        } else {
+            None
+        };
+        self.feed(Input::FromMaster(message))?;
+        if let (Some(session), Some(master)) = (welcomed, self.machine.view().master) {
+            self.told.forget();
+            self.refused = false;
+            tracing::info!(master, %session, "in session with the master");
+        }
+        Ok(())
     }
 
     fn now(&self) -> Now {

@@ -51,6 +51,11 @@ impl Shell {
         for effect in effects {
             self.perform_one(effect)?;
         }
+        if let Some(why) = self.machine.last_problem()
+            && self.told.is_new(why)
+        {
+            tracing::warn!(why, "the master cannot be worked with");
+        }
         if self.journal.awaits_sync() {
             told(self.journal.sync(), "events are not safe from a power cut");
         }
@@ -94,6 +99,9 @@ impl Shell {
             Effect::Stopped { left } => {
                 if left {
                     self.files.forget_membership()?;
+                    tracing::info!("the node has left its cluster; its containers go on");
+                } else {
+                    tracing::info!("the agent stops; containers go on");
                 }
                 self.stopped = true;
             }
@@ -160,7 +168,7 @@ impl Shell {
                 return self.feed(Input::RegisterFailed { why, fatal: true });
             }
         };
-        tracing::info!(master, "registering");
+        tracing::debug!(master, "registering");
         let applicant = self.applicant.clone();
         self.tasks.spawn(async move {
             Done::Registered(connect::register(applicant, proof, master).await)
@@ -178,15 +186,17 @@ impl Shell {
     pub(super) fn task_done(&mut self, done: Result<Done, JoinError>) -> Result<()> {
         match done.context("a background task failed")? {
             Done::Registered(Registration::Certified(identity)) => {
+                self.refused = false;
                 let standing = self.take_identity(&identity)?;
                 self.feed(Input::Registered { standing, pending: false })
             }
             Done::Registered(Registration::Pending) => {
+                self.refused = false;
                 let standing = Standing::None { token: true };
                 self.feed(Input::Registered { standing, pending: true })
             }
             Done::Registered(Registration::Failed { why, fatal }) => {
-                tracing::warn!(why, "the registration failed");
+                self.refused = fatal;
                 self.feed(Input::RegisterFailed { why, fatal })
             }
             Done::Probed(true) => self.feed(Input::ProbeAnswered),
@@ -267,6 +277,10 @@ impl Shell {
     pub(super) fn answer(&mut self, asked: Asked) -> Result<()> {
         let value = match asked.request {
             LocalRequest::Status => view::json(&self.machine.view(), &self.applicant, self.now()),
+            LocalRequest::Problem => serde_json::json!({
+                "problem": self.machine.last_problem(),
+                "refused": self.refused || self.machine.is_removed(),
+            }),
             LocalRequest::Leave => {
                 self.last_answer = Some(asked.written);
                 let left = self.feed(Input::Stop { leave: true });
