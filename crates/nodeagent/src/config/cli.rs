@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use piccolo_core::model::{NodeKind, NodeName, NodeRole};
 
-use super::layer::{Layer, Podman, Seconds, label};
+use super::layer::{Layer, Podman, Seconds, environment_help, label};
 use super::value::{AbsolutePath, LogLevel, MasterAddress, PodmanSocket, Read, read};
 use crate::podman::watcher::Method;
 
 /// The PICCOLO NodeAgent: reports this node to its master and keeps its containers as desired.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "piccolo-nodeagent", version, disable_help_subcommand = true)]
+#[command(after_long_help = environment_help())]
 pub struct Cli {
     /// What to do; `run` if left out.
     #[command(subcommand)]
@@ -21,6 +22,9 @@ pub struct Cli {
     pub flags: Flags,
 }
 
+const CHECK_EXIT_CODES: &str =
+    "Exit codes: 0 all is well, 1 there are warnings, 2 there are errors.";
+
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Run the agent (the default).
@@ -28,6 +32,7 @@ pub enum Command {
     /// Show what the running agent is doing, also without a master.
     Status(StatusArguments),
     /// Check configuration, Podman, masters and permissions, and show the settings in force.
+    #[command(after_help = CHECK_EXIT_CODES)]
     Check(StatusArguments),
     /// Leave the cluster: stop the agent and forget its identity.
     Leave,

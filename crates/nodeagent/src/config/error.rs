@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::place::Setting;
+
 /// Why there is no configuration. Nothing was started or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -15,7 +17,7 @@ pub enum Error {
     Environment { variable: String, problem: String },
     /// Values that are right each by itself.
     #[error("{problem}")]
-    Together { problem: String },
+    Together { setting: Setting, problem: String },
 }
 
 /// `unknown key NAME`, with the nearest known one if it is near, else all of them.

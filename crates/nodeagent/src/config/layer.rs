@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use piccolo_core::model::{Labels, NodeKind, NodeName, NodeRole};
+use piccolo_core::model::{Labels, NodeKind, NodeName, NodeRole, check_labels};
 use serde::Deserialize;
 
 use super::error::{Error, unknown};
@@ -93,24 +93,29 @@ macro_rules! over {
     };
 }
 
+/// What is in the file.
+pub(super) fn text(path: &Path) -> Result<String, Error> {
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(Error::TooLarge { path: path.to_owned(), limit_bytes: FILE_BYTES_MAX });
+    }
+    Ok(text)
+}
+
 impl Layer {
     /// Reads a file. A missing one is empty unless it was asked for by name.
     pub(super) fn from_file(path: &Path, must_exist: bool) -> Result<Self, Error> {
-        let failed = |source| Error::Read { path: path.to_owned(), source };
-        let file = match std::fs::File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => {
-                return Ok(Self::default());
+        match text(path) {
+            Err(Error::Read { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound && !must_exist =>
+            {
+                Ok(Self::default())
             }
-            Err(error) => return Err(failed(error)),
-        };
-        let mut text = String::new();
-        file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
-        if text.len() as u64 > FILE_BYTES_MAX {
-            let path = path.to_owned();
-            return Err(Error::TooLarge { path, limit_bytes: FILE_BYTES_MAX });
+            text => Self::from_yaml(path, &text?),
         }
-        Self::from_yaml(path, &text)
     }
 
     pub(super) fn from_yaml(path: &Path, text: &str) -> Result<Self, Error> {
@@ -240,6 +245,13 @@ const VARIABLES: [(&str, Set); 25] = [
     ("JOURNAL_SIZE_MAX_MIB", |l, t| one(&mut l.journal.size_max_mib, t)),
 ];
 
+/// For `--help`.
+pub(super) fn environment_help() -> String {
+    let names = OTHER_VARIABLES.into_iter().chain(VARIABLES.iter().map(|(name, _)| *name));
+    let lines: String = names.map(|name| format!("\n  {ENVIRONMENT_PREFIX}{name}")).collect();
+    format!("Environment (below flags, above the file; lists are separated by commas):{lines}")
+}
+
 fn one<T: Value>(place: &mut Option<Read<T>>, text: &str) -> Result<(), String> {
     *place = Some(Read(read(text)?));
     Ok(())
@@ -254,10 +266,13 @@ fn list<T: Value>(place: &mut Option<Vec<Read<T>>>, text: &str) -> Result<(), St
 
 /// `KEY=VALUE`.
 pub(super) fn label(text: &str) -> Result<(String, String), String> {
-    match text.trim().split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(format!("expected KEY=VALUE, found `{}`", text.trim().escape_debug())),
-    }
+    let (key, value) = match text.trim().split_once('=') {
+        Some((key, value)) if !key.is_empty() => (key.to_owned(), value.to_owned()),
+        _ => return Err(format!("expected KEY=VALUE, found `{}`", text.trim().escape_debug())),
+    };
+    check_labels("label", &Labels::from([(key.clone(), value.clone())]))
+        .map_err(|error| error.to_string())?;
+    Ok((key, value))
 }
 
 /// `podman:` with nothing below it is as if it were not there.

@@ -11,6 +11,7 @@
 mod cli;
 mod error;
 mod layer;
+mod place;
 pub mod token;
 pub mod value;
 
@@ -18,12 +19,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use piccolo_core::model::{Labels, NodeKind, NodeName, NodeRole, check_labels};
+use piccolo_core::model::{FieldError, Labels, NodeKind, NodeName, NodeRole, check_labels};
 use piccolo_core::node_agent::pressure::{Threshold, Thresholds};
 
 pub use cli::{Cli, Command, Flags, JoinArguments, OutputFormat, RunArguments, StatusArguments};
 pub use error::Error;
 use layer::{Layer, Pair};
+pub use place::Setting;
 pub use value::{LogLevel, MasterAddress};
 
 use crate::journal;
@@ -120,11 +122,22 @@ impl Config {
     ) -> Result<Self, Error> {
         let (environment, file_of_environment) = Layer::from_environment(environment)?;
         let named = flags.config.clone().or(file_of_environment);
-        let file = match &named {
-            Some(path) => Layer::from_file(path, true)?,
-            None => Layer::from_file(Path::new(DEFAULT_FILE), false)?,
-        };
-        Self::of_layers(flags.layer().over(environment).over(file))
+        let path = named.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+        let file = Layer::from_file(path, named.is_some())?;
+        let upper = flags.layer().over(environment);
+        // a list is never put together from both
+        let overridden = [
+            ("masters", upper.masters.is_some()),
+            ("disks", upper.disks.is_some()),
+            ("labels", upper.labels.is_some()),
+        ];
+        Self::of_layers(upper.over(file)).map_err(|error| {
+            let is_overridden = matches!(
+                &error,
+                Error::Together { setting, .. } if overridden.contains(&(setting.name, true))
+            );
+            if is_overridden { error } else { place::found_in(path, error) }
+        })
     }
 
     fn of_layers(layer: Layer) -> Result<Self, Error> {
@@ -169,14 +182,24 @@ impl Config {
 
     /// What no single value shows.
     fn check(&self) -> Result<(), Error> {
-        check_labels("labels", &self.labels)
-            .map_err(|e| Error::Together { problem: e.to_string() })?;
+        let wrong = |part: Option<&String>, error: FieldError| Error::Together {
+            setting: Setting { name: "labels", part: part.cloned() },
+            problem: error.to_string(),
+        };
+        for (key, value) in &self.labels {
+            let one = Labels::from([(key.clone(), value.clone())]);
+            check_labels("labels", &one).map_err(|error| wrong(Some(key), error))?;
+        }
+        check_labels("labels", &self.labels).map_err(|error| wrong(None, error))?;
         for (what, length, max) in
             [("masters", self.masters.len(), MASTERS_MAX), ("disks", self.disks.len(), DISKS_MAX)]
         {
             if length > max {
                 let problem = format!("{what}: {length} entries, more than {max}");
-                return Err(Error::Together { problem });
+                return Err(Error::Together {
+                    setting: Setting { name: what, part: None },
+                    problem,
+                });
             }
         }
         Ok(())
@@ -213,7 +236,8 @@ fn threshold(name: &str, pair: &Pair, default: Threshold) -> Result<Threshold, E
     let problem = format!(
         "thresholds.{name}: it is cleared at {clear}, which must be below {raise}, where it is raised"
     );
-    Err(Error::Together { problem })
+    let setting = Setting { name: "thresholds", part: Some(name.to_owned()) };
+    Err(Error::Together { setting, problem })
 }
 
 #[cfg(test)]

@@ -128,6 +128,31 @@ fn a_threshold_must_be_cleared_below_where_it_is_raised() {
 }
 
 #[test]
+fn what_is_wrong_only_beside_others_names_its_place_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("agent.yaml");
+    let many = (0..17).map(|i| format!("  - m{i}:1\n")).collect::<String>();
+    for (text, place, part) in [
+        ("name: a\nlabels:\n  site: x\n  a b: y\n", ":4:8: ", "labels[a b]: a key has"),
+        ("thresholds:\n  disk: {clear_percent: 5}\n  cpu: {clear_percent: 99}\n", ":3:8: ", "cpu"),
+        (&format!("name: a\nmasters:\n{many}"), ":3:3: ", "masters: 17 entries"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let flags = Flags { config: Some(file.clone()), ..Flags::default() };
+        let error = Config::from_parts(&flags, no_environment()).unwrap_err().to_string();
+        let begin = format!("{}{place}", file.display());
+        assert!(error.starts_with(&begin) && error.contains(part), "{text}: {error}");
+    }
+    // the file is not blamed for what it does not say
+    std::fs::write(&file, "masters: [m:1]\n").unwrap();
+    let masters = vec![value::read::<MasterAddress>("m:1").unwrap(); 17];
+    let flags = Flags { config: Some(file), masters, ..Flags::default() };
+    let error = Config::from_parts(&flags, no_environment()).unwrap_err();
+    assert_eq!(error.to_string(), "masters: 17 entries, more than 16");
+    assert!(Cli::try_parse_from(["piccolo-nodeagent", "--label", "a b=c"]).is_err());
+}
+
+#[test]
 fn flags_override_the_environment_which_overrides_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("agent.yaml");
@@ -201,6 +226,17 @@ fn the_command_line_is_well_formed_and_takes_no_token() {
         assert_eq!(Cli::try_parse_from(words).is_ok(), accepted, "{words:?}");
     }
     assert!(Cli::parse_from(["piccolo-nodeagent"]).command.is_none());
+}
+
+#[test]
+fn help_names_the_variables_and_the_exit_codes() {
+    let help = Cli::command().render_long_help().to_string();
+    for name in ["CONFIG", "TOKEN", "MASTERS", "STATE_DIR", "JOURNAL_SIZE_MAX_MIB"] {
+        assert!(help.contains(&format!("\n  {ENVIRONMENT_PREFIX}{name}")), "{name}: {help}");
+    }
+    let mut command = Cli::command();
+    let help = command.find_subcommand_mut("check").unwrap().render_help().to_string();
+    assert!(help.contains("1 there are warnings, 2 there are errors"), "{help}");
 }
 
 #[test]
