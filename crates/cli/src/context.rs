@@ -75,7 +75,7 @@ pub fn run(globals: &Globals, command: &ContextCommand) -> Result<(), Failure> {
             let folder = place.parent().unwrap_or(Path::new("/"));
             fs::create_dir_all(folder).map_err(|error| not_written(&place, &error))?;
             let text = document(&context.file, Format::Yaml)?;
-            write_private(&place, &text, true)?;
+            PrivateFile::open(&place, true)?.write(&text)?;
             print(&format!("context {} is now {}\n", args.file.display(), place.display()))
         }
     }
@@ -272,31 +272,53 @@ fn render(context: &Context, format: Format, look: &Look) -> Result<String, Fail
     })
 }
 
-/// Writes a file that holds a key: mode 0600 from its first byte, whole or not at all.
-///
-/// # Errors
-/// [`Exit::Failed`]; the old file, if any, is unchanged.
-pub fn write_private(path: &Path, text: &str, replace: bool) -> Result<(), Failure> {
-    let failed = |error: io::Error| not_written(path, &error);
-    if !replace && path.exists() {
-        return Err(failed(io::Error::from(io::ErrorKind::AlreadyExists))
-            .help("choose another place with --file, or overwrite it with --force"));
+/// A file that will hold a key: mode 0600 from its first byte, whole or not at all. It is opened
+/// beside its place before what goes into it is known, so that a call which cannot be undone is not
+/// made for a file that cannot be written.
+#[derive(Debug)]
+pub struct PrivateFile {
+    place: PathBuf,
+    temporary: PathBuf,
+    file: fs::File,
+}
+
+impl PrivateFile {
+    /// # Errors
+    /// [`Exit::Failed`] if there is no writing at this place, or something is there already that
+    /// must not be replaced.
+    pub fn open(place: &Path, replace: bool) -> Result<Self, Failure> {
+        let failed = |error: io::Error| not_written(place, &error);
+        if place.is_dir() {
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        }
+        if !replace && place.exists() {
+            return Err(not_written(place, &io::ErrorKind::AlreadyExists.into())
+                .help("choose another place with --file, or overwrite it with --force"));
+        }
+        let mut temporary = place.as_os_str().to_owned();
+        temporary.push(format!(".{}.new", std::process::id()));
+        let temporary = PathBuf::from(temporary);
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
+        Ok(Self { place: place.to_owned(), file: file.map_err(failed)?, temporary })
     }
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.new", std::process::id()));
-    let temporary = PathBuf::from(temporary);
-    let write = || -> io::Result<()> {
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(|error| {
-        // What could not be finished must not lie around: it may hold the key.
-        let _ = fs::remove_file(&temporary);
-        failed(error)
-    })
+
+    /// # Errors
+    /// [`Exit::Failed`]; the old file, if any, is unchanged.
+    pub fn write(mut self, text: &str) -> Result<(), Failure> {
+        let written = self
+            .file
+            .write_all(text.as_bytes())
+            .and_then(|()| self.file.sync_all())
+            .and_then(|()| fs::rename(&self.temporary, &self.place));
+        written.map_err(|error| not_written(&self.place, &error))
+    }
+}
+
+/// What was not finished must not lie around: it may hold the key.
+impl Drop for PrivateFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.temporary);
+    }
 }
 
 fn not_written(path: &Path, error: &io::Error) -> Failure {
@@ -389,12 +411,14 @@ mod tests {
     fn a_written_context_is_private_and_never_overwritten_by_accident() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.yaml");
-        write_private(&path, "one", false).unwrap();
+        PrivateFile::open(&path, false).unwrap().write("one").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let failure = write_private(&path, "two", false).unwrap_err();
+        let failure = PrivateFile::open(&path, false).unwrap_err();
         assert!(failure.to_string().contains("--force"), "{failure}");
-        write_private(&path, "two", true).unwrap();
+        PrivateFile::open(&path, true).unwrap().write("two").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "two");
+        drop(PrivateFile::open(&path, true).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two", "it was given up");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

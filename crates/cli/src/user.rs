@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     args::Globals,
     connection::Cluster,
-    context::{ContextFile, write_private},
+    context::{ContextFile, PrivateFile},
     failure::Failure,
     node::view::time,
     output::{Cell, Format, Look, OutputArgs, Table, Tone, document, figure, print, text, word},
@@ -93,11 +93,10 @@ async fn create(cluster: &Cluster, args: &CreateArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::usage("this is no user name").because(&error))?;
     let place =
         args.file.clone().unwrap_or_else(|| PathBuf::from(format!("{}.context.yaml", args.name)));
-    if place.exists() && !args.force {
-        return Err(Failure::failed(format!("user {} was not created", args.name))
-            .cause(format!("{} exists", place.display()))
-            .help("choose another place with --file, or overwrite it with --force"));
-    }
+    let file = PrivateFile::open(&place, args.force).map_err(|failure| Failure {
+        error: format!("user {} was not created: {}", args.name, failure.error),
+        ..failure
+    })?;
     let no_key = |error: IdentityError| Failure::failed("no key could be made").because(&error);
     let key = PrivateKey::generate().map_err(no_key)?;
     let request = v1::CreateUserRequest {
@@ -112,7 +111,7 @@ async fn create(cluster: &Cluster, args: &CreateArgs) -> Result<(), Failure> {
     let context =
         context_of(cluster, key, &answer).map_err(|failure| undone(failure, &args.name))?;
     let text = document(&context, Format::Yaml)?;
-    write_private(&place, &text, args.force).map_err(|failure| undone(failure, &args.name))?;
+    file.write(&text).map_err(|failure| undone(failure, &args.name))?;
     let user = answer.user.unwrap_or_default();
     print(&format!(
         "user {} created as {}, until {}\ncontext file: {}\n",

@@ -238,29 +238,34 @@ fn a_new_users_context_works_and_its_key_was_made_here() {
     let shown = home.piccolo(&["--context", file, "context", "show"]);
     assert!(stdout(&shown).contains("alice"), "{}", stdout(&shown));
     let again = home.piccolo(&create);
-    check(&again, 1, &["alice.context.yaml exists", "--force"]);
+    check(&again, 1, &["alice.context.yaml could not be written", "exists", "--force"]);
     let forced = home.piccolo(&[&create[..], &["--force"]].concat());
     check(&forced, 0, &[]);
 }
 
 #[test]
-fn a_user_whose_context_cannot_be_written_can_be_made_again() {
-    let (home, _peer, context) = start();
-    let output = home.piccolo(&[
-        "--context",
-        &context,
-        "user",
-        "create",
-        "bob",
-        "--role",
-        "viewer",
-        "--file",
-        "no/such/folder",
-    ]);
-    check(&output, 1, &["could not be written", "piccolo user revoke bob"]);
+fn a_user_whose_context_cannot_be_written_is_not_made() {
+    let (home, peer, context) = start();
+    fs::create_dir(home.path("folder")).unwrap();
+    let create = ["--context", &context, "user", "create", "bob", "--role", "viewer"];
+    for place in [&["--file", "no/such/folder"][..], &["--file", "folder", "--force"]] {
+        let output = home.piccolo(&[&create[..], place].concat());
+        check(&output, 1, &["error: user bob was not created", "could not be written", "cause: "]);
+    }
+    assert_eq!(peer.script.lock().unwrap().users, Vec::<String>::new());
     let output =
         home.piccolo(&["--context", &context, "user", "create", "a b", "--role", "viewer"]);
     check(&output, 2, &["' ' is not allowed"]);
+}
+
+#[test]
+fn a_user_that_the_master_refuses_leaves_no_file() {
+    let (home, peer, context) = start();
+    peer.script.lock().unwrap().refusal = Some(Status::permission_denied("no"));
+    let before = fs::read_dir(home.path("")).unwrap().count();
+    let create = ["--context", &context, "user", "create", "bob", "--role", "viewer"];
+    check(&home.piccolo(&create), 5, &["cannot create user bob"]);
+    assert_eq!(fs::read_dir(home.path("")).unwrap().count(), before);
 }
 
 #[test]

@@ -278,6 +278,8 @@ pub(crate) struct Script {
     pub(crate) resumed_from: Vec<u64>,
     pub(crate) filters: Vec<Option<String>>,
     pub(crate) labelled: Vec<v1::LabelNodeRequest>,
+    /// Names for which a user was asked for.
+    pub(crate) users: Vec<String>,
 }
 
 pub(crate) type Shared = Arc<Mutex<Script>>;
@@ -536,6 +538,7 @@ impl ApiServerService for Served {
         'a: 'b,
     {
         let request = request.into_inner();
+        self.script.lock().unwrap().users.push(request.name.clone());
         let certificate =
             self.authority.sign(&request.certificate_signing_request, "viewer", &request.name);
         let user =
