@@ -260,7 +260,7 @@ impl Table {
         self.arrange(&mut table, &shown, look);
         let mut text = String::new();
         for line in table.lines() {
-            text.push_str(line.trim_end());
+            text.push_str(&trimmed(&line));
             text.push('\n');
         }
         text
@@ -327,6 +327,23 @@ impl Table {
             }
         }
     }
+}
+
+/// Without blanks at its end, also where they are styled: on a terminal they would take columns.
+fn trimmed(line: &str) -> String {
+    let mut kept = line.trim_end();
+    let mut codes = Vec::new();
+    // Cells are cleaned: every escape is a code of ours, and ends with its only `m`.
+    while let Some(start) = kept.rfind('\u{1b}') {
+        let (before, code) = kept.split_at(start);
+        if code.find('m') != Some(code.len() - 1) {
+            break;
+        }
+        codes.push(code);
+        kept = before.trim_end();
+    }
+    codes.reverse();
+    format!("{kept}{}", codes.concat())
 }
 
 fn styled(cell: &Cell) -> comfy_table::Cell {
@@ -423,7 +440,8 @@ mod tests {
                 let plain = line.replace("\u{1b}[38;5;1m", "").replace("\u{1b}[39m", "");
                 let plain = plain.replace("\u{1b}[1m", "").replace("\u{1b}[0m", "");
                 prop_assert!(!plain.contains('\u{1b}'), "{plain:?}");
-                prop_assert!(plain.trim_end().width() <= usize::from(width), "{width}: {plain:?}");
+                prop_assert!(plain.width() <= usize::from(width), "{width}: {plain:?}");
+                prop_assert_eq!(plain.trim_end(), &plain);
             }
         }
     }
