@@ -170,11 +170,11 @@ pub fn table(entries: &[v1::AuditEntry], format: Format, look: &Look) -> String 
     let more = [word("HASH")].into_iter().filter(|_| wide);
     let columns = [
         figure("ID"),
-        word("TIME"),
+        word("TIME").spare(),
         word("WHO"),
-        word("FROM"),
+        word("FROM").spare(),
         word("CALL"),
-        text("TARGET"),
+        word("TARGET").spare_at_last(),
         text("OUTCOME"),
     ];
     let mut table = Table::new(columns.into_iter().chain(more));

@@ -199,19 +199,32 @@ pub struct Column {
     /// Its cells are one word each that should not be broken.
     word: bool,
     right: bool,
-    spare: bool,
+    spare: Spare,
+}
+
+/// Whether a column may be left out where the terminal is too narrow; the least goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Spare {
+    First,
+    Last,
+    Never,
 }
 
 impl Column {
     /// May be left out; of several the last goes first.
     pub const fn spare(self) -> Column {
-        Column { spare: true, ..self }
+        Column { spare: Spare::First, ..self }
+    }
+
+    /// May be left out after all that are [`Column::spare`].
+    pub const fn spare_at_last(self) -> Column {
+        Column { spare: Spare::Last, ..self }
     }
 }
 
 /// A column of words.
 pub const fn word(title: &'static str) -> Column {
-    Column { title, word: true, right: false, spare: false }
+    Column { title, word: true, right: false, spare: Spare::Never }
 }
 
 /// A column of figures: words that stand at its right edge.
@@ -270,10 +283,13 @@ impl Table {
     fn shown(&self, width: Option<u16>) -> Vec<usize> {
         let mut shown: Vec<_> = (0..self.columns.len()).collect();
         while !self.fit(&shown, width) {
-            let spare = |index: &usize| self.columns.get(*index).is_some_and(|column| column.spare);
-            match shown.iter().rposition(spare) {
-                Some(position) => drop(shown.remove(position)),
-                None => break,
+            let spare = |index: usize| self.columns.get(index).map_or(Spare::Never, |c| c.spare);
+            let least = shown.iter().enumerate().rev().min_by_key(|(_, index)| spare(**index));
+            match least {
+                Some((position, index)) if spare(*index) != Spare::Never => {
+                    shown.remove(position);
+                }
+                Some(_) | None => break,
             }
         }
         shown

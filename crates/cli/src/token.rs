@@ -218,9 +218,9 @@ pub fn table(tokens: &[v1::JoinToken], format: Format, look: &Look) -> String {
         word("ROLE"),
         figure("USES LEFT"),
         figure("EXPIRES"),
-        figure("AGE"),
-        text("NODE"),
-        text("CREATED BY"),
+        figure("AGE").spare(),
+        word("NODE").spare_at_last(),
+        word("CREATED BY").spare(),
     ];
     let mut table = Table::new(columns.into_iter().chain(more));
     for token in tokens {

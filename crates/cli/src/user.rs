@@ -16,7 +16,7 @@ use crate::{
     context::{ContextFile, PrivateFile},
     failure::Failure,
     node::view::time,
-    output::{Cell, Format, Look, OutputArgs, Table, Tone, document, figure, print, text, word},
+    output::{Cell, Format, Look, OutputArgs, Table, Tone, document, figure, print, word},
     text::{age, clean, moment, parse_duration, until},
     token::whole_seconds,
     words::{self, UserRoleArg},
@@ -221,8 +221,13 @@ pub fn table(users: &[v1::User], format: Format, look: &Look) -> String {
     }
     let wide = format == Format::Wide;
     let more = [word("SERIAL")].into_iter().filter(|_| wide);
-    let columns =
-        [word("NAME"), word("ROLE"), figure("EXPIRES"), figure("AGE"), text("CREATED BY")];
+    let columns = [
+        word("NAME"),
+        word("ROLE"),
+        figure("EXPIRES"),
+        figure("AGE").spare(),
+        word("CREATED BY").spare(),
+    ];
     let mut table = Table::new(columns.into_iter().chain(more));
     for user in users {
         let cells = [

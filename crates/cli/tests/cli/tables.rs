@@ -113,6 +113,13 @@ fn tokens_users_and_the_audit_log() {
     let plain = look(Some(120), false);
     check("token_list", Some(120), &token::table(&fixtures::tokens(), Format::Table, &plain));
     check("token_list_wide", Some(120), &token::table(&fixtures::tokens(), Format::Wide, &plain));
+    for (width, tokens, audit) in
+        [(60, "token_list_60", "audit_list_60"), (80, "token_list_80", "audit_list_80")]
+    {
+        let narrow = look(Some(width), false);
+        check(tokens, Some(width), &token::table(&fixtures::tokens(), Format::Table, &narrow));
+        check(audit, Some(width), &audit::table(&fixtures::audit(), Format::Table, &narrow));
+    }
     check("user_list_wide", Some(120), &user::table(&fixtures::users(), Format::Wide, &plain));
     check("audit_list", Some(120), &audit::table(&fixtures::audit(), Format::Table, &plain));
     check(
@@ -120,6 +127,30 @@ fn tokens_users_and_the_audit_log() {
         PIPE,
         &audit::table(&fixtures::audit(), Format::Wide, &look(PIPE, false)),
     );
+}
+
+#[test]
+fn ids_addresses_and_names_are_never_broken_on_a_narrow_terminal() {
+    let id = "019ab3f0-7c1e-7a52-b0de-5f0c6e0d9a11";
+    let mut audit = fixtures::audit();
+    audit[0].target = id.to_owned();
+    audit[0].call = "ResetNodeIdentity".to_owned();
+    audit[1].outcome = "ok".to_owned();
+    let mut tokens = fixtures::tokens();
+    tokens[1].node_name = "a-board-with-quite-a-long-name".to_owned();
+    tokens[1].created_by = "operator:somebody".to_owned();
+    for width in 50..160 {
+        let look = look(Some(width), false);
+        for (table, rows) in [
+            (audit::table(&audit, Format::Table, &look), audit.len()),
+            (token::table(&tokens, Format::Table, &look), tokens.len()),
+            (user::table(&fixtures::users(), Format::Table, &look), 1),
+        ] {
+            // What is broken goes on in a line of its own.
+            assert_eq!(table.lines().count(), rows + 1, "{width}: {table}");
+            assert!(table.lines().all(|line| line.len() <= width.into()), "{width}: {table}");
+        }
+    }
 }
 
 #[test]
