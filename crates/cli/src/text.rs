@@ -134,8 +134,9 @@ pub fn percent(basis_points: u64) -> String {
 /// # Errors
 /// A sentence that says what is expected.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let expected =
-        || format!("{text:?} is not a length of time such as 500ms, 30s, 5m, 2h, 7d or 1h30m");
+    const SUCH_AS: &str = "such as 500ms, 30s, 5m, 2h, 7d or 1h30m";
+    let expected = || format!("{text:?} is not a length of time {SUCH_AS}");
+    let too_long = || format!("{text:?} is too long; write one {SUCH_AS}");
     let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
@@ -143,20 +144,32 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         let (number, tail) = rest.split_at(digits);
         let letters = tail.bytes().take_while(u8::is_ascii_alphabetic).count();
         let (unit, tail) = tail.split_at(letters);
-        let number: u64 = number.parse().map_err(|_| expected())?;
+        if number.is_empty() {
+            return Err(expected());
+        }
+        let number: u64 = number.parse().map_err(|_| too_long())?;
         let millis_each: u64 = match unit {
             "ms" => 1,
             "s" => 1_000,
             "m" => 60_000,
             "h" => 3_600_000,
             "d" => 86_400_000,
-            _ => return Err(expected()),
+            "" => return Err(format!("{text:?} lacks a unit; write one {SUCH_AS}")),
+            unit => {
+                return Err(format!(
+                    "{unit:?} is no unit (ms, s, m, h and d are); write a length of time {SUCH_AS}"
+                ));
+            }
         };
-        let millis = number.checked_mul(millis_each).ok_or_else(expected)?;
-        total = total.checked_add(Duration::from_millis(millis)).ok_or_else(expected)?;
+        let millis = number.checked_mul(millis_each).ok_or_else(too_long)?;
+        total = total.checked_add(Duration::from_millis(millis)).ok_or_else(too_long)?;
         rest = tail;
     }
-    if total.is_zero() { Err(expected()) } else { Ok(total) }
+    match (text.is_empty(), total.is_zero()) {
+        (true, _) => Err(expected()),
+        (false, true) => Err(format!("{text:?} is no time at all; write one {SUCH_AS}")),
+        (false, false) => Ok(total),
+    }
 }
 
 #[cfg(test)]
@@ -253,6 +266,15 @@ mod tests {
         {
             let error = parse_duration(text).unwrap_err();
             assert!(error.contains("such as"), "{text}: {error}");
+        }
+        for (text, part) in [
+            ("0s", "\"0s\" is no time at all"),
+            ("10y", "\"y\" is no unit"),
+            ("5", "\"5\" lacks a unit"),
+            ("99999999999999999999s", "is too long"),
+        ] {
+            let error = parse_duration(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
         }
     }
 }

@@ -134,7 +134,8 @@ fn a_wrong_command_line_is_code_2_on_stderr() {
         (vec!["events", "--since", "5m", "--after", "3"], "cannot be used with"),
         (vec!["topology", "apply"], "--file <FILE>"),
         (vec!["completion", "tcsh"], "possible values"),
-        (vec!["--timeout", "0s", "status"], "not a length of time"),
+        (vec!["--timeout", "0s", "status"], "\"0s\" is no time at all"),
+        (vec!["token", "create", "--role", "sub", "--ttl", "10y"], "\"y\" is no unit"),
     ] {
         let output = home.piccolo(&words);
         assert_eq!(code(&output), 2, "{words:?}: {}", stderr(&output));
