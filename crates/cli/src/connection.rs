@@ -85,23 +85,30 @@ impl Cluster {
     ///
     /// # Errors
     /// [`Exit::Unreachable`] with what each of them did, or [`Exit::Denied`] if one refused who we
-    /// are.
+    /// are, or all are another cluster's.
     pub async fn connect(&self) -> Result<Client<'_>, Failure> {
         let mut problems = Vec::new();
+        let mut strangers = true;
         for address in self.context.servers() {
             let mut progress = Progress::new(format!("connecting to {address}"));
             match progress.over(self.dial(address)).await {
                 Ok(channel) => return Ok(self.client(channel, address.clone())),
                 Err(error) => {
-                    if let Some(PeerError::RefusedByPeer(alert)) = PeerError::find(&error) {
+                    let peer = PeerError::find(&error);
+                    if let Some(PeerError::RefusedByPeer(alert)) = &peer {
                         let what = format!("cannot connect to {address}");
-                        return Err(fault::refused_certificate(&what, &alert, &self.context));
+                        return Err(fault::refused_certificate(&what, alert, &self.context));
                     }
+                    strangers &= peer.is_some_and(|peer| fault::is_another_cluster(&peer));
                     problems.push((address.clone(), fault::dial_problem(&error)));
                 }
             }
         }
-        Err(self.unreachable(&problems))
+        Err(if strangers {
+            fault::another_cluster(&problems, &self.context)
+        } else {
+            self.unreachable(&problems)
+        })
     }
 
     /// The whole of a dial is limited, not only its parts.

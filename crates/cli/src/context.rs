@@ -13,6 +13,7 @@ use std::{
 use clap::{Args, Subcommand};
 use piccolo_rpc::tls::{connector::endpoint, identity::Identity};
 use prost_types::Timestamp;
+use rustls_pki_types::pem::{self, PemObject as _, SectionKind};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -180,6 +181,12 @@ impl Context {
             )
         })?;
         check_servers(file.server.list()).map_err(|problem| unusable().cause(problem))?;
+        for (key, text) in
+            [("ca", &file.ca), ("certificate", &file.certificate), ("key", &file.key)]
+        {
+            check_pem(text)
+                .map_err(|problem| unusable().cause(format!("{key}: is not PEM: {problem}")))?;
+        }
         let pem = format!("{}\n{}\n{}\n", file.key.trim(), file.certificate.trim(), file.ca.trim());
         let identity = Identity::from_pem(&pem).map_err(|error| unusable().because(&error))?;
         let issued_for = &identity.name().cluster_id;
@@ -350,6 +357,22 @@ fn read_private(path: &Path) -> Result<String, Failure> {
         return Err(Failure::failed(error).cause(format!("more than {FILE_BYTES_MAX} bytes")));
     }
     Ok(text)
+}
+
+/// In words: the library's own show a line as the numbers of its bytes.
+fn check_pem(text: &str) -> Result<(), String> {
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text.as_bytes()) {
+        section.map_err(|error| match error {
+            pem::Error::MissingSectionEnd { end_marker } => {
+                format!("there is no line -----END {}-----", String::from_utf8_lossy(&end_marker))
+            }
+            pem::Error::IllegalSectionStart { line } => {
+                format!("{:?} begins no section", String::from_utf8_lossy(&line))
+            }
+            other => other.to_string(),
+        })?;
+    }
+    Ok(())
 }
 
 fn check_servers(servers: &[String]) -> Result<(), String> {

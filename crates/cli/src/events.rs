@@ -10,9 +10,9 @@ use serde::Serialize;
 use crate::{
     args::Globals,
     connection::{Client, Cluster, follow},
-    failure::Failure,
+    failure::{Exit, Failure},
     live::{self, Moment},
-    node::view::time,
+    node::{fetch, view::time},
     output::{
         Cell, Format, Look, OutputArgs, Table, Tone, document, figure, now, print, say, streamed,
         text, word,
@@ -90,7 +90,19 @@ pub async fn run(globals: &Globals, args: &EventsArgs) -> Result<(), Failure> {
     let cluster = Cluster::new(globals)?;
     let listed = {
         let mut client = cluster.connect().await?;
-        list(&mut client, args).await?
+        let listed = list(&mut client, args).await?;
+        // A node that is gone still has its events: only of one without any is it asked.
+        if let Some(node) = args.node.as_deref().filter(|_| listed.events.is_empty()) {
+            match fetch(&mut client, node).await {
+                Ok(_) => {}
+                // It may join yet.
+                Err(failure) if args.watch && failure.exit == Exit::NotFound => {
+                    failure.causes.iter().for_each(|cause| say(&clean(cause)));
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        listed
     };
     let format = args.output.format;
     let look = Look::of_stdout();

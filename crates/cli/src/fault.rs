@@ -22,6 +22,10 @@ pub fn of_status(what: &str, status: &Status, context: &Context, address: &str) 
     if let Some(PeerError::RefusedByPeer(alert)) = PeerError::find(status) {
         return refused_certificate(what, &alert, context);
     }
+    if status.message().starts_with(NOT_GRPC) {
+        return not_grpc(what, context, address);
+    }
+    let view = ErrorView::from(status);
     let exit = exit_of(status);
     let failure = Failure::new(exit, what);
     // The timer on this side may be the first to say that the time is over.
@@ -29,10 +33,20 @@ pub fn of_status(what: &str, status: &Status, context: &Context, address: &str) 
     let failure = match status.message() {
         _ if timer => failure.cause("no answer in time"),
         "" => failure.cause(status.code().description()),
-        message => failure.cause(message),
+        message => failure.cause(spelled(message)),
     };
-    if let Some(help) = ErrorView::from(status).help {
+    if let Some(help) = view.help {
         return failure.help(help);
+    }
+    match view.reason.as_str() {
+        NO_SESSION => {
+            return failure.help(
+                "wait until it is back: piccolo node list --watch;\n\
+                 since when, and why: piccolo node describe NODE",
+            );
+        }
+        NO_ANSWER => return failure.help("it may still act: look before you try again"),
+        _ => {}
     }
     match exit {
         Exit::Denied => failure.help(format!(
@@ -52,6 +66,39 @@ pub fn of_status(what: &str, status: &Status, context: &Context, address: &str) 
     }
 }
 
+/// What a node does not do, said by a master that is well: asking again soon helps nobody.
+const NO_SESSION: &str = "NotConnected";
+const NO_ANSWER: &str = "NoAnswer";
+/// How tonic begins what it says of an answer that is HTTP/2 and no more.
+const NOT_GRPC: &str = "grpc-status header missing";
+
+/// The master's HTTPS port, or another server with a certificate of this cluster.
+fn not_grpc(what: &str, context: &Context, address: &str) -> Failure {
+    Failure::failed(what)
+        .cause(format!("{address} answers, but it is not the gRPC port of a master"))
+        .help(format!(
+            "the gRPC port is 47098, unless the master's configuration says otherwise\n\
+             (listen): correct server: in {}",
+            context.path.display()
+        ))
+}
+
+/// A message about a field of the wire, in the words of the command line.
+fn spelled(message: &str) -> String {
+    let Some((field, problem)) = message.split_once(": ") else { return message.to_owned() };
+    let argument = match field {
+        "node_id" => return problem.to_owned(),
+        "ttl_seconds" => "--ttl",
+        "uses" => "--uses",
+        "node_name" => "--node",
+        "minimum_severity" => "--severity",
+        "limit" => "--lines",
+        "filter" => "the filter",
+        _ => return message.to_owned(),
+    };
+    format!("{argument}: {problem}")
+}
+
 /// The connection broke, and nothing says why.
 pub fn broke_off(status: &Status) -> bool {
     is_local(status) && exit_of(status) == Exit::Unreachable && PeerError::find(status).is_none()
@@ -60,6 +107,7 @@ pub fn broke_off(status: &Status) -> bool {
 fn exit_of(status: &Status) -> Exit {
     match status.code() {
         Code::Unknown | Code::Cancelled | Code::Internal if is_local(status) => Exit::Unreachable,
+        Code::Unavailable if is_of_a_node(status) => Exit::Failed,
         Code::InvalidArgument => Exit::Usage,
         Code::NotFound => Exit::NotFound,
         Code::PermissionDenied | Code::Unauthenticated => Exit::Denied,
@@ -76,6 +124,11 @@ fn exit_of(status: &Status) -> Exit {
         | Code::Internal
         | Code::DataLoss => Exit::Failed,
     }
+}
+
+/// A node is not there, or does not answer; the master is and does.
+fn is_of_a_node(status: &Status) -> bool {
+    [NO_SESSION, NO_ANSWER].contains(&ErrorView::from(status).reason.as_str())
 }
 
 /// Made on this side, because the connection broke or its time was over: no master said it.
@@ -111,6 +164,38 @@ pub fn dial_problem(error: &ChannelError) -> String {
         )
         | None => deepest.to_string(),
     }
+}
+
+/// Whether it is about a master that is well, but not of the context's cluster.
+pub fn is_another_cluster(peer: &PeerError) -> bool {
+    match peer {
+        PeerError::OtherCluster { .. } | PeerError::OtherAuthority => true,
+        PeerError::Certificate(_)
+        | PeerError::NotAMaster(_)
+        | PeerError::OtherCa
+        | PeerError::PinnedNotCa
+        | PeerError::OtherUse
+        | PeerError::Expired
+        | PeerError::RefusedByPeer(_) => false,
+    }
+}
+
+/// Every master of the context is another cluster's. Nothing was sent.
+pub fn another_cluster(problems: &[(String, String)], context: &Context) -> Failure {
+    let error = match problems {
+        [(address, _)] => format!("another cluster's master is at {address}"),
+        _ => "other clusters' masters are at the addresses of this context".to_owned(),
+    };
+    let mut failure = Failure::new(Exit::Denied, error);
+    for (address, problem) in problems {
+        failure = failure.cause(format!("{address}: {problem}"));
+    }
+    failure.help(format!(
+        "{} is for cluster {}: name the context of the other with --context FILE;\n\
+         if that cluster was set up anew, every context has to be made anew",
+        context.path.display(),
+        context.file.cluster
+    ))
 }
 
 /// With TLS 1.3 a master refuses a certificate only after the handshake: by an alert.

@@ -9,7 +9,7 @@ use tonic::Status;
 use crate::support::{Authority, Home, Peer, code, context_text, stderr, stdout};
 
 /// A peer, and a home with an admin's context for it.
-fn start() -> (Home, Peer, String) {
+pub(crate) fn start() -> (Home, Peer, String) {
     let authority = Arc::new(Authority::new());
     let peer = Peer::start(&authority);
     let home = Home::new();
@@ -19,7 +19,7 @@ fn start() -> (Home, Peer, String) {
 }
 
 #[track_caller]
-fn check(output: &Output, exit: i32, parts: &[&str]) {
+pub(crate) fn check(output: &Output, exit: i32, parts: &[&str]) {
     let text = stderr(output);
     assert_eq!(code(output), exit, "{text}");
     for part in parts {
@@ -78,7 +78,11 @@ fn a_context_that_is_none_says_what_is_wrong_with_it() {
         (good.replace("127.0.0.1:1", "[]"), "names no master"),
         (good.replace("c7f3a1\n", "other\n"), "its certificate is of cluster \"c7f3a1\""),
         (good.replace(&key_of(&good), &other_key), "the certificate is for another private key"),
-        (good.replace("BEGIN CERTIFICATE", "BEGIN NONSENSE"), "PEM"),
+        (
+            good.replace("BEGIN CERTIFICATE", "BEGIN NONSENSE"),
+            "cause: ca: is not PEM: there is no line -----END NONSENSE-----",
+        ),
+        (good.replace("-BEGIN CERTIFICATE-----", "-BEGIN XER"), "-----BEGIN XER\" begins no"),
         (format!("{good}password: x\n"), "password"),
         ("x".repeat(300_000), "too large"),
     ] {
@@ -123,7 +127,13 @@ fn a_master_of_another_cluster_is_not_trusted() {
     let stranger = Authority::new().identity("admin", "first");
     let context = home.context("s.yaml", &peer.address.to_string(), &stranger);
     let output = home.piccolo(&["--context", context.to_str().unwrap(), "node", "list"]);
-    check(&output, 4, &["issued by another authority"]);
+    let at = format!("error: another cluster's master is at {}", peer.address);
+    check(&output, 5, &[&at, "issued by another authority", "s.yaml is for cluster c7f3a1"]);
+    assert!(!stderr(&output).contains("firewall"), "it answered");
+    let servers = format!("[\"127.0.0.1:1\", \"{}\"]", peer.address);
+    let context = home.context("two.yaml", &servers, &stranger);
+    let output = home.piccolo(&["--context", context.to_str().unwrap(), "node", "list"]);
+    check(&output, 4, &["no master answers", "issued by another authority", "refused"]);
 }
 
 #[test]
@@ -170,7 +180,8 @@ fn refusals_keep_their_words_and_have_their_codes() {
         (Status::permission_denied("no"), 5, "admin.yaml speaks for first (admin)"),
         (Status::unauthenticated("who?"), 5, "who?"),
         (Status::not_found("no such node\u{1b}[2J"), 3, "no such node\\u{1b}[2J"),
-        (Status::invalid_argument("node_id: must not be empty"), 2, "node_id"),
+        (Status::invalid_argument("node_id: must not be empty"), 2, "cause: must not be empty"),
+        (Status::invalid_argument("ttl_seconds: is more than a year"), 2, "--ttl: is more"),
         (Status::failed_precondition("it is Ready"), 1, "it is Ready"),
         (Status::unavailable("the store does not answer"), 4, "the store does not answer"),
         (Status::internal("oh"), 1, "oh"),

@@ -445,12 +445,15 @@ impl ApiServerService for Served {
 
     fn list_events<'a, 'b>(
         &'a self,
-        _: Request<v1::ListEventsRequest>,
+        request: Request<v1::ListEventsRequest>,
     ) -> Answer<'b, v1::ListEventsResponse>
     where
         'a: 'b,
     {
-        let events = fixtures::events();
+        let node = request.into_inner().node;
+        let mut events = fixtures::events();
+        let of = |event: &v1::Event| event.node_name == node || event.node_id == node;
+        events.retain(|event| node.is_empty() || of(event));
         Box::pin(self.answer(v1::ListEventsResponse { events, first_kept_id: 1, last_id: 44 }))
     }
 
