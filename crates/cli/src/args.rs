@@ -94,8 +94,8 @@ pub enum Command {
     /// Show the help of a command
     #[command(hide = true, after_help = help::EXAMPLES)]
     Help(help::HelpArgs),
-    /// Write the manual pages into a folder
-    #[command(hide = true, after_help = man::EXAMPLES)]
+    /// Show the manual page of a command, or write all of them
+    #[command(after_help = man::EXAMPLES)]
     Man(man::ManArgs),
 }
 

@@ -16,15 +16,22 @@ pub struct HelpArgs {
 /// # Errors
 /// If there is no such command.
 pub fn run(args: &HelpArgs) -> Result<(), Failure> {
-    let mut root = crate::command();
-    root.build();
-    let mut command: &mut Command = &mut root;
-    for word in &args.words {
-        let parent = command.get_name().to_owned();
-        command = command.find_subcommand_mut(word).ok_or_else(|| {
-            Failure::usage(format!("{parent} has no command {word:?}"))
+    print(&find(&args.words)?.render_long_help().to_string())
+}
+
+/// The command to which the words lead; the whole program where there are none.
+///
+/// # Errors
+/// If there is no such command.
+pub fn find(words: &[String]) -> Result<Command, Failure> {
+    let mut command = crate::command();
+    command.build();
+    for word in words {
+        let child = command.find_subcommand(word).cloned();
+        command = child.ok_or_else(|| {
+            Failure::usage(format!("{} has no command {word:?}", command.get_name()))
                 .help("piccolo --help lists the commands")
         })?;
     }
-    print(&command.render_long_help().to_string())
+    Ok(command)
 }

@@ -169,12 +169,45 @@ fn bash_accepts_its_completion_script() {
 fn manual_pages_are_written_for_every_command() {
     let home = Home::new();
     let folder = home.path("man/of/piccolo");
-    let output = home.piccolo(&["man", folder.to_str().unwrap()]);
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    for page in ["piccolo.1", "piccolo-node.1", "piccolo-node-list.1", "piccolo-events.1"] {
-        let text = std::fs::read_to_string(folder.join(page)).unwrap();
-        assert!(text.contains("Examples:"), "{page}");
+    let folder = folder.to_str().unwrap();
+    for words in [vec!["man", "--into", folder], vec!["man", folder]] {
+        let output = home.piccolo(&words);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        for (path, _) in commands().iter().filter(|(_, command)| !command.is_hide_set()) {
+            let name = path.replace(' ', "-");
+            let page = home.path("man/of/piccolo").join(format!("{name}.1"));
+            let text = std::fs::read_to_string(&page).unwrap();
+            std::fs::remove_file(page).unwrap();
+            let title = format!(".TH {name} 1  \"piccolo {}\" PICCOLO", env!("CARGO_PKG_VERSION"));
+            assert!(text.contains(&title), "{text}");
+            assert!(!text.contains("EXTRA"), "{text}");
+            // Lines as they are, and nothing but examples.
+            let (_, examples) = text.split_once(".SH EXAMPLES\n.nf\n").unwrap();
+            let (examples, _) = examples.split_once(".fi\n").unwrap();
+            assert!(examples.lines().all(|line| line.starts_with("piccolo ")), "{text}");
+        }
     }
+}
+
+#[test]
+fn a_manual_page_is_shown_by_man_and_plainly_where_there_is_none() {
+    let home = Home::new();
+    let asked = || {
+        let mut command = home.command();
+        command.env("PATH", home.path("bin")).args(["man", "node", "list"]).output().unwrap()
+    };
+    let plain = asked();
+    assert_eq!(code(&plain), 0, "{}", stderr(&plain));
+    assert_eq!(stdout(&plain), stdout(&home.piccolo(&["help", "node", "list"])));
+    home.script("bin/man", "#!/bin/sh\necho \"$@\"\n/bin/cat\n");
+    let text = stdout(&asked());
+    assert!(text.starts_with("-l -\n") && text.contains(".TH piccolo-node-list 1"), "{text}");
+    // as busybox, which knows no -l
+    home.script("bin/man", "#!/bin/sh\nexit 1\n");
+    assert_eq!(stdout(&asked()), stdout(&plain));
+    let none = home.piccolo(&["man", "nosuch"]);
+    assert_eq!(code(&none), 2);
+    assert!(stderr(&none).contains("piccolo has no command \"nosuch\""), "{}", stderr(&none));
 }
 
 #[test]
