@@ -49,6 +49,7 @@ pub fn main() -> ExitCode {
     let cli = match args::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            let error = if error.use_stderr() { with_whole_usage(error) } else { error };
             // Nobody reads: nothing to say.
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
@@ -64,6 +65,21 @@ pub fn main() -> ExitCode {
     // Do not wait for a name that is still being looked up.
     runtime.shutdown_background();
     end(result)
+}
+
+/// The same error with the usage as `--help` has it. Otherwise clap shows every option that it knows
+/// a value of as if it were required: `--context <FILE>` where `PICCOLO_CONTEXT` is set.
+fn with_whole_usage(error: clap::Error) -> clap::Error {
+    fn fix_usage(command: &mut clap::Command) {
+        let usage = command.render_usage().to_string();
+        command.get_subcommands_mut().for_each(fix_usage);
+        let fixed = std::mem::take(command);
+        *command = fixed.override_usage(usage.trim_start_matches("Usage: ").to_owned());
+    }
+    let mut root = command();
+    root.build();
+    fix_usage(&mut root);
+    root.try_get_matches().err().unwrap_or(error)
 }
 
 fn end(result: Result<(), Failure>) -> ExitCode {

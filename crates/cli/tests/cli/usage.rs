@@ -211,6 +211,17 @@ fn a_manual_page_is_shown_by_man_and_plainly_where_there_is_none() {
 }
 
 #[test]
+fn a_context_in_the_environment_does_not_look_like_one_that_must_be_given() {
+    let home = Home::new();
+    let mut command = home.command();
+    command.env("PICCOLO_CONTEXT", "c.yaml").args(["node", "approve"]);
+    let output = command.output().unwrap();
+    assert_eq!(code(&output), 2);
+    let text = stderr(&output);
+    assert!(text.contains("Usage: piccolo node approve [OPTIONS] <NODE>...\n"), "{text}");
+}
+
+#[test]
 fn the_version_needs_no_context_and_no_master() {
     let home = Home::new();
     let output = home.piccolo(&["version", "--client", "-o", "json"]);
