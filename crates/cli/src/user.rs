@@ -69,6 +69,8 @@ pub struct CreateArgs {
     /// Overwrite the context file
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 #[derive(Debug, Args)]
@@ -113,13 +115,19 @@ async fn create(cluster: &Cluster, args: &CreateArgs) -> Result<(), Failure> {
     let text = document(&context, Format::Yaml)?;
     file.write(&text).map_err(|failure| undone(failure, &args.name))?;
     let user = answer.user.unwrap_or_default();
-    print(&format!(
-        "user {} created as {}, until {}\ncontext file: {}\n",
-        clean(&user.name),
-        words::user_role(user.role),
-        moment(user.expires_at.as_ref()),
-        place.display()
-    ))
+    print(&match args.output.format {
+        Format::Table | Format::Wide => format!(
+            "user {} created as {}, until {}\ncontext file: {}\n",
+            clean(&user.name),
+            words::user_role(user.role),
+            moment(user.expires_at.as_ref()),
+            place.display()
+        ),
+        format @ (Format::Json | Format::Yaml) => {
+            let file = place.display().to_string();
+            document(&CreatedView { user: UserView::from(&user), file }, format)?
+        }
+    })
 }
 
 /// The user is there, but nobody holds its key.
@@ -182,6 +190,14 @@ async fn revoke(cluster: &Cluster, args: &RevokeArgs) -> Result<(), Failure> {
         print(&format!("user {name} revoked\n"))?;
     }
     Ok(())
+}
+
+/// `piccolo user create`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CreatedView {
+    pub user: UserView,
+    /// Where the context file is.
+    pub file: String,
 }
 
 /// `piccolo user list`.

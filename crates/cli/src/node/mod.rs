@@ -24,7 +24,7 @@ use crate::{
     text::{age, clean, parse_duration, precise_moment},
 };
 use deploy::{DeployArgs, undeploy::UndeployArgs};
-use view::{NodeView, NodesView, WatchView};
+use view::{DescribedNodesView, DescribedView, NodeView, NodesView, WatchView};
 use wait::{Goal, wait};
 use watch::{Change, Picture};
 
@@ -43,7 +43,8 @@ const GET_EXAMPLES: &str = "Examples:
   piccolo node get zone-a
   piccolo node get zone-a -o json";
 const DESCRIBE_EXAMPLES: &str = "Examples:
-  piccolo node describe zone-a";
+  piccolo node describe zone-a
+  piccolo node describe zone-a zone-b -o json";
 const APPROVE_EXAMPLES: &str = "Examples:
   piccolo node approve zone-a
   piccolo node approve zone-a zone-b --wait       # until both are Ready";
@@ -73,7 +74,7 @@ pub enum NodeCommand {
     Get(GetArgs),
     /// Show everything about nodes: conditions, system, metrics, containers, recent events
     #[command(after_help = DESCRIBE_EXAMPLES)]
-    Describe(NodesArg),
+    Describe(DescribeArgs),
     /// Let pending nodes into the cluster
     #[command(after_help = APPROVE_EXAMPLES)]
     Approve(ApproveArgs),
@@ -148,6 +149,14 @@ pub struct NodesArg {
     /// Names or ids
     #[arg(value_name = "NODE", required = true)]
     nodes: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct DescribeArgs {
+    #[command(flatten)]
+    nodes: NodesArg,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 #[derive(Debug, Args)]
@@ -301,9 +310,11 @@ pub async fn fetch(client: &mut Client<'_>, node: &str) -> Result<v1::Node, Fail
 /// How many of its events a description shows.
 const EVENTS_DESCRIBED: u32 = 10;
 
-async fn describe_nodes(cluster: &Cluster, args: &NodesArg) -> Result<(), Failure> {
+async fn describe_nodes(cluster: &Cluster, args: &DescribeArgs) -> Result<(), Failure> {
+    let format = args.output.format;
+    let mut views = Vec::new();
     let mut first = true;
-    each(cluster, &args.nodes, async |client, name| {
+    let done = each(cluster, &args.nodes.nodes, async |client, name| {
         let node = fetch(client, name).await?;
         let request = v1::ListEventsRequest {
             node: node.id.clone(),
@@ -322,12 +333,20 @@ async fn describe_nodes(cluster: &Cluster, args: &NodesArg) -> Result<(), Failur
                 async |api, r| api.get_cluster_status(r).await,
             )
             .await?;
+        if matches!(format, Format::Json | Format::Yaml) {
+            views.push(DescribedView::new(&node, &events, status.generation));
+            return Ok(String::new());
+        }
         let look = Look::of_stdout();
         let text = describe::node(&node, &events, Some(status.generation), &look);
         let gap = if std::mem::take(&mut first) { "" } else { "\n" };
         Ok(format!("{gap}{text}"))
     })
-    .await
+    .await;
+    if !views.is_empty() {
+        print(&document(&DescribedNodesView { nodes: views }, format)?)?;
+    }
+    done
 }
 
 /// Does something with each node in turn and prints what came of it. A node with which it fails

@@ -6,7 +6,7 @@ use piccolo_rpc::v1;
 use prost_types::Timestamp;
 use serde::Serialize;
 
-use crate::words;
+use crate::{events::EventView, words};
 
 /// `piccolo node list`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -14,6 +14,28 @@ pub struct NodesView {
     pub nodes: Vec<NodeView>,
     /// A watch from here misses nothing.
     pub revision: u64,
+}
+
+/// `piccolo node describe`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DescribedNodesView {
+    pub nodes: Vec<DescribedView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DescribedView {
+    pub node: NodeView,
+    /// Its newest, ascending.
+    pub recent_events: Vec<EventView>,
+    /// Of the topology; the node has applied its own `applied_generation`.
+    pub newest_generation: u64,
+}
+
+impl DescribedView {
+    pub fn new(node: &v1::Node, recent: &[v1::Event], newest_generation: u64) -> Self {
+        let recent_events = recent.iter().map(EventView::from).collect();
+        Self { node: NodeView::from(node), recent_events, newest_generation }
+    }
 }
 
 /// One node (HLD §6.1).

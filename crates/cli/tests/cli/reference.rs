@@ -27,7 +27,9 @@ use crate::fixtures;
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations/cli.md");
 
 const WATCHES: &str = "
-`piccolo node get` is one element of `nodes`.
+`piccolo node get` is one element of `nodes`. `piccolo node describe` has `nodes` too, however many were asked for; each has a `node`,
+its `recent_events` (elements of `events`, the newest last) and the topology's `newest_generation`. `piccolo user create` has the `user`, an
+element of `users`, and the `file` of the context.
 
 `piccolo node deploy` says `result`: `deployed`, `renewed`, `unchanged`, `would-deploy`, `would-renew` (`--dry-run`) or `failed`; `problem`
 is null unless it failed, and its `left` is what could not be put back. `piccolo node undeploy` has the same shape, and says `undeployed`.

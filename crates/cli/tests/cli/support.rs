@@ -452,7 +452,9 @@ impl ApiServerService for Served {
     {
         let node = request.into_inner().node;
         let mut events = fixtures::events();
-        let of = |event: &v1::Event| event.node_name == node || event.node_id == node;
+        let by_id = fixtures::nodes().into_iter().find(|known| known.id == node);
+        let node = by_id.map_or(node, |known| known.name);
+        let of = |event: &v1::Event| event.node_name == node;
         events.retain(|event| node.is_empty() || of(event));
         Box::pin(self.answer(v1::ListEventsResponse { events, first_kept_id: 1, last_id: 44 }))
     }
