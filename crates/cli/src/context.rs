@@ -359,18 +359,19 @@ fn read_private(path: &Path) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// In words: the library's own show a line as the numbers of its bytes.
+/// In words: the library's own show a line as the numbers of its bytes, and it may be the key's.
 fn check_pem(text: &str) -> Result<(), String> {
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text.as_bytes()) {
-        section.map_err(|error| match error {
-            pem::Error::MissingSectionEnd { end_marker } => {
-                format!("there is no line -----END {}-----", String::from_utf8_lossy(&end_marker))
-            }
-            pem::Error::IllegalSectionStart { line } => {
-                format!("{:?} begins no section", String::from_utf8_lossy(&line))
-            }
-            other => other.to_string(),
-        })?;
+        let Err(error) = section else { continue };
+        return Err(if let pem::Error::MissingSectionEnd { end_marker } = &error {
+            let label = String::from_utf8_lossy(end_marker);
+            let label = label.split("--").next().unwrap_or_default().trim();
+            format!("there is no line -----END {label}-----")
+        } else if matches!(error, pem::Error::IllegalSectionStart { .. }) {
+            "a line that begins with -----BEGIN does not end with -----".to_owned()
+        } else {
+            error.to_string()
+        });
     }
     Ok(())
 }

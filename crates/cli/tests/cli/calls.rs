@@ -82,7 +82,10 @@ fn a_context_that_is_none_says_what_is_wrong_with_it() {
             good.replace("BEGIN CERTIFICATE", "BEGIN NONSENSE"),
             "cause: ca: is not PEM: there is no line -----END NONSENSE-----",
         ),
-        (good.replace("-BEGIN CERTIFICATE-----", "-BEGIN XER"), "-----BEGIN XER\" begins no"),
+        (
+            good.replace("-BEGIN CERTIFICATE-----", "-BEGIN XER"),
+            "begins with -----BEGIN does not end",
+        ),
         (format!("{good}password: x\n"), "password"),
         ("x".repeat(300_000), "too large"),
     ] {
@@ -93,6 +96,32 @@ fn a_context_that_is_none_says_what_is_wrong_with_it() {
         check(&output, 1, &[part, "error:"]);
     }
     check(&home.piccolo(&["--context", "none.yaml", "status"]), 3, &["none.yaml cannot be read"]);
+}
+
+#[test]
+fn a_damaged_key_is_never_shown() {
+    let (home, _peer, _) = start();
+    let good = context_text("127.0.0.1:1", "c7f3a1", &Authority::new().identity("admin", "first"));
+    let (before, key) = good.split_once("key: |\n").unwrap();
+    let lines: Vec<_> = key.lines().map(str::trim).collect();
+    let secret = lines[1];
+    let numbers = format!("{:?}", &secret.as_bytes()[..4]);
+    for key in [
+        lines.join(" "),
+        lines.join(""),
+        lines[..2].join(" "),
+        lines[..lines.len() - 1].join("\n  "),
+        lines.join("\n  ").replacen(secret, &format!("{}!{}", &secret[..9], &secret[9..]), 1),
+    ] {
+        let path = home.path("bad.yaml");
+        fs::write(&path, format!("{before}key: |\n  {key}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let output = home.piccolo(&["--context", path.to_str().unwrap(), "status"]);
+        let text = stderr(&output);
+        assert_eq!(code(&output), 1, "{text}");
+        assert!(text.contains("cause: key: is not PEM: "), "{text}");
+        assert!(!text.contains(&secret[..9]) && !text.contains(&numbers[1..12]), "{text}");
+    }
 }
 
 #[test]
