@@ -2,8 +2,15 @@
 
 use clap::Args;
 use piccolo_rpc::v1;
+use serde::Serialize;
 
-use crate::{args::Globals, connection::Cluster, failure::Failure, output::print, text::clean};
+use crate::{
+    args::Globals,
+    connection::Cluster,
+    failure::Failure,
+    output::{Format, OutputArgs, document, print},
+    text::clean,
+};
 
 pub const EXAMPLES: &str = "Examples:
   piccolo log-level master debug
@@ -18,6 +25,15 @@ pub struct LogLevelArgs {
     /// A level (error, warn, info, debug, trace), or levels by module joined by commas
     #[arg(value_name = "FILTER")]
     filter: String,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// `piccolo log-level`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SetView {
+    pub target: String,
+    pub message: String,
 }
 
 /// # Errors
@@ -30,9 +46,10 @@ pub async fn run(globals: &Globals, args: &LogLevelArgs) -> Result<(), Failure> 
     let what = format!("cannot set the log level of {}", args.target);
     let answer =
         client.call(&what, request, async |api, request| api.set_log_level(request).await).await?;
-    let message = match answer.message.as_str() {
-        "" => "set".to_owned(),
-        message => clean(message).into_owned(),
-    };
-    print(&format!("{}: {message}\n", args.target))
+    let message = if answer.message.is_empty() { "set".to_owned() } else { answer.message };
+    let target = args.target.clone();
+    print(&match args.output.format {
+        Format::Table | Format::Wide => format!("{target}: {}\n", clean(&message)),
+        format @ (Format::Json | Format::Yaml) => document(&SetView { target, message }, format)?,
+    })
 }

@@ -71,6 +71,8 @@ pub struct ApplyArgs {
     /// How long to wait at most
     #[arg(long, default_value = "60s", value_parser = parse_duration, value_name = "TIME")]
     wait_timeout: Duration,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 #[derive(Debug, Args)]
@@ -141,6 +143,18 @@ async fn apply(globals: &Globals, args: &ApplyArgs) -> Result<(), Failure> {
     let what = "cannot change the topology";
     let answer = client.call(what, request, async |api, r| api.update_topology(r).await).await?;
     let updated = answer.updated_topology.unwrap_or_default();
+    let format = args.output.format;
+    if matches!(format, Format::Json | Format::Yaml) {
+        // It is changed, also where the wait ends without success.
+        let goal = Goal::Applied(updated.generation);
+        let (waited, updated) = if args.wait {
+            (wait(&cluster, &goal, args.wait_timeout).await, fetch(&mut client).await?)
+        } else {
+            (Ok(()), updated)
+        };
+        print(&document(&TopologyView::from(&updated), format)?)?;
+        return waited;
+    }
     let name = clean(&updated.name).into_owned();
     print(&format!("topology {name}: generation {}\n", updated.generation))?;
     if args.wait {

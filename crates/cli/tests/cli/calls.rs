@@ -316,7 +316,7 @@ fn a_broken_audit_log_is_code_1_with_the_place() {
 }
 
 #[test]
-fn a_topology_is_read_changed_and_applied() {
+fn a_topology_is_read_changed_and_applied_and_told_to_programs() {
     let (home, _peer, context) = start();
     let got = home.piccolo(&["--context", &context, "topology", "get", "-o", "yaml"]);
     check(&got, 0, &[]);
@@ -326,6 +326,10 @@ fn a_topology_is_read_changed_and_applied() {
     let output = home.piccolo(&apply);
     check(&output, 0, &[]);
     assert_eq!(stdout(&output), "topology robot: generation 5\n");
+    let told = json(&home.piccolo(&[&apply[..], &["-o", "json"]].concat()));
+    assert_eq!((&told["name"], &told["generation"]), (&"robot".into(), &5.into()));
+    let set = ["--context", &context, "log-level", "master", "debug", "-o", "json"];
+    assert_eq!(json(&home.piccolo(&set))["message"], "set");
     fs::write(&file, "name: robot\ntype: ring\n").unwrap();
     check(&home.piccolo(&apply), 2, &["is not a topology", "\"ring\"", "BasicEmbedded"]);
     let none = ["--context", &context, "topology", "apply", "-f", "none.yaml"];

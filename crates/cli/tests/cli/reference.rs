@@ -29,7 +29,8 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations/c
 const WATCHES: &str = "
 `piccolo node get` is one element of `nodes`. `piccolo node describe` has `nodes` too, however many were asked for; each has a `node`,
 its `recent_events` (elements of `events`, the newest last) and the topology's `newest_generation`. `piccolo user create` has the `user`, an
-element of `users`, and the `file` of the context.
+element of `users`, and the `file` of the context. `piccolo topology apply` is as `piccolo topology get`, and `piccolo log-level` has `target`
+and `message`.
 
 `piccolo node deploy` says `result`: `deployed`, `renewed`, `unchanged`, `would-deploy`, `would-renew` (`--dry-run`) or `failed`; `problem`
 is null unless it failed, and its `left` is what could not be put back. `piccolo node undeploy` has the same shape, and says `undeployed`.
