@@ -16,6 +16,7 @@
 pub mod api_server;
 pub mod failure_detector;
 pub mod hex;
+pub mod log_filter;
 pub mod model;
 pub mod mutant;
 pub mod node_agent;

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use piccolo_core::log_filter;
 use tracing_subscriber::{
     Layer, Registry, filter::Targets, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
@@ -56,12 +57,8 @@ pub(crate) fn start(filter: &str) -> Result<LogLevel, String> {
 }
 
 fn parse(filter: &str) -> Result<Targets, String> {
-    filter.parse().map_err(|error| {
-        format!(
-            "{filter:?} is not a log filter ({error}); expected a level (error, warn, info, debug, trace), or \
-             a list such as info,piccolo_master=debug"
-        )
-    })
+    let explicit = log_filter::explicit(filter)?;
+    explicit.parse().map_err(|error| format!("{filter:?} is not a log filter ({error})"))
 }
 
 /// Standard error goes to the journal anyway: then lines with fields are better.

@@ -1,12 +1,10 @@
 //! Logs to the journal with fields where systemd runs us, else to stderr; the level changes at run time.
 
 use anyhow::{Context, Result};
+use piccolo_core::log_filter;
 use tracing_subscriber::{
     Layer, Registry, filter::Targets, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
-
-/// Bytes of a filter at most.
-const FILTER_BYTES_MAX: usize = 256;
 
 /// Changes the level of the log.
 #[derive(Debug, Clone)]
@@ -44,13 +42,8 @@ pub fn start(filter: &str) -> Result<Level> {
 }
 
 fn parse(filter: &str) -> Result<Targets> {
-    anyhow::ensure!(
-        filter.len() <= FILTER_BYTES_MAX,
-        "a filter has {FILTER_BYTES_MAX} bytes at most"
-    );
-    filter.parse::<Targets>().with_context(|| {
-        format!("{filter:?} is not a filter such as info or info,piccolo_nodeagent=debug")
-    })
+    let explicit = log_filter::explicit(filter).map_err(anyhow::Error::msg)?;
+    explicit.parse().with_context(|| format!("{filter:?} is not a log filter"))
 }
 
 #[cfg(test)]
@@ -59,9 +52,17 @@ mod tests {
 
     #[test]
     fn a_bad_filter_is_refused() {
-        for bad in ["piccolo=loud", "info,piccolo=loud", &"x".repeat(300)] {
+        for bad in ["blah", "info,blah", "piccolo=loud", "info,piccolo=loud", &"x".repeat(300)] {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert!(parse("info,piccolo_nodeagent=debug").is_ok());
+    }
+
+    #[test]
+    fn debug_is_of_our_modules_alone() {
+        let targets = parse("debug").unwrap();
+        assert!(targets.would_enable("piccolo_nodeagent::agent", &tracing::Level::DEBUG));
+        assert!(!targets.would_enable("h2::codec", &tracing::Level::DEBUG));
+        assert!(targets.would_enable("h2::codec", &tracing::Level::INFO));
     }
 }

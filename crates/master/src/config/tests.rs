@@ -84,10 +84,15 @@ fn a_wrong_key_or_value_names_file_line_and_column() {
         "limits:\n  nodes: 0\n",
         "master.yaml:2:10: expected a whole number from 1 to 6000, found `0`",
     );
-    wrong(
-        "log: loud=shout=3\n",
-        "master.yaml:1:6: expected a level (error, warn, info, debug, trace) or a list such as `info,piccolo_master=debug`, found `loud=shout=3`",
-    );
+    for typo in ["loud=shout=3", "blah", "info,blah"] {
+        wrong(
+            &format!("log: {typo}\n"),
+            &format!(
+                "master.yaml:1:6: expected a level (off, error, warn, info, debug, trace) or a list such as \
+                 `info,piccolo_master=debug`, found `{typo}`"
+            ),
+        );
+    }
     wrong("approval: auto\napproval: auto\n", "master.yaml:2:1: `approval` is given twice");
 }
 

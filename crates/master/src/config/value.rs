@@ -233,13 +233,12 @@ pub struct LogFilter(pub String);
 
 impl Value for LogFilter {
     fn expected() -> String {
-        "a level (error, warn, info, debug, trace) or a list such as `info,piccolo_master=debug`"
+        "a level (off, error, warn, info, debug, trace) or a list such as `info,piccolo_master=debug`"
             .into()
     }
 
     fn read(text: &str) -> Option<Self> {
-        let valid = !text.is_empty() && crate::logging::check(text).is_ok();
-        valid.then(|| Self(text.to_owned()))
+        crate::logging::check(text).is_ok().then(|| Self(text.to_owned()))
     }
 }
 
