@@ -1,6 +1,6 @@
 //! The program `piccolo-master`: its commands and its end.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser as _;
@@ -24,6 +24,8 @@ const WORKERS: usize = 2;
 const BLOCKING_THREADS_MAX: usize = 2;
 /// Bytes of stack of each thread.
 const STACK_BYTES: usize = 1024 * 1024;
+/// For etcd to answer somebody who waits at a prompt.
+const ETCD_WITHIN: Duration = Duration::from_secs(10);
 
 /// What `main` does.
 #[must_use]
@@ -40,11 +42,15 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut causes = error.chain();
-            let first = causes.next().map(ToString::to_string).unwrap_or_default();
-            let mut text = format!("error: {first}\n");
-            for cause in causes {
-                text += &format!("cause: {cause}\n");
+            let mut text = String::new();
+            let mut told = String::new();
+            for cause in error.chain().map(ToString::to_string) {
+                // some sentences end with their cause
+                if !told.ends_with(&cause) {
+                    let word = if told.is_empty() { "error" } else { "cause" };
+                    text += &format!("{word}: {cause}\n");
+                }
+                told = cause;
             }
             // where nobody reads stderr there is nobody to tell
             std::io::stderr().write_all(text.as_bytes()).ok();
@@ -163,11 +169,13 @@ async fn open(
             startup::open_embedded(config.store_file(), create, incomplete).await
         }
         ("embedded", file) => startup::open_embedded(file.into(), create, incomplete).await,
-        ("etcd", "") => startup::open_etcd(&configured, &config.state_dir, incomplete).await,
+        ("etcd", "") => {
+            startup::open_etcd(&configured, &config.state_dir, incomplete, Some(ETCD_WITHIN)).await
+        }
         ("etcd", urls) => {
             let endpoints = urls.split(',').map(str::to_owned).collect();
             let etcd = EtcdConfig { endpoints, ..configured };
-            startup::open_etcd(&etcd, &config.state_dir, incomplete).await
+            startup::open_etcd(&etcd, &config.state_dir, incomplete, Some(ETCD_WITHIN)).await
         }
         _ => anyhow::bail!(
             "{store:?} is no store; expected embedded, embedded:FILE, etcd or etcd:URL[,URL...]"

@@ -105,10 +105,17 @@ pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>
     match &config.store {
         // only at a first start: later, a file that is not there is a file that was lost
         StoreConfig::Embedded => {
-            let create = !served_before(config).exists();
-            open_embedded(config.store_file(), create, false).await
+            let (create, file) = (!served_before(config).exists(), config.store_file());
+            anyhow::ensure!(
+                create || file.exists(),
+                "the store {} is gone, but this master has served a cluster before; nothing was changed. Mount the \
+                 disk that it was on, or restore the backup of {}; to begin a new cluster, remove that folder",
+                file.display(),
+                config.state_dir.display()
+            );
+            open_embedded(file, create, false).await
         }
-        StoreConfig::Etcd(etcd) => open_etcd(etcd, &config.state_dir, false).await,
+        StoreConfig::Etcd(etcd) => open_etcd(etcd, &config.state_dir, false, None).await,
     }
 }
 
@@ -128,11 +135,43 @@ pub(crate) async fn open_embedded(
     Ok(Arc::new(store))
 }
 
+/// Waits for an etcd that is away; no longer than `patience` where there is one.
 pub(crate) async fn open_etcd(
     etcd: &EtcdConfig,
     state_dir: &Path,
     incomplete: bool,
+    patience: Option<Duration>,
 ) -> anyhow::Result<Arc<dyn Store>> {
+    let store = EtcdStore::new(etcd_options(etcd, state_dir, incomplete)?)?;
+    let begun = tokio::time::Instant::now();
+    let mut pause = Duration::from_millis(200);
+    loop {
+        let error = match store.get(keys::EPOCH).await {
+            Ok(_) => return Ok(Arc::new(store)),
+            Err(error) if error.is_retryable() => error,
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(patience) = patience
+            && begun.elapsed() + pause > patience
+        {
+            return Err(anyhow::Error::new(error).context(format!(
+                "etcd at {} did not answer within {} s; nothing was changed. Start it or correct its address, and \
+                 run the same command again",
+                etcd.endpoints.join(", "),
+                patience.as_secs()
+            )));
+        }
+        tracing::warn!(%error, "waiting for the store");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(STORE_RETRY_MAX);
+    }
+}
+
+fn etcd_options(
+    etcd: &EtcdConfig,
+    state_dir: &Path,
+    incomplete: bool,
+) -> anyhow::Result<EtcdOptions> {
     let read = |path: &Path| {
         std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
     };
@@ -154,19 +193,7 @@ pub(crate) async fn open_etcd(
         };
         options = options.user(user, password.trim_end_matches(['\r', '\n']));
     }
-    let store = EtcdStore::new(options)?;
-    let mut pause = Duration::from_millis(200);
-    loop {
-        match store.get(keys::EPOCH).await {
-            Ok(_) => return Ok(Arc::new(store)),
-            Err(error) if error.is_retryable() => {
-                tracing::warn!(%error, "waiting for the store");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(STORE_RETRY_MAX);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
+    Ok(options)
 }
 
 /// The same at each start of this master, and another one for another master.

@@ -104,6 +104,34 @@ async fn a_second_master_on_the_same_folder_is_refused() {
 }
 
 #[tokio::test]
+async fn a_lost_store_is_told_with_its_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(serve(&folder).await.kill().await);
+    for name in ["store.db", "store.db-wal", "store.db-shm"] {
+        std::fs::remove_file(folder.path().join("m").join(name)).ok();
+    }
+    let (code, _, error) = output(&folder, &["--listen", "127.0.0.1:0"]).await;
+    assert_eq!(code, Some(1));
+    assert!(error.contains("store.db is gone, but this master has served a cluster"), "{error}");
+    assert!(error.contains("Mount the disk that it was on, or restore the backup of"), "{error}");
+    assert!(!folder.path().join("m/store.db").exists());
+}
+
+#[tokio::test]
+async fn a_migration_to_an_etcd_that_is_not_there_ends_with_a_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(serve(&folder).await.kill().await);
+    let to = "etcd:http://127.0.0.1:1";
+    let arguments = ["store", "migrate", "--from", "embedded", "--to", to];
+    let ended = tokio::time::timeout(PATIENCE, output(&folder, &arguments)).await;
+    let (code, _, error) = ended.expect("it gives up by itself");
+    assert_eq!(code, Some(1));
+    let expected =
+        "etcd at http://127.0.0.1:1 did not answer within 10 s; nothing was changed. Start it";
+    assert!(error.contains(expected), "{error}");
+}
+
+#[tokio::test]
 async fn the_state_moves_between_the_stores_and_back() {
     let folder = tempfile::tempdir().unwrap();
     drop(serve(&folder).await.kill().await);
