@@ -166,9 +166,11 @@ fn reported(page: &mut Page, nodes: &[Arc<NodeView>]) {
     }
 }
 
-/// A name that Prometheus takes; keys that cannot be one are left out.
+/// A name that Prometheus takes, without abbreviated units; keys that cannot be one are left out.
 fn base_name(key: &str) -> Option<String> {
     let key = key.strip_suffix("_total").unwrap_or(key);
+    let spelled_out = key.strip_suffix("_per_s").map(|rate| format!("{rate}_per_second"));
+    let key = spelled_out.as_deref().unwrap_or(key);
     let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     let good = key.len() <= 64 && key.starts_with(|c: char| c.is_ascii_lowercase());
     (good && key.chars().all(word)).then(|| format!("piccolo_node_{key}"))
@@ -242,6 +244,8 @@ mod tests {
     fn only_good_names_become_metrics() {
         assert_eq!(base_name("cpu_percent").as_deref(), Some("piccolo_node_cpu_percent"));
         assert_eq!(base_name("net_rx_bytes_total").as_deref(), Some("piccolo_node_net_rx_bytes"));
+        let rate = base_name("network_rx_bytes_per_s");
+        assert_eq!(rate.as_deref(), Some("piccolo_node_network_rx_bytes_per_second"));
         for bad in ["", "Cpu", "a b", "1st", "{x}"] {
             assert_eq!(base_name(bad), None, "{bad}");
         }

@@ -2,6 +2,7 @@
 //! ports think of old versions of TLS.
 
 use std::{
+    collections::HashMap,
     io::Write as _,
     net::SocketAddr,
     process::{Command, Stdio},
@@ -104,7 +105,7 @@ async fn figures_are_of_the_master_and_of_every_node() {
     session.configure().await;
     cluster.wait_for("n1", v1::NodeStatus::Ready).await;
     let report = v1::StatusReport {
-        metrics: [("cpu_percent".to_owned(), "25".to_owned())].into(),
+        metrics: as_an_agent_reports(),
         containers: vec![v1::ContainerStatus { state: "running".to_owned(), ..Default::default() }],
         ..Default::default()
     };
@@ -121,6 +122,7 @@ async fn figures_are_of_the_master_and_of_every_node() {
         "piccolo_node_status{node=\"host-n1\",status=\"NotReady\"} 0",
         "piccolo_node_containers_running{node=\"host-n1\"} 1",
         "piccolo_node_cpu_ratio{node=\"host-n1\"} 0.25",
+        "piccolo_node_network_rx_bytes_per_second{node=\"host-n1\"} 2",
         "piccolo_sessions 1",
         "piccolo_store_up 1",
         "piccolo_calls_total{call=\"RegisterNode\",code=\"Ok\"} 1",
@@ -130,6 +132,16 @@ async fn figures_are_of_the_master_and_of_every_node() {
     let commits = page.lines().find_map(|l| l.strip_prefix("piccolo_store_commit_seconds_count "));
     assert!(commits.unwrap().parse::<f64>().unwrap() >= 3.0);
     well_formed(&page);
+}
+
+/// Every name that an agent sends, read where it is sent, so that a new one is on the page that is checked.
+fn as_an_agent_reports() -> HashMap<String, String> {
+    let agent = include_str!("../../../nodeagent/src/agent/observe.rs");
+    let names = agent.split("put(\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let mut metrics: HashMap<_, _> = names.map(|n| (n.to_owned(), "2".to_owned())).collect();
+    assert!(metrics.len() >= 12, "the agent's names are not where they were: {metrics:?}");
+    metrics.insert("cpu_percent".to_owned(), "25".to_owned());
+    metrics
 }
 
 /// What Prometheus' own tool says of the page: nothing.
