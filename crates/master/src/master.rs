@@ -77,6 +77,7 @@ impl Master {
         // first, so that a port that is taken leaves nothing behind
         let listener = bind(config.listen).await?;
         let address = listener.local_addr()?;
+        startup::check(&config)?;
         startup::make_state_dir(&config.state_dir)?;
         let wall = Clock::default();
         let (authority, seal) = startup::open_authority(&config, &wall)?;

@@ -4,7 +4,6 @@ use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use piccolo_core::state_manager::Approval;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -33,7 +32,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command.unwrap_or(Command::Run) {
         Command::Run => in_runtime(run(&cli.flags)),
-        Command::CheckConfig => check_config(&cli.flags),
+        Command::CheckConfig => in_runtime(check_config(&cli.flags)),
         Command::Store { command: StoreCommand::Migrate(args) } => {
             in_runtime(migrate(&cli.flags, &args))
         }
@@ -104,34 +103,10 @@ fn allow_many_files() {
     }
 }
 
-fn check_config(flags: &Flags) -> anyhow::Result<()> {
+async fn check_config(flags: &Flags) -> anyhow::Result<()> {
     let config = Config::load(flags)?;
-    let Config { state_dir, listen, advertise, cluster_name, approval, .. } = &config;
-    let https = config.https_listen.map_or("none".to_owned(), |address| address.to_string());
-    let approval = match approval {
-        Approval::Auto => "auto",
-        Approval::Manual => "manual",
-    };
-    let store = match &config.store {
-        StoreConfig::Embedded => format!("embedded ({})", config.store_file().display()),
-        StoreConfig::Etcd(etcd) => format!("etcd ({})", etcd.endpoints.join(", ")),
-    };
-    say(&format!(
-        "the configuration is good\n\
-         state_dir:            {}\n\
-         listen:               {listen}\n\
-         https_listen:         {https}\n\
-         advertise:            {}\n\
-         cluster_name:         {cluster_name}\n\
-         approval:             {approval}\n\
-         certificate_lifetime: {} s\n\
-         store:                {store}\n\
-         log:                  {}\n",
-        state_dir.display(),
-        advertise.join(", "),
-        config.certificate_lifetime.as_secs(),
-        config.log_filter,
-    ))
+    startup::check(&config)?;
+    say(&format!("# the configuration is good; in force is\n{}\n", config.in_force()?))
 }
 
 async fn migrate(flags: &Flags, args: &MigrateArgs) -> anyhow::Result<()> {

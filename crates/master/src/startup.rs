@@ -20,7 +20,7 @@ use piccolo_core::{
 };
 use piccolo_rpc::tls::{
     clock::Clock,
-    identity::{Identity, PrivateKey, certificate_pem},
+    identity::{Identity, IdentityError, PrivateKey, certificate_pem},
     names,
 };
 use piccolo_store::{
@@ -30,7 +30,9 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::{
-    certificate_authority::{CertificateAuthority, MASTER_CERTIFICATE_LIFE, Subject},
+    certificate_authority::{
+        AuthorityError, CertificateAuthority, MASTER_CERTIFICATE_LIFE, Subject,
+    },
     config::{Config, EtcdConfig, StoreConfig},
 };
 
@@ -47,6 +49,34 @@ pub(crate) fn make_state_dir(path: &Path) -> anyhow::Result<()> {
         .mode(0o700)
         .create(path)
         .with_context(|| format!("the state folder {} cannot be made", path.display()))
+}
+
+/// Finds what would keep a master from serving, as far as it shows without changing or making anything.
+pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
+    if let StoreConfig::Etcd(etcd) = &config.store {
+        drop(EtcdStore::new(etcd_options(etcd, &config.state_dir, false)?)?);
+    }
+    let authority = config.state_dir.join("ca.pem");
+    if authority.exists() {
+        match CertificateAuthority::open_or_create(&authority, config.cluster_id.as_deref(), 0) {
+            // whoever checks need not be the master's user
+            Ok(_) | Err(AuthorityError::File(IdentityError::Owner { .. })) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let seal = config.state_dir.join("seal.key");
+    if seal.exists() {
+        KeyRing::load(&seal).context("the seal key cannot be used")?;
+    }
+    let server = served_before(config);
+    if server.exists() {
+        match Identity::load(&server) {
+            // what is no identity is made anew
+            Ok(_) | Err(IdentityError::Content { .. } | IdentityError::Owner { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// The authority, and the key that secrets are sealed with; made at the first start.

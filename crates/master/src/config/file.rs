@@ -85,8 +85,53 @@ struct LimitsLayer {
     connections_per_address_per_second: Option<Read<Whole<1, 65_536>>>,
 }
 
+/// Where settings were read.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) text: String,
+}
+
+/// Values that are right each by itself, but not together.
+#[derive(Debug)]
+pub(super) struct Clash {
+    /// `section.key` of those that may be the wrong ones, the likeliest first.
+    keys: &'static [&'static str],
+    problem: String,
+}
+
+impl Clash {
+    /// With the place, as far as it is known.
+    pub(super) fn at(self, source: Option<&Source>) -> ConfigError {
+        let Self { keys, problem } = self;
+        let Some(Source { path, text }) = source else { return ConfigError::Together(problem) };
+        let path = path.display();
+        ConfigError::Together(match keys.iter().find_map(|key| line_of(text, key)) {
+            Some(line) => format!("{path}:{line}: {problem}"),
+            None => format!("{path}, with the flags and the environment over it: {problem}"),
+        })
+    }
+}
+
+/// The line of `key` or `section.key` in a file as people write it.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let (section, name) = key.split_once('.').unwrap_or(("", key));
+    let mut within = "";
+    for (line, number) in text.lines().zip(1..) {
+        let Some((word, _)) = line.split_once(':') else { continue };
+        let is_inside = word.starts_with([' ', '\t']);
+        if word.trim() == name && (if is_inside { within } else { "" }) == section {
+            return Some(number);
+        }
+        if !is_inside && !word.starts_with('#') {
+            within = word;
+        }
+    }
+    None
+}
+
 impl Layer {
-    pub(super) fn from_file(path: &Path) -> Result<Self, ConfigError> {
+    pub(super) fn from_file(path: &Path) -> Result<(Self, Source), ConfigError> {
         let failed = |source| ConfigError::Read { path: path.to_owned(), source };
         let file = std::fs::File::open(path).map_err(failed)?;
         let mut text = String::new();
@@ -97,7 +142,7 @@ impl Layer {
                 limit_bytes: FILE_BYTES_MAX,
             });
         }
-        Self::from_yaml(path, &text)
+        Ok((Self::from_yaml(path, &text)?, Source { path: path.to_owned(), text }))
     }
 
     pub(super) fn from_yaml(path: &Path, text: &str) -> Result<Self, ConfigError> {
@@ -142,23 +187,29 @@ impl Layer {
         self
     }
 
-    pub(super) fn into_config(self) -> Result<Config, ConfigError> {
+    pub(super) fn into_config(self) -> Result<Config, Clash> {
         let settings = Settings::default();
         let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         let advertise: Vec<_> =
             self.advertise.unwrap_or_default().into_iter().map(|Read(host)| host).collect();
         let names = self.names.unwrap_or_default().into_iter().map(|Read(Endpoint(name))| name);
+        let mut names: Vec<_> = names.collect();
+        for host in advertise.iter().map(|advertised| &advertised.host) {
+            if !names.contains(host) {
+                names.push(host.clone());
+            }
+        }
         let default_name = || NodeName::parse("cluster_name", "piccolo");
         let cluster_name = match self.cluster_name {
             Some(Read(name)) => name,
-            None => default_name().map_err(|error| ConfigError::Together(error.to_string()))?,
+            None => default_name().map_err(|error| clash(&["cluster_name"], error.to_string()))?,
         };
         let limits = &self.limits;
         Ok(Config {
             state_dir: value(self.state_dir, || "/var/lib/piccolo/master".into()),
             listen: value(self.listen, || any(GRPC_PORT)),
             https_listen: value(self.https_listen, || Switch(Some(any(HTTPS_PORT)))).0,
-            names: names.chain(advertise.iter().map(|a| a.host.clone())).collect(),
+            names,
             advertise: advertise.iter().map(ToString::to_string).collect(),
             cluster_id: self.cluster_id.map(|Read(ClusterId(id))| id),
             cluster_name,
@@ -178,22 +229,25 @@ impl Layer {
 }
 
 impl StoreLayer {
-    fn into_config(self) -> Result<StoreConfig, ConfigError> {
-        let together = |problem: &str| Err(ConfigError::Together(problem.to_owned()));
+    fn into_config(self) -> Result<StoreConfig, Clash> {
         let endpoints = self.endpoints.unwrap_or_default();
         match value(self.kind, || StoreName::Embedded) {
             StoreName::Embedded if !endpoints.is_empty() => {
-                together("store.endpoints needs store.kind etcd")
+                Err(clash(&["store.endpoints"], "store.endpoints needs store.kind etcd"))
             }
             StoreName::Embedded => Ok(StoreConfig::Embedded),
-            StoreName::Etcd if endpoints.is_empty() => {
-                together("store.kind etcd needs store.endpoints, such as https://192.0.2.10:2379")
-            }
+            StoreName::Etcd if endpoints.is_empty() => Err(clash(
+                &["store.kind"],
+                "store.kind etcd needs store.endpoints, such as https://192.0.2.10:2379",
+            )),
             StoreName::Etcd => {
                 let client = match (self.certificate, self.key) {
                     (Some(Read(certificate)), Some(Read(key))) => Some((certificate, key)),
                     (None, None) => None,
-                    _ => return together("store.certificate and store.key go together"),
+                    (Some(_), None) | (None, Some(_)) => {
+                        let keys = &["store.certificate", "store.key"];
+                        return Err(clash(keys, "store.certificate and store.key go together"));
+                    }
                 };
                 Ok(StoreConfig::Etcd(EtcdConfig {
                     endpoints,
@@ -209,7 +263,7 @@ impl StoreLayer {
 }
 
 impl TimingLayer {
-    fn over(self, base: Timing) -> Result<Timing, ConfigError> {
+    fn over(self, base: Timing) -> Result<Timing, Clash> {
         let span = |value: Option<Read<Span>>, or: Duration| value.map_or(or, |Read(Span(d))| d);
         let timing = Timing {
             beat_interval: span(self.beat_interval, base.beat_interval),
@@ -220,16 +274,17 @@ impl TimingLayer {
                 .heartbeats_missed
                 .map_or(base.heartbeats_missed, |Read(count)| count.u32()),
         };
-        let together = |problem: String| Err(ConfigError::Together(problem));
         if timing.beat_silence < timing.beat_interval * 2 {
-            return together(
-                "timing.beat_silence must be twice timing.beat_interval at least".into(),
-            );
+            return Err(clash(
+                &["timing.beat_silence", "timing.beat_interval"],
+                "timing.beat_silence must be twice timing.beat_interval at least",
+            ));
         }
         if timing.heartbeat_interval < Timing::HEARTBEAT_INTERVAL_MIN {
             let min = Timing::HEARTBEAT_INTERVAL_MIN.as_secs();
-            return together(format!(
-                "timing.heartbeat_interval must be {min}s at least (HLD §8.1.1)"
+            return Err(clash(
+                &["timing.heartbeat_interval"],
+                format!("timing.heartbeat_interval must be {min}s at least (HLD §8.1.1)"),
             ));
         }
         Ok(timing)
@@ -255,15 +310,19 @@ impl LimitsLayer {
     }
 }
 
+fn clash(keys: &'static [&'static str], problem: impl Into<String>) -> Clash {
+    Clash { keys, problem: problem.into() }
+}
+
 fn value<T>(read: Option<Read<T>>, default: impl FnOnce() -> T) -> T {
     read.map_or_else(default, |Read(value)| value)
 }
 
-fn lifetime(read: Option<Read<Span>>, settings: &Settings) -> Result<Duration, ConfigError> {
+fn lifetime(read: Option<Read<Span>>, settings: &Settings) -> Result<Duration, Clash> {
     const MIN: Duration = Duration::from_secs(2);
     let Span(life) = value(read, || Span(settings.certificate_lifetime));
     if life < MIN {
-        return Err(ConfigError::Together("certificate_lifetime must be 2s at least".to_owned()));
+        return Err(clash(&["certificate_lifetime"], "certificate_lifetime must be 2s at least"));
     }
     Ok(life)
 }

@@ -5,6 +5,7 @@
 
 pub mod cli;
 mod file;
+mod show;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -15,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use clap::CommandFactory as _;
 use piccolo_core::{failure_detector::Timing, model::NodeName, state_manager::Approval};
 use piccolo_rpc::tls::{MinVersion, limits::Limits};
 
@@ -23,6 +25,8 @@ use self::{cli::Flags, file::Layer};
 
 /// Where the file is, where nobody says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/piccolo/master.yaml";
+/// Every variable that begins so must be a setting.
+pub const ENVIRONMENT_PREFIX: &str = "PICCOLO_MASTER_";
 /// gRPC and HTTPS (design §6).
 pub const GRPC_PORT: u16 = 47098;
 pub const HTTPS_PORT: u16 = 47099;
@@ -39,6 +43,8 @@ pub enum ConfigError {
     /// Values that are right each by itself.
     #[error("{0}")]
     Together(String),
+    #[error("{name} in the environment: unknown setting; expected one of {expected}")]
+    Environment { name: String, expected: String },
 }
 
 /// Every setting, with its default where none was given.
@@ -96,12 +102,13 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], with the place.
     pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
-        let file = match &flags.config {
-            Some(path) => Layer::from_file(path)?,
-            None if Path::new(DEFAULT_FILE).exists() => Layer::from_file(Path::new(DEFAULT_FILE))?,
-            None => Layer::default(),
+        check_environment(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))?;
+        let default = || Some(Path::new(DEFAULT_FILE)).filter(|path| path.exists());
+        let (file, source) = match flags.config.as_deref().or_else(default) {
+            Some(path) => Layer::from_file(path).map(|(file, source)| (file, Some(source)))?,
+            None => (Layer::default(), None),
         };
-        file.under(flags).into_config()
+        file.under(flags).into_config().map_err(|clash| clash.at(source.as_ref()))
     }
 
     /// Everything at its default.
@@ -109,7 +116,7 @@ impl Config {
     /// # Errors
     /// None: the defaults go together.
     pub fn defaults() -> Result<Self, ConfigError> {
-        Layer::default().into_config()
+        Layer::default().into_config().map_err(|clash| clash.at(None))
     }
 
     /// The embedded store's file.
@@ -136,5 +143,17 @@ impl Config {
             servers.push(SocketAddr::new(ip, listening.port()).to_string());
         }
         servers
+    }
+}
+
+/// A misspelt variable would leave its setting at another value, and nobody would know.
+fn check_environment(names: impl Iterator<Item = String>) -> Result<(), ConfigError> {
+    let command = cli::Cli::command();
+    let known = command.get_arguments().filter_map(|a| a.get_env()?.to_str());
+    let known: Vec<&str> = known.collect();
+    let ours = |name: &String| name.starts_with(ENVIRONMENT_PREFIX);
+    match names.filter(ours).find(|name| !known.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => Err(ConfigError::Environment { name, expected: known.join(", ") }),
     }
 }

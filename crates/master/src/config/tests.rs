@@ -6,13 +6,16 @@ use clap::Parser as _;
 
 use super::{
     cli::{Cli, Command, StoreCommand},
+    file::Source,
     *,
 };
 
 const TEMPLATE: &str = include_str!("../../../../config/master.yaml");
 
 fn read(yaml: &str) -> Result<Config, ConfigError> {
-    Layer::from_yaml(Path::new("master.yaml"), yaml)?.into_config()
+    let path = Path::new("master.yaml");
+    let source = Source { path: path.to_owned(), text: yaml.to_owned() };
+    Layer::from_yaml(path, yaml)?.into_config().map_err(|clash| clash.at(Some(&source)))
 }
 
 fn flags(arguments: &[&str]) -> Flags {
@@ -100,18 +103,60 @@ fn a_wrong_key_or_value_names_file_line_and_column() {
 fn values_that_do_not_go_together_are_refused() {
     wrong(
         "store:\n  kind: etcd\n",
-        "store.kind etcd needs store.endpoints, such as https://192.0.2.10:2379",
+        "master.yaml:2: store.kind etcd needs store.endpoints, such as https://192.0.2.10:2379",
     );
-    wrong("store:\n  endpoints: [https://a:1]\n", "store.endpoints needs store.kind etcd");
     wrong(
-        "timing:\n  beat_interval: 2s\n",
-        "timing.beat_silence must be twice timing.beat_interval at least",
+        "store:\n  endpoints: [https://a:1]\n",
+        "master.yaml:2: store.endpoints needs store.kind etcd",
+    );
+    wrong(
+        "limits:\n  nodes: 5\ntiming:\n  beat_interval: 2s\n",
+        "master.yaml:4: timing.beat_silence must be twice timing.beat_interval at least",
     );
     wrong(
         "timing:\n  heartbeat_interval: 4s\n",
-        "timing.heartbeat_interval must be 5s at least (HLD §8.1.1)",
+        "master.yaml:2: timing.heartbeat_interval must be 5s at least (HLD §8.1.1)",
     );
-    wrong("certificate_lifetime: 1s\n", "certificate_lifetime must be 2s at least");
+    wrong("certificate_lifetime: 1s\n", "master.yaml:1: certificate_lifetime must be 2s at least");
+    // where it stands is not always one line of its own
+    wrong(
+        "{timing: {beat_silence: 1s}}",
+        "master.yaml, with the flags and the environment over it: timing.beat_silence must be twice \
+         timing.beat_interval at least",
+    );
+}
+
+#[test]
+fn what_is_shown_is_a_configuration_that_says_the_same() {
+    for yaml in [
+        "",
+        "names: [a.example.org]\nadvertise: [b, c:7]\nhttps_listen: none\ncluster_id: c1\n",
+        "store:\n  kind: etcd\n  endpoints: ['https://a:1', 'https://b:1']\n  ca: '/x y/ca: z'\n  \
+         certificate: /c\n  key: /k\n  user: 'true'\n  password_file: /p\n  allow_plaintext: true\n",
+        "tls_min_version: 1.2\nlog: debug,h2=debug\napproval: manual\ncertificate_lifetime: 36h\n",
+        "timing:\n  beat_interval: 1500ms\n  beat_silence: 4s\nlimits:\n  nodes: 7\n  \
+         connections_per_address_per_second: 900\n  events_age: 90m\n",
+    ] {
+        let config = read(yaml).unwrap();
+        let shown = config.in_force().unwrap();
+        let again = read(&shown).unwrap_or_else(|error| panic!("{error}\n{shown}"));
+        assert_eq!(format!("{again:?}"), format!("{config:?}"), "{shown}");
+    }
+    let shown = Config::defaults().unwrap().in_force().unwrap();
+    for key in ["tls_min_version", "beat_silence", "events_age", "names", "kind", "connections"] {
+        assert!(shown.contains(&format!("{key}: ")), "{key} is not in\n{shown}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_no_setting_is_refused() {
+    let check = |name: &str| check_environment([name.to_owned()].into_iter());
+    for good in ["PICCOLO_MASTER_LISTEN", "PICCOLO_MASTER_CONFIG", "PICCOLO_AGENT_X", "HOME"] {
+        check(good).unwrap();
+    }
+    let error = check("PICCOLO_MASTER_LISDEN").unwrap_err().to_string();
+    let expected = "PICCOLO_MASTER_LISDEN in the environment: unknown setting; expected one of ";
+    assert!(error.starts_with(expected) && error.contains("PICCOLO_MASTER_LISTEN"), "{error}");
 }
 
 #[test]

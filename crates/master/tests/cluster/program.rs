@@ -1,6 +1,8 @@
 //! The program itself: its start, its end, and its errors.
 
 use std::{
+    fs::Permissions,
+    os::unix::fs::PermissionsExt as _,
     process::{Output, Stdio},
     time::Duration,
 };
@@ -86,10 +88,38 @@ async fn a_wrong_configuration_is_named_and_nothing_is_started() {
         assert_eq!(code, Some(1));
         assert!(error.starts_with(&format!("error: {file}:1:9: expected ADDRESS:PORT")), "{error}");
     }
+    let etcd = ["--store", "etcd", "--store-endpoint", "http://192.0.2.1:2379"];
+    for verb in ["run", "check-config"] {
+        let arguments = [&[verb, "--listen", "127.0.0.1:0"], &etcd[..]].concat();
+        let (code, _, error) = output(&folder, &arguments).await;
+        assert_eq!(code, Some(1));
+        assert!(error.contains("would carry everything unencrypted"), "{error}");
+    }
+    let misspelt = command(&folder, &["check-config"]).env("PICCOLO_MASTER_LISDEN", "x").output();
+    let error = String::from_utf8(misspelt.await.unwrap().stderr).unwrap();
+    assert!(error.starts_with("error: PICCOLO_MASTER_LISDEN in the environment"), "{error}");
     assert!(!folder.path().join("m").exists());
     let (code, text, _) = output(&folder, &["check-config", "--listen", "127.0.0.1:7"]).await;
     assert_eq!(code, Some(0));
-    assert!(text.contains("listen:               127.0.0.1:7\n"), "{text}");
+    assert!(text.contains("\nlisten: 127.0.0.1:7\n"), "{text}");
+}
+
+#[tokio::test]
+async fn a_configuration_is_as_good_as_the_files_that_it_finds() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(serve(&folder).await.kill().await);
+    for name in ["ca.pem", "seal.key", "server.pem"] {
+        let file = folder.path().join("m").join(name);
+        let open_to = |mode| std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        open_to(0o644);
+        for verb in ["run", "check-config"] {
+            let (code, _, error) = output(&folder, &[verb, "--listen", "127.0.0.1:0"]).await;
+            assert_eq!(code, Some(1), "{verb} takes {name} although others can read it");
+            assert!(error.contains(name) && error.contains("644"), "{error}");
+        }
+        open_to(0o600);
+    }
+    assert_eq!(output(&folder, &["check-config"]).await.0, Some(0));
 }
 
 #[tokio::test]
