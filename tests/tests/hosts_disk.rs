@@ -41,7 +41,8 @@ fn a_full_state_folder_costs_a_node_neither_its_session_nor_its_containers() -> 
     cluster.wait_for_container("node-1", "job", "exited")?;
     // a new start finds no room either
     host.kill(AGENT_UNIT)?;
-    cluster.wait("systemd has started it again", |_| Ok(host.unit(AGENT_UNIT, "NRestarts")? == "1"))?;
+    cluster
+        .wait("systemd has started it again", |_| Ok(host.unit(AGENT_UNIT, "NRestarts")? == "1"))?;
     cluster.wait_until_in_session("node-1")?;
     // room again: events are told once more
     host.run(&["rm", &format!("{STATE}/filler")])?;

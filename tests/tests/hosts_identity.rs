@@ -80,8 +80,8 @@ fn a_host_with_another_name_and_address_is_the_node_that_it_was() -> Story {
     let witness = Witness::of(&cluster)?;
     let id = cluster.node("node-1")?["id"].clone();
     let host = cluster.host("node-1")?;
-    let other = cluster.host(MASTER)?.address().rsplit_once('.').ok_or("no address")?.0.to_owned()
-        + ".200";
+    let other =
+        cluster.host(MASTER)?.address().rsplit_once('.').ok_or("no address")?.0.to_owned() + ".200";
     host.shell(&format!(
         "hostname zone-b; echo zone-b >/etc/hostname; \
          device=$(ip -o -4 address show to {old} | awk '{{print $2}}'); \

@@ -61,7 +61,8 @@ fn boot(cluster: &mut HostCluster) -> Result<Figure> {
         let (ready, _) = watch.expect("node-1 is Ready again", LOST_WITHIN * 4, |line| {
             line.contains("node-1") && becomes_ready(line)
         })?;
-        let started = cluster.host("node-1")?.unit(AGENT_UNIT, "ExecMainStartTimestampMonotonic")?;
+        let started =
+            cluster.host("node-1")?.unit(AGENT_UNIT, "ExecMainStartTimestampMonotonic")?;
         let started = started.parse().context("systemd does not say when the agent started")?;
         times.push((uptime()? - ready.elapsed()).saturating_sub(Duration::from_micros(started)));
     }
