@@ -246,13 +246,11 @@ pub(crate) async fn load(
         config.state_dir.display()
     );
     let mut snapshot = Snapshot::empty(authority.cluster_id(), config.cluster_name.clone());
-    for item in &items {
-        if item.key.starts_with(keys::SEALED) {
-            snapshot.add(&item.key, &seal.open(&item.key, &item.value)?)?;
-        } else {
-            snapshot.add(&item.key, &item.value)?;
-        }
+    let is_sealed = |item: &&KeyValue| item.key.starts_with(keys::SEALED);
+    for item in items.iter().filter(|item| !is_sealed(item)) {
+        snapshot.add(&item.key, &item.value)?;
     }
+    // before anything is opened: another cluster's values have another key
     anyhow::ensure!(
         snapshot.cluster() == authority.cluster_id(),
         "the store holds cluster {}, but the certificate authority in {} is of cluster {}; nothing was changed",
@@ -260,6 +258,9 @@ pub(crate) async fn load(
         config.state_dir.display(),
         authority.cluster_id()
     );
+    for item in items.iter().filter(is_sealed) {
+        snapshot.add(&item.key, &seal.open(&item.key, &item.value)?)?;
+    }
     Ok((snapshot, items))
 }
 

@@ -89,6 +89,19 @@ impl AuditEntry {
     }
 }
 
+/// Where the audit chain begins and ends. Stored with every entry, sealed: who can change the store, but lacks the
+/// key, can cut entries off and cannot say that they were never there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEnds {
+    /// The oldest entry that is kept; the next one while there is none.
+    pub first: u64,
+    /// The newest entry, 0 before there is one, and its hash.
+    pub last: u64,
+    pub last_hash: String,
+    /// Before this entry there was no record of the ends.
+    pub since: u64,
+}
+
 /// Where an audit chain does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("audit entry {id} {problem}")]

@@ -6,7 +6,9 @@ mod event;
 mod ids;
 mod node;
 
-pub use access::{AuditEntry, AuditOutcome, ChainError, TokenRecord, UserRecord, verify_chain};
+pub use access::{
+    AuditEnds, AuditEntry, AuditOutcome, ChainError, TokenRecord, UserRecord, verify_chain,
+};
 pub use container::{ContainerReport, has_failed};
 pub use event::{Event, EventKind, JournalEntry, Severity};
 pub use ids::{

@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, collections::VecDeque};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    model::{AuditEntry, Event, NodeId, NodeName, NodeRecord, TokenRecord, UserName, UserRecord},
+    model::{
+        AuditEnds, AuditEntry, Event, NodeId, NodeName, NodeRecord, TokenRecord, UserName,
+        UserRecord,
+    },
     session::SEQUENCE_MAX,
     time::WallTime,
     topology::TopologyRecord,
@@ -19,6 +22,8 @@ pub const TOPOLOGY: &str = "/piccolo/v1/topology";
 /// [`Snapshot::add`].
 pub const SEALED: &str = "/piccolo/v1/sealed/";
 pub const TOPOLOGY_SECRETS: &str = "/piccolo/v1/sealed/topology";
+/// Where the audit log begins and ends.
+pub const AUDIT_ENDS: &str = "/piccolo/v1/sealed/audit";
 pub const HEARTBEATS: &str = "/piccolo/v1/heartbeats";
 pub const EPOCH: &str = "/piccolo/v1/meta/epoch";
 pub const EVENTS: &str = "/piccolo/v1/events/";
@@ -103,8 +108,11 @@ pub struct Snapshot {
 pub(super) struct LogSnapshot {
     /// Id and time, oldest first.
     pub(super) events: VecDeque<(u64, WallTime)>,
+    /// What is there of the audit log: the oldest entry's id, 0 where there is none, and the newest entry.
     pub(super) audit_first: u64,
     pub(super) audit_last: Option<AuditEntry>,
+    /// What was there when it was last written.
+    pub(super) audit_ends: Option<AuditEnds>,
 }
 
 impl Snapshot {
@@ -135,6 +143,10 @@ impl Snapshot {
                 // a value of when there were more nodes may lie behind
                 *known = heard.max(*known);
             }
+        } else if key == AUDIT_ENDS {
+            let ends: AuditEnds = decode(key, value)?;
+            check_count(key, ends.last.max(ends.first), SEQUENCE_MAX)?;
+            self.log.audit_ends = Some(ends);
         } else if key == EPOCH {
             self.epoch = decode(key, value)?;
             check_count(key, self.epoch, EPOCH_MAX)?;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api_server::{Call, Caller, Refusal, Role},
-    model::{AuditEntry, AuditOutcome, Event, EventKind, NodeRecord, Severity},
+    model::{AuditEnds, AuditEntry, AuditOutcome, Event, EventKind, NodeRecord, Severity},
     mutant::mutant,
     time::{Now, Timestamp, WallTime},
     topology::TopologyRecord,
@@ -37,8 +37,9 @@ pub(super) struct Log {
     events: VecDeque<(u64, WallTime)>,
     events_max: usize,
     next_event: u64,
-    audit_first: u64,
-    audit_last: Option<AuditEntry>,
+    audit: AuditEnds,
+    /// The newest id that is taken: there may be entries after the last one that are not ours.
+    audit_taken: u64,
     audit_max: usize,
     refusals: Refusals,
 }
@@ -110,8 +111,8 @@ impl Log {
             events,
             events_max,
             next_event,
-            audit_first: snapshot.audit_first.max(1),
-            audit_last: snapshot.audit_last,
+            audit_taken: snapshot.audit_last.as_ref().map_or(0, |last| last.id),
+            audit: ends(&snapshot),
             audit_max,
             refusals: Refusals::default(),
         }
@@ -125,8 +126,8 @@ impl Log {
         self.events.len()
     }
 
-    pub(super) fn audit_kept(&self) -> (u64, Option<&AuditEntry>) {
-        (self.audit_first, self.audit_last.as_ref())
+    pub(super) fn audit_ends(&self) -> &AuditEnds {
+        &self.audit
     }
 
     pub(super) fn append(&mut self, mut event: Event, out: &mut Outbox) {
@@ -164,25 +165,39 @@ impl Log {
         true
     }
 
+    /// After what was cut off or added past us the chain does not link: that is how it shows.
     fn append_audit(&mut self, mut entry: AuditEntry, out: &mut Outbox) {
-        let last = self.audit_last.as_ref();
-        entry.id = last.map_or(0, |e| e.id) + 1;
-        if mutant!("the audit chain is not linked") {
-            entry.hash = entry.expected_hash();
-            out.put(keys::audit(entry.id), &entry);
-            self.audit_last = Some(entry);
-            return;
+        entry.id = self.audit.last.max(self.audit_taken) + 1;
+        if !mutant!("the audit chain is not linked") {
+            entry.previous_hash.clone_from(&self.audit.last_hash);
         }
-        entry.previous_hash = last.map(|e| e.hash.clone()).unwrap_or_default();
         entry.hash = entry.expected_hash();
         out.put(keys::audit(entry.id), &entry);
         for _ in 0..2 {
-            if entry.id + 1 - self.audit_first > self.audit_max as u64 {
-                out.delete(keys::audit(self.audit_first));
-                self.audit_first += 1;
+            if (entry.id + 1).saturating_sub(self.audit.first) > self.audit_max as u64 {
+                out.delete(keys::audit(self.audit.first));
+                self.audit.first += 1;
             }
         }
-        self.audit_last = Some(entry);
+        (self.audit.last, self.audit.last_hash) = (entry.id, entry.hash);
+        out.put(keys::AUDIT_ENDS, &self.audit);
+    }
+}
+
+/// As they were recorded; as they are found, where an older version kept no record.
+fn ends(snapshot: &LogSnapshot) -> AuditEnds {
+    let last = snapshot.audit_last.as_ref();
+    let found = AuditEnds {
+        first: snapshot.audit_first.max(1),
+        last: last.map_or(0, |last| last.id),
+        last_hash: last.map(|last| last.hash.clone()).unwrap_or_default(),
+        since: last.map_or(0, |last| last.id) + 1,
+    };
+    match &snapshot.audit_ends {
+        None => found,
+        Some(recorded) if snapshot.audit_first == 0 => recorded.clone(),
+        // what is retired a transaction late is still to be retired
+        Some(recorded) => AuditEnds { first: recorded.first.min(found.first), ..recorded.clone() },
     }
 }
 

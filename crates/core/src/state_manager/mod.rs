@@ -36,8 +36,8 @@ use crate::{
     api_server::{Call, Caller, JoinLimiter, Refusal, Registration, Role, Selector},
     failure_detector::Timing,
     model::{
-        AuditEntry, Condition, ConditionKind, Event, Labels, NodeId, NodeName, NodeRole,
-        NodeStatus, NodeView, SessionId, TokenRecord, UserName, UserRecord,
+        AuditEnds, Condition, ConditionKind, Event, Labels, NodeId, NodeName, NodeRole, NodeStatus,
+        NodeView, SessionId, TokenRecord, UserName, UserRecord,
     },
     mutant::mutant,
     session::{AgentCommand, Goodbye, Hello, StatusReport, ToAgent, ToMaster},
@@ -382,6 +382,8 @@ impl StateManager {
     pub fn start(&mut self, now: Now) -> Vec<Effect> {
         let mut out = Outbox::default();
         out.put(keys::EPOCH, &self.epoch);
+        // from the first start of this version on
+        out.put(keys::AUDIT_ENDS, self.log.audit_ends());
         if self.epoch == 1 {
             out.put(keys::TOPOLOGY, &self.topology);
             self.happened(now, &mut out, log::cluster_created(&self.topology));
@@ -480,8 +482,8 @@ impl StateManager {
     }
 
     /// The oldest audit entry that is kept, and the newest with its hash.
-    pub fn audit_kept(&self) -> (u64, Option<&AuditEntry>) {
-        self.log.audit_kept()
+    pub fn audit_ends(&self) -> &AuditEnds {
+        self.log.audit_ends()
     }
 
     /// After a stall nobody is declared lost for what the master itself did not hear.

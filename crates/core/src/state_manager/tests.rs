@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     model::{
-        AuditEntry, AuditOutcome, Event, EventKind, JournalEntry, NodeKind, NodeRecord, Resources,
-        Severity, SystemInfo, verify_chain,
+        AuditEnds, AuditEntry, AuditOutcome, Event, EventKind, JournalEntry, NodeKind, NodeRecord,
+        Resources, Severity, SystemInfo, verify_chain,
     },
     session::EVENTS_PER_BATCH_MAX,
 };
@@ -553,12 +553,55 @@ fn a_restart_knows_what_was_stored() {
     assert_eq!(sequence, Vec::<u64>::new());
 }
 
+/// The next entry does not link to what somebody left past the master.
+#[test]
+fn what_is_cut_off_or_added_while_the_master_is_stopped_breaks_the_chain() {
+    let tampered = |tamper: &dyn Fn(&mut Cluster, u64)| {
+        let mut cluster = Cluster::new(Settings::default());
+        for at in 0..5 {
+            cluster.token(at, 1, None);
+        }
+        let last = cluster.machine.audit_ends().last;
+        tamper(&mut cluster, last);
+        cluster.restart(Settings::default(), 100);
+        assert_eq!(cluster.machine.audit_ends().last, last, "what was recorded is what counts");
+        cluster.token(200, 1, None);
+        verify_chain(&cluster.audit()).map_err(|error| error.id)
+    };
+    assert_eq!(tampered(&|_, _| {}), Ok(7));
+    assert_eq!(tampered(&|cluster, last| drop(cluster.store.remove(&keys::audit(last)))), Err(7));
+    let add = |cluster: &mut Cluster, last: u64| {
+        let before = cluster.audit().pop().unwrap();
+        let mut forged = AuditEntry { id: last + 1, previous_hash: before.hash.clone(), ..before };
+        forged.hash = forged.expected_hash();
+        cluster.store.insert(keys::audit(forged.id), keys::encode(&forged));
+    };
+    assert_eq!(tampered(&add), Err(8));
+}
+
+#[test]
+fn a_store_without_a_record_of_the_audits_ends_gets_one_at_the_next_start() {
+    let mut cluster = Cluster::new(Settings::default());
+    cluster.token(10, 1, None);
+    let ends = cluster.machine.audit_ends().clone();
+    assert_eq!((ends.first, ends.last, ends.since), (1, 2, 1));
+    cluster.store.remove(keys::AUDIT_ENDS);
+    cluster.restart(Settings::default(), 100);
+    let found = cluster.machine.audit_ends().clone();
+    assert_eq!(found, recorded_ends(&cluster));
+    assert_eq!((found.last, found.last_hash == ends.last_hash, found.since), (2, true, 3));
+}
+
+fn recorded_ends(cluster: &Cluster) -> AuditEnds {
+    keys::decode(keys::AUDIT_ENDS, &cluster.store[keys::AUDIT_ENDS]).unwrap()
+}
+
 proptest! {
     #[test]
     fn stored_bytes_never_panic(key in "[a-z0-9/]{0,12}", value in prop::collection::vec(any::<u8>(), 0..200)) {
         let name = NodeName::parse("name", "robot").unwrap();
         let mut snapshot = Snapshot::empty("c1", name);
-        for prefix in ["", "nodes/", "tokens/", "users/", "events/", "audit/", "topology", "heartbeats", "meta/epoch"] {
+        for prefix in ["", "nodes/", "tokens/", "users/", "events/", "audit/", "topology", "sealed/audit", "heartbeats", "meta/epoch"] {
             let _ = snapshot.add(&format!("{}{prefix}{key}", keys::ROOT), &value);
         }
     }

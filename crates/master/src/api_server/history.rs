@@ -4,7 +4,9 @@ use std::sync::atomic::Ordering;
 
 use piccolo_core::{
     api_server::{Call, Refusal},
-    model::{AuditEntry, ChainError, Event, FieldError, Severity, check_text, verify_chain},
+    model::{
+        AuditEnds, AuditEntry, ChainError, Event, FieldError, Severity, check_text, verify_chain,
+    },
     state_manager::keys,
 };
 use piccolo_rpc::{convert::severity, v1};
@@ -79,27 +81,32 @@ pub(super) async fn list_audit(
         Ok(limit) => limit,
         Err(error) => return Err(api.refuse(by, Call::ListAudit, error.into()).await),
     };
-    let last = api.last_audit().await?.map_or(0, |(id, _)| id);
+    let last = api.audit_ends()?.last;
     let after = if wire.newest { last.saturating_sub(limit as u64) } else { wire.after_id };
     let entries: Vec<AuditEntry> = api.page(keys::AUDIT, keys::audit(after + 1), limit).await?;
     let entries = entries.into_iter().map(Into::into).collect();
     Ok(Response::new(v1::ListAuditResponse { entries }))
 }
 
-/// Reads the whole chain. What was cut off at its end shows too: this process knows what it wrote last.
+/// Reads the whole chain. What was cut off at one of its ends shows too: they are recorded.
 pub(super) async fn verify_audit(
     api: &Api,
     request: Asked<v1::VerifyAuditRequest>,
 ) -> Answered<v1::VerifyAuditResponse> {
     api.admit_read(&request, Call::VerifyAudit).await?;
-    let expected = api.last_audit().await?;
-    let (count, problem) = api.walk_audit(expected).await?;
+    let ends = api.audit_ends()?;
+    let (count, problem) = api.walk_audit(&ends).await?;
+    let unrecorded = if ends.since > ends.first {
+        format!("; what was cut off before entry {} cannot be told", ends.since)
+    } else {
+        String::new()
+    };
     Ok(Response::new(match problem {
         None => v1::VerifyAuditResponse {
             entries: count,
             intact: true,
             first_bad_id: 0,
-            message: format!("{count} entries, each links to the one before it"),
+            message: format!("{count} entries, each links to the one before it{unrecorded}"),
         },
         Some(error) => v1::VerifyAuditResponse {
             entries: count,
@@ -151,43 +158,38 @@ impl Api {
         Ok(found.split_off(surplus))
     }
 
-    async fn last_audit(&self) -> Result<Option<(u64, String)>, Status> {
-        if let Some(last) = self.board.audit_last() {
-            return Ok(Some(last));
-        }
-        // nothing was written since the start: the end is what the store has
-        let mut last = None;
-        let mut start = keys::audit(self.published.first_audit.load(Ordering::Relaxed));
-        loop {
-            let page: Vec<AuditEntry> = self.page(keys::AUDIT, start, PAGE).await?;
-            let Some(entry) = page.into_iter().next_back() else { return Ok(last) };
-            start = keys::audit(entry.id + 1);
-            last = Some((entry.id, entry.hash));
-        }
+    fn audit_ends(&self) -> Result<AuditEnds, Status> {
+        let starting = || Status::unavailable("the master is still starting; ask again");
+        self.board.audit_ends().ok_or_else(starting)
     }
 
-    async fn walk_audit(
-        &self,
-        expected: Option<(u64, String)>,
-    ) -> Result<(u64, Option<ChainError>), Status> {
+    async fn walk_audit(&self, ends: &AuditEnds) -> Result<(u64, Option<ChainError>), Status> {
+        let fail = |id, problem| Some(ChainError { id, problem });
         let mut count = 0;
         let mut previous: Option<AuditEntry> = None;
-        let mut missing = expected;
+        let mut last_seen = ends.last == 0;
         loop {
             let next = previous.as_ref().map_or(0, |entry| entry.id + 1);
             let page: Vec<AuditEntry> = self.page(keys::AUDIT, keys::audit(next), PAGE).await?;
-            if page.is_empty() {
+            // both read after the page: entries may have come and gone meanwhile
+            let first = self.published.first_audit.load(Ordering::Relaxed);
+            let last = self.published.last_audit.load(Ordering::Relaxed);
+            let Some(newest) = page.last() else {
                 let problem = "is missing: entries were cut off at the end";
-                return Ok((count, missing.map(|(id, _)| ChainError { id, problem })));
+                return Ok((count, if last_seen { None } else { fail(ends.last, problem) }));
+            };
+            if previous.is_none() && page[0].id > first {
+                let problem = "is missing: entries were cut off at the beginning";
+                return Ok((count, fail(first, problem)));
             }
             if let Err(error) = verify_chain(previous.iter().chain(&page)) {
                 return Ok((count, Some(error)));
             }
-            if missing.as_ref().is_some_and(|(id, hash)| {
-                page.iter().any(|entry| entry.id == *id && entry.hash == *hash)
-            }) {
-                missing = None;
+            if newest.id > last {
+                return Ok((count, fail(last + 1, "was not written by this master")));
             }
+            let is_last = |e: &AuditEntry| e.id == ends.last && e.hash == ends.last_hash;
+            last_seen = last_seen || page.iter().any(is_last);
             count += page.len() as u64;
             previous = page.into_iter().next_back();
         }

@@ -11,7 +11,7 @@ use std::{
 
 use piccolo_core::{
     api_server::Selector,
-    model::{AuditEntry, Event, NodeId, NodeView},
+    model::{AuditEnds, Event, NodeId, NodeView},
 };
 use tokio::sync::watch;
 
@@ -40,7 +40,7 @@ struct Inner {
     forgotten: u64,
     revision: u64,
     events: VecDeque<Arc<Event>>,
-    audit_last: Option<(u64, String)>,
+    audit: Option<AuditEnds>,
 }
 
 #[derive(Debug, Clone)]
@@ -89,7 +89,7 @@ impl Board {
             forgotten: revision,
             revision,
             events: VecDeque::new(),
-            audit_last: None,
+            audit: None,
         };
         Self {
             inner: Mutex::new(inner),
@@ -139,13 +139,14 @@ impl Board {
         self.events_changed.send_replace(id);
     }
 
-    /// The newest audit entry that is durable.
-    pub(crate) fn audited(&self, entry: &AuditEntry) {
-        self.lock().audit_last = Some((entry.id, entry.hash.clone()));
+    /// The ends of the audit log that are durable.
+    pub(crate) fn audited(&self, ends: AuditEnds) {
+        self.lock().audit = Some(ends);
     }
 
-    pub(crate) fn audit_last(&self) -> Option<(u64, String)> {
-        self.lock().audit_last.clone()
+    /// `None` before the first commit, which writes them.
+    pub(crate) fn audit_ends(&self) -> Option<AuditEnds> {
+        self.lock().audit.clone()
     }
 
     pub(crate) fn nodes(&self, selector: &Selector) -> (Vec<Arc<NodeView>>, u64) {

@@ -40,7 +40,9 @@ pub(crate) struct Owner {
 #[derive(Debug, Default)]
 pub(crate) struct Published {
     pub(crate) first_event: AtomicU64,
+    /// Of the audit log; decided, so never behind what is stored.
     pub(crate) first_audit: AtomicU64,
+    pub(crate) last_audit: AtomicU64,
     pub(crate) inputs: AtomicU64,
 }
 
@@ -52,6 +54,7 @@ impl Owner {
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             ticks
         });
+        self.publish();
         loop {
             let sleep = self.until_deadline();
             // inputs before deadlines: after a stall the beats that wait are heard before anybody is
@@ -123,7 +126,9 @@ impl Owner {
     fn publish(&self) {
         let published = &self.published;
         published.first_event.store(self.manager.events_kept().0, Ordering::Relaxed);
-        published.first_audit.store(self.manager.audit_kept().0, Ordering::Relaxed);
+        let audit = self.manager.audit_ends();
+        published.first_audit.store(audit.first, Ordering::Relaxed);
+        published.last_audit.store(audit.last, Ordering::Relaxed);
     }
 }
 

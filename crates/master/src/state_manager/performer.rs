@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use piccolo_core::{
-    model::{AuditEntry, Event, NodeId, NodeName, NodeRole, SessionId, Severity},
+    model::{AuditEnds, Event, NodeId, NodeName, NodeRole, SessionId, Severity},
     session::{GoodbyeReason, ToAgent},
     state_manager::{Effect, Transaction, keys},
     time::WallTime,
@@ -58,10 +58,10 @@ impl Performer {
                 }
             }
             if !writes.is_empty() {
-                let audit = last_audit(&writes);
+                let audit = audit_ends(&writes);
                 self.writer.commit(writes).await?;
-                if let Some(entry) = audit {
-                    self.board.audited(&entry);
+                if let Some(ends) = audit {
+                    self.board.audited(ends);
                 }
             }
             for effect in effects {
@@ -158,11 +158,10 @@ impl Group {
     }
 }
 
-/// The newest audit entry among what is written.
-fn last_audit(writes: &BTreeMap<String, Option<Vec<u8>>>) -> Option<AuditEntry> {
-    let mut entries = writes.iter().filter(|(key, _)| key.starts_with(keys::AUDIT)).rev();
-    let (key, value) = entries.find_map(|(key, value)| Some((key, value.as_ref()?)))?;
-    keys::decode(key, value).ok()
+/// The ends of the audit log, where they are among what is written.
+fn audit_ends(writes: &BTreeMap<String, Option<Vec<u8>>>) -> Option<AuditEnds> {
+    let value = writes.get(keys::AUDIT_ENDS)?.as_ref()?;
+    keys::decode(keys::AUDIT_ENDS, value).ok()
 }
 
 /// Events are log lines too.

@@ -67,6 +67,21 @@ impl Cluster {
         Self { master, folder, config }
     }
 
+    /// The same on a port of its own: somebody may take the old one meanwhile.
+    pub(crate) async fn restart_elsewhere(self) -> Self {
+        let Self { master, folder, config } = self;
+        master.stop().await;
+        let master = Master::start(config.clone()).await.unwrap();
+        Self { master, folder, config }
+    }
+
+    /// Why it does not start again.
+    pub(crate) async fn stop_and_start_in_vain(self) -> String {
+        let Self { master, folder: _folder, config } = self;
+        master.stop().await;
+        format!("{:#}", Master::start(config).await.err().expect("it must not start"))
+    }
+
     pub(crate) fn address(&self) -> String {
         self.master.address().to_string()
     }

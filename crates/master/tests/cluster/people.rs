@@ -1,11 +1,14 @@
 //! What people do: users and roles, topology, nodes, the audit log.
 
-use piccolo_core::{model::AuditEntry, state_manager::keys};
+use piccolo_core::{
+    model::{AuditEnds, AuditEntry},
+    state_manager::keys,
+};
 use piccolo_rpc::{
     tls::identity::{Identity, PrivateKey},
     v1,
 };
-use piccolo_store::{EtcdStore, Range, Store, Transaction, testing::Etcd};
+use piccolo_store::{EtcdStore, KeyRing, KeyValue, Range, Store, Transaction, testing::Etcd};
 use tonic::Code;
 
 use crate::harness::{Admin, Cluster, Session, hello, refused};
@@ -201,6 +204,54 @@ async fn the_audit_chain_shows_what_was_changed_or_cut_off() {
     store.txn(&Transaction::new().delete(last)).await.unwrap();
     let found = verify().await;
     assert!(!found.intact && found.message.contains("cut off at the end"), "{found:?}");
+}
+
+/// While the master is stopped it knows nothing: its record of the ends has to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_cut_off_the_audit_log_while_the_master_is_stopped_shows_after_its_start() {
+    let etcd = Etcd::start();
+    let mut cluster =
+        Cluster::start_with(|config| config.store = crate::stores::in_etcd(&etcd)).await;
+    for _ in 0..4 {
+        cluster.token(|_| {}).await;
+    }
+    let store = EtcdStore::new(etcd.options("intruder")).unwrap();
+    let page = store.range(&Range::prefix(keys::AUDIT)).await.unwrap().items;
+    let (first, last) = (&page[0], page.last().unwrap());
+    let mut forged: AuditEntry = keys::decode(&last.key, &last.value).unwrap();
+    (forged.id, forged.previous_hash) = (forged.id + 1, forged.hash.clone());
+    forged.hash = forged.expected_hash();
+    let added = keys::audit(forged.id);
+    let delete = |key: &str| Transaction::new().delete(key);
+    let put_back = |item: &KeyValue| Transaction::new().put(&item.key, item.value.clone());
+    for (tamper, mend, says) in [
+        (delete(&last.key), put_back(last), "cut off at the end"),
+        (delete(&first.key), put_back(first), "cut off at the beginning"),
+        (
+            Transaction::new().put(&added, keys::encode(&forged)),
+            delete(&added),
+            "was not written by this master",
+        ),
+    ] {
+        for (change, problem) in [(tamper, Some(says)), (mend, None)] {
+            store.txn(&change).await.unwrap();
+            cluster = cluster.restart_elsewhere().await;
+            let request = v1::VerifyAuditRequest {};
+            let found = cluster.admin().await.verify_audit(request).await.unwrap().into_inner();
+            assert_eq!(found.intact, problem.is_none(), "{found:?}");
+            assert!(found.message.contains(problem.unwrap_or("each links")), "{found:?}");
+        }
+    }
+
+    // nor can the record be written without the key that seals it
+    let ends = AuditEnds { first: 1, last: 0, last_hash: String::new(), since: 1 };
+    let folder = tempfile::tempdir().unwrap();
+    let another_key = KeyRing::create(&folder.path().join("seal.key")).unwrap();
+    let sealed = another_key.seal(keys::AUDIT_ENDS, &keys::encode(&ends)).unwrap();
+    let forge = Transaction::new().put(keys::AUDIT_ENDS, sealed);
+    store.txn(&forge).await.unwrap();
+    let error = cluster.stop_and_start_in_vain().await;
+    assert!(error.contains("sealed value /piccolo/v1/sealed/audit"), "{error}");
 }
 
 #[tokio::test]

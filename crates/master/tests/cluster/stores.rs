@@ -70,7 +70,9 @@ async fn a_second_master_on_the_same_store_takes_over_and_the_first_one_ends() {
     let mut config = crate::harness::config(folder.path());
     config.store = in_etcd(&etcd);
     std::fs::create_dir_all(&config.state_dir).unwrap();
-    std::fs::copy(first.config.state_dir.join("ca.pem"), config.state_dir.join("ca.pem")).unwrap();
+    for file in ["ca.pem", "seal.key"] {
+        std::fs::copy(first.config.state_dir.join(file), config.state_dir.join(file)).unwrap();
+    }
     let second = Master::start(config).await.unwrap();
     let set = [("site".to_owned(), "seoul".to_owned())].into();
     let label = v1::LabelNodeRequest { node_id: "n1".to_owned(), set, remove: vec![] };
@@ -93,7 +95,7 @@ async fn a_store_of_another_cluster_is_refused() {
     let mut config = crate::harness::config(folder.path());
     config.store = in_etcd(&etcd);
     let error = format!("{:#}", Master::start(config).await.unwrap_err());
-    assert!(error.contains("nothing was changed"), "{error}");
+    assert!(error.contains("the store holds cluster"), "{error}");
 }
 
 #[tokio::test]
