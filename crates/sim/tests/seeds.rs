@@ -66,9 +66,12 @@ fn seeds_that_failed_once_hold_now() {
 
 #[test]
 fn the_same_seed_tells_the_same_story() {
-    for seed in [1, 42, 4711] {
-        let [once, again] = [0, 1].map(|_| piccolo_sim::run(seed, None, true).story);
-        assert!(once.lines().count() > 100, "a story has something to tell");
-        assert!(once == again, "seed {seed} told two stories");
+    let story = |seed| piccolo_sim::run(seed, None, true).story;
+    // of those that have something to tell
+    let long = (0..100).map(|seed| (seed, story(seed))).filter(|(_, s)| s.lines().count() > 200);
+    let told: Vec<_> = long.take(3).collect();
+    assert_eq!(told.len(), 3, "the stories of a hundred seeds are short");
+    for (seed, once) in told {
+        assert!(once == story(seed), "seed {seed} told two stories");
     }
 }
