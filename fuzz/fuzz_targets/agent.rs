@@ -8,7 +8,10 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use piccolo_core::{
     model::{NodeId, Resources, SystemInfo},
-    node_agent::{Host, Input, NodeAgent, Settings, Snapshot, Standing, pressure::Thresholds},
+    node_agent::{
+        Host, Input, NodeAgent, Settings, Snapshot, Standing, check::CheckPace,
+        pressure::Thresholds,
+    },
     session::ToAgent,
     time::{Now, Timestamp, WallTime},
 };
@@ -60,6 +63,7 @@ fn begin(now: Now) -> NodeAgent {
         thresholds: Thresholds::default(),
         journal_entries_max: 100,
         journal_bytes_max: 64 * 1024,
+        system_check: Some(CheckPace::default()),
     };
     let host = Host {
         hostname: "host-n1".to_owned(),

@@ -46,6 +46,19 @@ pub fn kind(number: i32) -> String {
     word.to_owned()
 }
 
+/// `ok`, `warning` or `error`.
+pub fn check_level(number: i32) -> String {
+    use v1::CheckLevel;
+    let word = match CheckLevel::try_from(number) {
+        Ok(CheckLevel::Unspecified) => "unknown",
+        Ok(CheckLevel::Ok) => "ok",
+        Ok(CheckLevel::Warning) => "warning",
+        Ok(CheckLevel::Error) => "error",
+        Err(_) => return unknown(number),
+    };
+    word.to_owned()
+}
+
 /// `info`, `warning` or `critical`.
 pub fn severity(number: i32) -> String {
     use v1::Severity;

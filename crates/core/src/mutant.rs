@@ -4,11 +4,15 @@
 
 /// Every mutant of the cores, by name; the name says what it does wrong.
 pub const ALL: &[&str] = &[
+    "Ready before the system was checked",
     "Ready without configuration",
     "a broken session is not noticed",
+    "a check that failed stays failed",
     "a clock that was wrong stays wrong",
     "a deadline is served late",
     "a dropped session stays live",
+    "a failed check is not repeated soon",
+    "a failed check keeps nobody out",
     "a generation is not saved",
     "a lost journal begins again at one",
     "a new pace counts before it is known",

@@ -7,7 +7,7 @@ use crate::{
     failure_detector::Timing,
     model::{
         AlertReport, Condition, ContainerReport, FieldError, JournalEntry, NodeId, Resources,
-        SessionId, SystemInfo, check_text,
+        SessionId, SystemCheck, SystemInfo, check_text,
     },
     time::WallTime,
     topology::NodeConfig,
@@ -41,6 +41,10 @@ pub struct Hello {
     pub ip: String,
     pub resources: Resources,
     pub clock: WallTime,
+    /// The newest, where there is one.
+    pub system_check: Option<SystemCheck>,
+    /// The first of this process is under way. Without either, the node has no system check.
+    pub system_check_pending: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +66,8 @@ pub struct StatusReport {
     pub system: Option<SystemInfo>,
     /// What the node's wall clock shows, where it was told.
     pub clock: Option<WallTime>,
+    /// Only where there is a newer one.
+    pub system_check: Option<SystemCheck>,
 }
 
 /// The whole of what an agent sees, not a difference: the newest wins.
@@ -106,8 +112,14 @@ pub enum GoodbyeReason {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentCommand {
-    SetLogLevel { filter: String },
-    RestartContainer { container: String },
+    SetLogLevel {
+        filter: String,
+    },
+    RestartContainer {
+        container: String,
+    },
+    /// What was found is told as a status, before the result.
+    CheckSystem,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,6 +169,9 @@ impl StatusReport {
         }
         if let Some(system) = &self.system {
             system.check()?;
+        }
+        if let Some(check) = &self.system_check {
+            check.check()?;
         }
         self.picture.as_ref().map_or(Ok(()), Picture::check)
     }

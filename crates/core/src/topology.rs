@@ -32,6 +32,29 @@ pub enum TopologyType {
     GeoDistributed,
 }
 
+/// What becomes of a node whose system check has errors (HLD §4.1 (4)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Readiness {
+    /// It stays out of Ready until the check is good.
+    Enforce,
+    /// It is told, and keeps nobody out.
+    #[default]
+    Warn,
+}
+
+impl Readiness {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Warn => "warn",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Enforce, Self::Warn].into_iter().find(|readiness| readiness.name() == name)
+    }
+}
+
 /// What is stored of a topology.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopologyRecord {
@@ -84,6 +107,7 @@ const BEAT_SILENCE: &str = "beat_silence_ms";
 const SESSION_GRACE: &str = "session_grace_ms";
 const HEARTBEAT_INTERVAL: &str = "heartbeat_interval_seconds";
 const HEARTBEATS_MISSED: &str = "heartbeats_missed";
+const READINESS: &str = "readiness";
 
 impl TopologyRecord {
     /// Of a cluster that has just been made.
@@ -194,6 +218,11 @@ impl TopologyRecord {
     pub fn timing(&self, base: Timing) -> Timing {
         timing(&self.config, base).unwrap_or(base)
     }
+
+    /// The policy that the configuration asks for, or else `base`.
+    pub fn readiness(&self, base: Readiness) -> Readiness {
+        self.config.get(READINESS).and_then(|name| Readiness::from_name(name)).unwrap_or(base)
+    }
 }
 
 fn check_type(kind: TopologyType, parent: &str) -> Result<(), FieldError> {
@@ -235,6 +264,12 @@ fn check_config(config: &BTreeMap<String, String>, base: Timing) -> Result<(), F
             ));
         }
         check_text(&format!("topology.config[{key}]"), value, CONFIG_VALUE_BYTES_MAX)?;
+    }
+    if let Some(name) = config.get(READINESS).filter(|name| Readiness::from_name(name).is_none()) {
+        return Err(FieldError::new(
+            format!("topology.config[{READINESS}]"),
+            format!("{name:?} is neither \"enforce\" nor \"warn\""),
+        ));
     }
     timing(config, base).map(|_| ())
 }
@@ -329,6 +364,8 @@ mod tests {
         let field = "topology.config[heartbeat_interval_seconds]";
         check(set("heartbeat_interval_seconds", "4"), Err(field));
         check(set("heartbeat_interval_seconds", "soon"), Err(field));
+        check(set("readiness", "enforce"), Ok(2));
+        check(set("readiness", "perhaps"), Err("topology.config[readiness]"));
         check(set("beat_silence_ms", "1000"), Err("topology.config[beat_silence_ms]"));
         check(set("beat_silence_ms", "30000"), Err("topology.config[heartbeats_missed]"));
     }
@@ -357,5 +394,13 @@ mod tests {
         let timing = record.timing(Timing::default());
         assert_eq!(timing.heartbeat_timeout(), Duration::from_secs(60));
         assert_eq!(timing.beat_interval, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn the_configuration_outweighs_the_masters_own_policy() {
+        let mut record = record();
+        assert_eq!(record.readiness(Readiness::Enforce), Readiness::Enforce);
+        record.config.insert(READINESS.to_owned(), "warn".to_owned());
+        assert_eq!(record.readiness(Readiness::Enforce), Readiness::Warn);
     }
 }

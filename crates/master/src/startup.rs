@@ -284,6 +284,7 @@ pub(crate) fn settings(config: &Config) -> Settings {
     Settings {
         timing: config.timing,
         approval: config.approval,
+        readiness: config.readiness,
         certificate_lifetime: config.certificate_lifetime,
         nodes_max: config.nodes_max,
         events_max: config.events_max,

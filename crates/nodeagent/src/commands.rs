@@ -2,14 +2,11 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what the user reads")]
 
-use std::{io, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
-use piccolo_rpc::tls::{
-    clock::Clock,
-    connector::{ClientOptions, Connector, Trust},
-    token::JoinToken,
-};
+use piccolo_core::model::{CheckLevel, Finding};
+use piccolo_rpc::tls::token::JoinToken;
 use serde_json::{Value, json};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -18,13 +15,10 @@ use tokio::{
 
 use crate::{
     agent::{self, Files, LocalRequest, StateLock, Taken, ask},
+    check,
     config::{Config, JoinArguments, OutputFormat, RunArguments, StatusArguments, token},
     logging,
-    podman::Client,
 };
-
-/// For each master to answer a check.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Runs the agent until SIGTERM or SIGINT.
 ///
@@ -132,18 +126,20 @@ pub fn join(config: &Config, arguments: &JoinArguments) -> Result<ExitCode> {
 /// # Errors
 /// A runtime cannot be made.
 pub fn check(config: &Config, arguments: &StatusArguments) -> Result<ExitCode> {
-    let findings = runtime()?.block_on(findings(config));
+    let findings = runtime()?.block_on(check::findings(config));
     match arguments.output {
-        OutputFormat::Json => print(&json!({ "findings": findings }), OutputFormat::Json),
-        OutputFormat::Text => {
-            for finding in &findings {
-                let text = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
-                println!("{:<8} {:<16} {}", text("level"), text("what"), text("found"));
-            }
+        OutputFormat::Json => {
+            let findings: Vec<_> = findings.iter().map(finding).collect();
+            print(&json!({ "findings": findings }), OutputFormat::Json);
         }
+        OutputFormat::Text => table(&findings),
     }
-    let has = |level: &str| findings.iter().any(|finding| finding["level"] == level);
-    Ok(ExitCode::from(if has("error") { 2 } else { u8::from(has("warning")) }))
+    let worst = findings.iter().map(|finding| finding.level).max();
+    Ok(ExitCode::from(match worst {
+        None | Some(CheckLevel::Ok) => 0,
+        Some(CheckLevel::Warning) => 1,
+        Some(CheckLevel::Error) => 2,
+    }))
 }
 
 /// # Errors
@@ -166,97 +162,25 @@ pub fn complain(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn findings(config: &Config) -> Vec<Value> {
-    let mut findings = Vec::new();
-    let mut add = |level: &str, what: &str, found: String| {
-        findings.push(json!({ "level": level, "what": what, "found": found }));
-    };
-    let identity =
-        Files::open(&config.state_dir).and_then(|files| Ok((files.identity()?, files.token()?)));
-    let clock = Clock::default();
-    let mut trust = None;
-    match identity {
-        Err(error) => add("error", "state folder", format!("{error:#}")),
-        Ok((Some(identity), _)) if identity.name().expired_at(clock.now()) => {
-            add(
-                "warning",
-                "identity",
-                "the certificate has expired; it is issued again at the next contact".to_owned(),
-            );
-            trust = Some(Trust::of(&identity));
-        }
-        Ok((Some(identity), _)) => {
-            let name = identity.name();
-            add("ok", "identity", format!("{} of cluster {}", name.id, name.cluster_id));
-            trust = Some(Trust::of(&identity));
-        }
-        Ok((None, Some(token))) => {
-            add("ok", "identity", "none yet; there is a token to join with".to_owned());
-            trust = Some(Trust::Pinned(token.ca_digest()));
-        }
-        Ok((None, None)) => add(
-            "error",
-            "identity",
-            "neither a certificate nor a token: piccolo-nodeagent join".to_owned(),
-        ),
-    }
-    match &config.podman.socket {
-        None => add("ok", "podman", "not used on this node".to_owned()),
-        Some(socket) => match Client::new(socket).with_call_limit(CHECK_TIMEOUT).ping().await {
-            Ok(version) => add("ok", "podman", format!("version {version}")),
-            Err(error) => add("warning", "podman", error.to_string()),
-        },
-    }
-    if config.masters.is_empty() {
-        add("error", "masters", "none is configured: set `masters`".to_owned());
-    }
-    for master in &config.masters {
-        let what = format!("master {master}");
-        // a master that is away is normal, and no reason not to start
-        match (&trust, reach(config, trust.as_ref(), &clock, &master.host, master.port).await) {
-            (None, _) => add("warning", &what, "not tried: nothing to know it by".to_owned()),
-            (Some(_), Ok(ms)) => add("ok", &what, format!("answers over TLS, {ms} ms")),
-            (Some(_), Err(error)) => add("warning", &what, format!("{error:#}")),
-        }
-    }
-    let (level, found) = last_problem(config).await;
-    add(level, "agent", found);
-    findings
+fn finding(finding: &Finding) -> Value {
+    let Finding { name, level, value, limit, remedy } = finding;
+    json!({
+        "name": name, "level": level.name(), "value": value, "limit": limit, "remedy": remedy,
+    })
 }
 
-/// What went wrong last for the running agent. That none runs is no fault: perhaps it is not started yet.
-async fn last_problem(config: &Config) -> (&'static str, String) {
-    match ask(&config.control_socket, &LocalRequest::Problem).await {
-        Ok(answer) => match (answer["problem"].as_str(), answer["refused"] == true) {
-            (None, _) => ("ok", "runs, and nothing is wrong".to_owned()),
-            (Some(why), true) => ("error", format!("was refused by the master: {why}")),
-            (Some(why), false) => ("warning", format!("its last problem: {why}")),
-        },
-        Err(error) => match error.root_cause().downcast_ref::<io::Error>().map(io::Error::kind) {
-            Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                ("ok", error.to_string())
-            }
-            Some(_) | None => ("error", format!("{error:#}")),
-        },
+/// A line for each, and below it what to do. What comes from outside must not steer a terminal.
+fn table(findings: &[Finding]) {
+    println!("{:<8} {:<28} {:<36} LIMIT", "LEVEL", "CHECK", "FOUND");
+    for Finding { name, level, value, limit, remedy } in findings {
+        let [name, value, limit, remedy] =
+            [name, value, limit, remedy].map(|text| text.replace(char::is_control, "?"));
+        let line = format!("{:<8} {name:<28} {value:<36} {limit}", level.name());
+        println!("{}", line.trim_end());
+        if !remedy.is_empty() {
+            println!("{:<8} remedy: {remedy}", "");
+        }
     }
-}
-
-async fn reach(
-    config: &Config,
-    trust: Option<&Trust>,
-    clock: &Clock,
-    host: &str,
-    port: u16,
-) -> Result<u128> {
-    let trust = trust.context("nothing to know it by")?;
-    let options = ClientOptions {
-        source: config.bind_address,
-        connect_timeout: CHECK_TIMEOUT,
-        ..ClientOptions::new(clock.clone())
-    };
-    let begun = std::time::Instant::now();
-    Connector::with_trust(trust, None, options)?.connect(host, port).await?;
-    Ok(begun.elapsed().as_millis())
 }
 
 fn parse(token: &token::Token) -> Result<JoinToken> {

@@ -8,11 +8,13 @@
 //! - [`podman`] speaks to Podman's socket and watches the containers without keeping Podman awake
 //! - [`ledger`] keeps the desired configuration on disk so that a power cut never tears it
 //! - [`journal`] keeps events on disk until the master has acknowledged them
+//! - [`check`] runs the release's system check, and answers `piccolo-nodeagent check`
 //! - [`config`] reads the configuration file, the environment and the command line
 //!
 //! Everything runs on one tokio `current_thread` runtime, because a board pays for each thread.
 
 pub mod agent;
+pub mod check;
 pub mod commands;
 pub mod config;
 mod durable;

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use piccolo_core::{failure_detector::Timing, state_manager::Approval};
+use piccolo_core::{failure_detector::Timing, state_manager::Approval, topology::Readiness};
 
 use crate::{
     clock::{MINUTE, SECOND},
@@ -27,7 +27,7 @@ faults! {
     CutUp, CutDown, CutBoth, CutAll, Reset, HalfClose, SlowLink,
     AgentCrash, ColdBoot, Reflash, Clone, JournalLost, AgentSuspend, WallJump,
     MasterCrash, MasterPowerCut, MasterSuspend, StoreStall, StoreFailure,
-    Container, PodmanDown, Pressure, Burst,
+    Container, PodmanDown, Pressure, Burst, Unfit,
     Maintenance, Label, Topology, TokenRevoked, Remove, Reject, Trespass, Command, Leave,
 }
 
@@ -36,6 +36,7 @@ const GENTLE: &[Fault] = &[
     Fault::Container,
     Fault::PodmanDown,
     Fault::Pressure,
+    Fault::Unfit,
     Fault::Label,
     Fault::Topology,
     Fault::TokenRevoked,
@@ -54,6 +55,7 @@ pub(crate) struct Plan {
     pub(crate) nodes: usize,
     pub(crate) timing: Timing,
     pub(crate) approval: Approval,
+    pub(crate) readiness: Readiness,
     pub(crate) certificate_lifetime: Duration,
     /// One token for all, or one for each.
     pub(crate) shared_token: bool,
@@ -77,6 +79,8 @@ pub(crate) struct Plan {
     pub(crate) commit_takes: u64,
     /// Microseconds until Podman has answered an agent that has just started, at most.
     pub(crate) podman_answers: u64,
+    /// Microseconds that a system check takes at most.
+    pub(crate) check_takes: u64,
 }
 
 impl Plan {
@@ -124,6 +128,8 @@ impl Plan {
             duplicates: [0, 20][rng.index(2)],
             commit_takes: [0, 0, 500, 30_000][rng.index(4)],
             podman_answers: [0, 50_000, 4 * SECOND][rng.index(3)],
+            readiness: [Readiness::Enforce, Readiness::Warn][rng.index(2)],
+            check_takes: [0, 500_000, 15 * SECOND][rng.index(3)],
         }
     }
 
@@ -147,6 +153,8 @@ impl Plan {
             duplicates: 0,
             commit_takes: 0,
             podman_answers: 0,
+            readiness: Readiness::Warn,
+            check_takes: 0,
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
 pub fn node(node: &v1::Node, recent: &[v1::Event], generation: Option<u64>, look: &Look) -> String {
     let mut out = fields(look, identity(node, generation, look));
     section(&mut out, look, "Conditions", &conditions(node, look));
+    section(&mut out, look, "System check", &system_check(node, look));
     section(&mut out, look, "System", &fields(look, system(node)));
     section(&mut out, look, "Metrics", &metrics(node, look));
     section(&mut out, look, "Containers", &containers(node, look));
@@ -89,6 +90,12 @@ fn conditions(node: &v1::Node, look: &Look) -> String {
         ]);
     }
     table.render(&Look { width: look.width.map(|width| width.saturating_sub(2)), ..*look })
+}
+
+fn system_check(node: &v1::Node, look: &Look) -> String {
+    let Some(check) = &node.system_check else { return "none told\n".to_owned() };
+    let narrow = Look { width: look.width.map(|width| width.saturating_sub(2)), ..*look };
+    super::check::summary(check, look) + &super::check::findings(check, &narrow)
 }
 
 fn system<'a>(node: &v1::Node) -> Vec<(&'a str, String)> {

@@ -7,6 +7,7 @@ use piccolo_core::api_server::Selector;
 use piccolo_rpc::v1;
 use prost_types::Timestamp;
 
+pub mod check;
 pub mod deploy;
 pub mod describe;
 pub mod table;
@@ -114,6 +115,11 @@ pub enum NodeCommand {
     /// Their containers go on.
     #[command(after_help = deploy::undeploy::EXAMPLES)]
     Undeploy(Box<UndeployArgs>),
+    /// Have a node check its system now, and show what it found
+    ///
+    /// It checks itself at its start and now and then; `piccolo node describe` shows the newest result.
+    #[command(after_help = check::EXAMPLES)]
+    Check(check::CheckArgs),
 }
 
 #[derive(Debug, Args)]
@@ -268,6 +274,7 @@ pub async fn run(globals: &Globals, command: &NodeCommand) -> Result<(), Failure
         NodeCommand::RestartContainer(args) => restart_container(&cluster, args).await,
         NodeCommand::Deploy(args) => deploy::deploy(&cluster, args).await,
         NodeCommand::Undeploy(args) => deploy::undeploy::undeploy(&cluster, args).await,
+        NodeCommand::Check(args) => check::run(&cluster, args).await,
     }
 }
 

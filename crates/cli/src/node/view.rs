@@ -6,6 +6,7 @@ use piccolo_rpc::v1;
 use prost_types::Timestamp;
 use serde::Serialize;
 
+use super::check::SystemCheckView;
 use crate::{events::EventView, words};
 
 /// `piccolo node list`.
@@ -64,6 +65,8 @@ pub struct NodeView {
     pub applied_generation: u64,
     pub certificate_expires_at: Option<String>,
     pub revision: u64,
+    /// The newest that the node has told.
+    pub system_check: Option<SystemCheckView>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -131,6 +134,7 @@ impl From<&v1::Node> for NodeView {
             applied_generation: node.applied_generation,
             certificate_expires_at: time(node.certificate_expires_at.as_ref()),
             revision: node.revision,
+            system_check: node.system_check.as_ref().map(SystemCheckView::from),
         }
     }
 }

@@ -71,6 +71,17 @@ pub(crate) fn nodes() -> Vec<v1::Node> {
             ("uptime_s", "187200"),
             ("load_1m", "0.52"),
         ]),
+        system_check: Some(v1::SystemCheck {
+            at: ago(2_000),
+            findings: vec![v1::CheckFinding {
+                name: "cpu_load".to_owned(),
+                level: v1::CheckLevel::Warning as i32,
+                value: "2.61 per core (4)".to_owned(),
+                limit: "<= 2".to_owned(),
+                remedy: "something keeps them busy: see top".to_owned(),
+            }],
+            passed: 19,
+        }),
         ..board("6f1c2d3e-0001", "zone-a", "192.168.7.11", v1::NodeStatus::Ready)
     };
     let zone_b = v1::Node {

@@ -578,6 +578,7 @@ impl ApiServerService for Served {
         remove_node: RemoveNodeRequest => RemoveNodeResponse,
         reset_node_identity: ResetNodeIdentityRequest => ResetNodeIdentityResponse,
         restart_container: RestartContainerRequest => RestartContainerResponse,
+        check_node: CheckNodeRequest => CheckNodeResponse,
         list_tokens: ListTokensRequest => ListTokensResponse,
         revoke_token: RevokeTokenRequest => RevokeTokenResponse,
         list_users: ListUsersRequest => ListUsersResponse,

@@ -132,7 +132,7 @@ calls! {
     GetNodes, GetNode, GetTopology, WatchNodes, ListEvents, WatchEvents, GetClusterStatus,
     Metrics, Reflection,
     UpdateTopology, ApproveNode, RejectNode, SetMaintenance, RemoveNode, LabelNode,
-    ResetNodeIdentity, RestartContainer, SetLogLevel,
+    ResetNodeIdentity, RestartContainer, CheckNode, SetLogLevel,
     CreateToken, ListTokens, RevokeToken, CreateUser, ListUsers, RevokeUser,
     ListAudit, VerifyAudit,
 }
@@ -159,6 +159,7 @@ pub fn may(role: Role, call: Call) -> bool {
         | Call::SetMaintenance
         | Call::LabelNode
         | Call::RestartContainer
+        | Call::CheckNode
         | Call::SetLogLevel
         | Call::ListTokens => matches!(role, Operator | Admin),
         Call::UpdateTopology

@@ -5,6 +5,7 @@ mod container;
 mod event;
 mod ids;
 mod node;
+mod system_check;
 
 pub use access::{
     AuditEnds, AuditEntry, AuditOutcome, ChainError, TokenRecord, UserRecord, verify_chain,
@@ -18,4 +19,7 @@ pub use ids::{
 pub use node::{
     AlertReport, Condition, ConditionKind, NodeKind, NodeRecord, NodeRole, NodeStatus, NodeView,
     Resources, SystemInfo,
+};
+pub use system_check::{
+    CheckLevel, FINDING_TEXT_BYTES_MAX, FINDINGS_MAX, Finding, SYSTEM_CHECK_BYTES_MAX, SystemCheck,
 };

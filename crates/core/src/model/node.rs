@@ -1,10 +1,10 @@
 //! Nodes: what is stored of them, and what is seen (HLD §6.1, §6.2).
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerReport, FieldError, Labels, NodeId, NodeName, Severity};
+use super::{ContainerReport, FieldError, Labels, NodeId, NodeName, Severity, SystemCheck};
 use crate::{mutant::mutant, time::WallTime};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -88,6 +88,10 @@ pub enum ConditionKind {
     ConfigRejected,
     AwaitingApproval,
     ClockSkew,
+    /// The system check has errors, and the policy is to keep such a node out.
+    SystemCheckFailed,
+    /// The system check has errors, and the policy is to warn.
+    SystemCheckTolerated,
 }
 
 impl ConditionKind {
@@ -97,10 +101,13 @@ impl ConditionKind {
             Self::SessionLost
             | Self::HeartbeatTimeout
             | Self::ResourcePressure
-            | Self::ConfigRejected => true,
-            Self::Suspect | Self::PodmanUnavailable | Self::AwaitingApproval | Self::ClockSkew => {
-                false
-            }
+            | Self::ConfigRejected
+            | Self::SystemCheckFailed => true,
+            Self::Suspect
+            | Self::PodmanUnavailable
+            | Self::AwaitingApproval
+            | Self::ClockSkew
+            | Self::SystemCheckTolerated => false,
         }
     }
 
@@ -113,7 +120,9 @@ impl ConditionKind {
             | Self::HeartbeatTimeout
             | Self::ConfigRejected
             | Self::AwaitingApproval
-            | Self::ClockSkew => false,
+            | Self::ClockSkew
+            | Self::SystemCheckFailed
+            | Self::SystemCheckTolerated => false,
         }
     }
 
@@ -276,6 +285,8 @@ pub struct NodeView {
     pub connected: bool,
     pub containers: Vec<ContainerReport>,
     pub metrics: BTreeMap<String, String>,
+    /// The newest that the node has told since the master's start; shared, because it is large.
+    pub system_check: Option<Arc<SystemCheck>>,
     /// Of the newest change of anything above.
     pub revision: u64,
 }

@@ -2,12 +2,14 @@
 //!
 //! - `uplink`: finding a master, the session, beats both ways, configuration, certificates
 //! - `observe`: what Podman and the system say, turned into a picture and into events
+//! - [`check`]: when the system is checked, and who is told
 //! - [`offline_journal`]: events that no master has acknowledged yet, bounded
 //! - [`pressure`]: thresholds with hysteresis
 //!
 //! Losing the master is normal: nothing here waits for it.
 
 mod backoff;
+pub mod check;
 mod observe;
 pub mod offline_journal;
 pub mod pressure;
@@ -21,13 +23,17 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     backoff::Backoff,
+    check::{CheckPace, Checks},
     observe::Observed,
     offline_journal::OfflineJournal,
     pressure::{Pressure, Thresholds},
 };
 use crate::{
     failure_detector::Timing,
-    model::{Condition, ContainerReport, JournalEntry, NodeId, Resources, SessionId, SystemInfo},
+    model::{
+        Condition, ContainerReport, JournalEntry, NodeId, Resources, SessionId, SystemCheck,
+        SystemInfo,
+    },
     mutant::mutant,
     session::{AgentCommand, Hello, ToAgent, ToMaster},
     time::{Deadline, Now, Timestamp, WallTime, earliest},
@@ -45,6 +51,8 @@ pub struct Settings {
     pub thresholds: Thresholds,
     pub journal_entries_max: usize,
     pub journal_bytes_max: usize,
+    /// `None`: this node has no system check.
+    pub system_check: Option<CheckPace>,
 }
 
 /// What the agent keeps on disk beside its journal: small, rewritten whole, seldom.
@@ -97,6 +105,8 @@ pub enum Input {
     FromMaster(ToAgent),
     Sampled(Sample),
     Observed(Observation),
+    /// A check that [`Effect::CheckSystem`] asked for; there is always one, whatever came between.
+    Checked(SystemCheck),
     CommandDone {
         id: String,
         success: bool,
@@ -185,6 +195,8 @@ pub enum Effect {
         id: String,
         command: AgentCommand,
     },
+    /// Beside the loop, and within a time limit.
+    CheckSystem,
     /// Make a new key and a request for it.
     MakeCertificateRequest,
     InstallCertificate {
@@ -250,6 +262,7 @@ pub struct AgentView {
     pub containers: Vec<ContainerReport>,
     pub metrics: BTreeMap<String, String>,
     pub runtime: Option<Runtime>,
+    pub system_check: Option<SystemCheck>,
     pub removed: bool,
 }
 
@@ -277,6 +290,7 @@ pub struct NodeAgent {
     resources: Resources,
     observed: Observed,
     pressure: Pressure,
+    checks: Checks,
     /// Since when, and whether the journal tells of it already.
     alone: Option<(Now, bool)>,
     last_problem: Option<String>,
@@ -341,6 +355,7 @@ impl NodeAgent {
             resources: host.resources,
             observed: Observed::default(),
             pressure: Pressure::new(settings.thresholds),
+            checks: Checks::new(settings.system_check, now.at),
             alone: Some((now, false)),
             last_problem: None,
             removed: false,
@@ -365,6 +380,7 @@ impl NodeAgent {
             Input::FromMaster(message) => self.take_from_master(now, &mut out, message),
             Input::Sampled(sample) => self.sampled(now, &mut out, sample),
             Input::Observed(observation) => self.take_observation(now, &mut out, observation),
+            Input::Checked(check) => self.checked(now, &mut out, check),
             Input::CommandDone { id, success, message } => {
                 let message = observe::printable(&message);
                 self.say(&mut out, ToMaster::CommandResult { id, success, message });
@@ -391,13 +407,14 @@ impl NodeAgent {
         let mut out = Vec::new();
         self.tell_of_the_start(now, &mut out);
         self.tell_of_being_alone(now, &mut out);
+        self.check_if_due(now, &mut out);
         self.uplink_deadline(now, &mut out);
         out
     }
 
     pub fn deadline(&self) -> Option<Deadline> {
         let alone = self.alone_told_at().map(|at| Deadline { at, why: "alone for long" });
-        earliest(self.uplink_deadline_at(), alone)
+        earliest(earliest(self.uplink_deadline_at(), alone), self.checks.deadline())
     }
 
     pub fn view(&self) -> AgentView {
@@ -423,6 +440,7 @@ impl NodeAgent {
             containers: self.observed.containers.clone().unwrap_or_default(),
             metrics: self.observed.metrics.clone(),
             runtime: self.observed.runtime.clone(),
+            system_check: self.checks.newest().cloned(),
             removed: self.removed,
         }
     }

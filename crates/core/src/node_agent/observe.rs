@@ -199,6 +199,7 @@ impl NodeAgent {
             picture: Some(picture),
             system: self.untold_system(),
             clock: Some(now.wall),
+            system_check: self.checks.untold(),
         };
         out.push(Effect::Send(ToMaster::Status(Box::new(report))));
     }

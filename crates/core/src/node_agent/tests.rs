@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::{
-    model::{ConditionKind, EventKind},
+    model::{CheckLevel, ConditionKind, EventKind, Finding},
     session::{Goodbye, GoodbyeReason, Welcome},
     topology::TopologyType,
 };
@@ -24,7 +24,16 @@ fn config(cluster: &str) -> NodeConfig {
 }
 
 fn agent(snapshot: Snapshot, standing: Standing) -> NodeAgent {
+    agent_with(snapshot, standing, None)
+}
+
+fn agent_with(
+    snapshot: Snapshot,
+    standing: Standing,
+    system_check: Option<CheckPace>,
+) -> NodeAgent {
     let settings = Settings {
+        system_check,
         node: NodeId::parse("node", "n1").unwrap(),
         masters: vec!["m1:47098".to_owned()],
         reconnect_max: Duration::from_secs(3),
@@ -302,4 +311,107 @@ fn being_alone_is_told_once_and_so_is_its_end() {
         }
     }
     assert_eq!(kinds, [EventKind::MasterLost, EventKind::MasterFound]);
+}
+
+fn found(level: CheckLevel) -> SystemCheck {
+    let finding = Finding {
+        name: "memory".to_owned(),
+        level,
+        value: String::new(),
+        limit: String::new(),
+        remedy: String::new(),
+    };
+    SystemCheck { findings: vec![finding], ..SystemCheck::default() }
+}
+
+fn begins_a_check(effects: &[Effect]) -> bool {
+    effects.contains(&Effect::CheckSystem)
+}
+
+/// The levels of a check that is told, in a Hello or in a report.
+fn told(effects: &[Effect]) -> Vec<CheckLevel> {
+    let told = |effect: &Effect| match effect {
+        Effect::SayHello(hello) => hello.system_check.clone(),
+        Effect::Send(ToMaster::Status(report)) => report.system_check.clone(),
+        _ => None,
+    };
+    let checks = effects.iter().filter_map(told);
+    checks.flat_map(|check| check.findings).map(|finding| finding.level).collect()
+}
+
+#[test]
+fn the_system_is_checked_at_the_start_and_again_sooner_where_something_is_wrong() {
+    let pace = CheckPace::default();
+    let mut agent = agent_with(Snapshot::default(), CERTIFIED, Some(pace));
+    assert!(begins_a_check(&agent.handle_deadline(at(0))));
+    assert!(!begins_a_check(&agent.handle_deadline(at(10_000))), "one is under way");
+    let mut checked_at = 10_000;
+    for (level, after) in [
+        (CheckLevel::Error, pace.again),
+        (CheckLevel::Warning, pace.every),
+        (CheckLevel::Ok, pace.every),
+    ] {
+        let _ = agent.handle(at(checked_at), Input::Checked(found(level)));
+        let due = checked_at + u64::try_from(after.as_millis()).unwrap();
+        assert!(!begins_a_check(&agent.handle_deadline(at(due - 1))));
+        assert!(begins_a_check(&agent.handle_deadline(at(due))), "{level:?}");
+        checked_at = due + 5;
+    }
+    let mut without = agent_with(Snapshot::default(), CERTIFIED, None);
+    assert!(!begins_a_check(&without.handle_deadline(at(0))));
+}
+
+#[test]
+fn what_was_found_is_told_once_a_session_and_where_it_is_new() {
+    let mut agent = agent_with(Snapshot::default(), CERTIFIED, Some(CheckPace::default()));
+    let hello = |effects: &[Effect]| {
+        let pending = |effect: &Effect| match effect {
+            Effect::SayHello(hello) => Some(hello.system_check_pending),
+            _ => None,
+        };
+        effects.iter().find_map(pending)
+    };
+    let _ = agent.handle_deadline(at(10));
+    let connected = Input::Connected { ip: "10.0.0.1".to_owned() };
+    assert_eq!(hello(&agent.handle(at(10), connected.clone())), Some(true));
+    assert_eq!(told(&agent.handle(at(10), welcome(0, 1_000))), []);
+    assert_eq!(
+        told(&agent.handle(at(20), Input::Checked(found(CheckLevel::Ok)))),
+        [CheckLevel::Ok]
+    );
+    assert_eq!(told(&agent.handle_deadline(at(20_000))), [], "it knows");
+    let _ = agent.handle(at(20_001), Input::Disconnected { why: "cut".to_owned() });
+    assert_eq!(told(&agent.handle(at(20_002), Input::Checked(found(CheckLevel::Error)))), []);
+    let _ = agent.handle_deadline(at(30_000));
+    let effects = agent.handle(at(30_001), connected);
+    assert_eq!((hello(&effects), told(&effects)), (Some(false), vec![CheckLevel::Error]));
+    assert_eq!(told(&agent.handle(at(30_002), welcome(0, 1_000))), []);
+}
+
+#[test]
+fn one_check_answers_all_who_ask_for_one_and_what_it_found_comes_first() {
+    let mut agent = agent_with(Snapshot::default(), CERTIFIED, Some(CheckPace::default()));
+    let _ = in_session(&mut agent, 10);
+    let _ = agent.handle(at(20), Input::Checked(found(CheckLevel::Ok)));
+    let ask = |id: &str| {
+        let (id, command) = (id.to_owned(), AgentCommand::CheckSystem);
+        Input::FromMaster(ToAgent::Command { id, command })
+    };
+    assert_eq!(agent.handle(at(30), ask("1")), [Effect::CheckSystem]);
+    assert_eq!(agent.handle(at(31), ask("2")), []);
+    let effects = agent.handle(at(40), Input::Checked(found(CheckLevel::Error)));
+    assert_eq!(told(&effects[..1]), [CheckLevel::Error]);
+    let answered = |effects: &[Effect]| -> Vec<_> {
+        let answer = |effect: &Effect| match effect {
+            Effect::Send(ToMaster::CommandResult { id, success, .. }) => {
+                Some((id.clone(), *success))
+            }
+            _ => None,
+        };
+        effects.iter().filter_map(answer).collect()
+    };
+    assert_eq!(answered(&effects[1..]), [("1".to_owned(), true), ("2".to_owned(), true)]);
+    let mut without = agent_with(Snapshot::default(), CERTIFIED, None);
+    let _ = in_session(&mut without, 10);
+    assert_eq!(answered(&without.handle(at(30), ask("3"))), [("3".to_owned(), false)]);
 }

@@ -11,7 +11,7 @@ use crate::{
     failure_detector::Timing,
     model::{EventKind, Severity},
     mutant::mutant,
-    session::{Goodbye, GoodbyeReason, Hello, ToAgent, ToMaster, Welcome},
+    session::{AgentCommand, Goodbye, GoodbyeReason, Hello, ToAgent, ToMaster, Welcome},
     time::{Deadline, Now, Timestamp, WallTime},
     topology::NodeConfig,
 };
@@ -80,6 +80,8 @@ impl NodeAgent {
             ip,
             resources: self.resources,
             clock: now.wall,
+            system_check: self.checks.tell_all(),
+            system_check_pending: self.checks.is_pending(),
         }));
     }
 
@@ -134,7 +136,13 @@ impl NodeAgent {
             }
             ToAgent::Command { id, command } => {
                 if self.in_session() {
-                    out.push(Effect::Run { id, command });
+                    match command {
+                        AgentCommand::CheckSystem => self.check_asked(out, id),
+                        AgentCommand::SetLogLevel { .. }
+                        | AgentCommand::RestartContainer { .. } => {
+                            out.push(Effect::Run { id, command });
+                        }
+                    }
                 }
             }
             ToAgent::Goodbye(goodbye) => self.dismissed(now, out, goodbye),

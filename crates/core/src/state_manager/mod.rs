@@ -42,7 +42,7 @@ use crate::{
     mutant::mutant,
     session::{AgentCommand, Goodbye, Hello, StatusReport, ToAgent, ToMaster},
     time::{Deadline, Now, Timestamp, WallTime, earliest},
-    topology::{NodeConfig, TopologyRecord, TopologyUpdate, TopologyView},
+    topology::{NodeConfig, Readiness, TopologyRecord, TopologyUpdate, TopologyView},
 };
 
 /// Nodes handled by one deadline at most, so that a commit stays within a store's transaction limit.
@@ -75,6 +75,8 @@ pub struct Settings {
     /// On top of it comes what the topology's configuration says.
     pub timing: Timing,
     pub approval: Approval,
+    /// What the topology's configuration says goes before it.
+    pub readiness: Readiness,
     pub certificate_lifetime: Duration,
     pub nodes_max: usize,
     pub tokens_max: usize,
@@ -91,6 +93,7 @@ impl Default for Settings {
         Self {
             timing: Timing::default(),
             approval: Approval::Auto,
+            readiness: Readiness::default(),
             certificate_lifetime: Duration::from_secs(90 * 86_400),
             nodes_max: 10_000,
             tokens_max: 1_000,
@@ -310,6 +313,8 @@ struct Parked {
     node: NodeId,
     until: Timestamp,
     command: Option<String>,
+    /// The answer is the node, as it is after the command.
+    wants_node: bool,
 }
 
 #[derive(Debug)]
@@ -465,6 +470,10 @@ impl StateManager {
 
     pub fn timing(&self) -> Timing {
         self.topology.timing(self.settings.timing)
+    }
+
+    pub fn readiness(&self) -> Readiness {
+        self.topology.readiness(self.settings.readiness)
     }
 
     /// One look at every node, for a watcher that begins or fell behind.

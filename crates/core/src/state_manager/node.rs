@@ -1,14 +1,17 @@
 //! One node at run time: its stored record, its detector, its session, what it last told.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use super::log::bounded;
 use crate::{
     failure_detector::{FailureDetector, Timing, Verdict},
     model::{
         Condition, ConditionKind, ContainerReport, NodeRecord, NodeStatus, NodeView, SessionId,
+        SystemCheck,
     },
     mutant::mutant,
     time::{Timestamp, WallTime},
+    topology::Readiness,
 };
 
 /// Events of a node whose clock is this far from the master's are told at the wrong time.
@@ -34,6 +37,11 @@ pub(super) struct Node {
     pub(super) config_rejected: Option<String>,
     /// How far its wall clock is from ours, while that is too far.
     pub(super) clock_skew: Option<String>,
+    pub(super) system_check: Option<Arc<SystemCheck>>,
+    /// The errors of its newest system check; outlives the check itself over a restart of the master.
+    pub(super) check_failed: Option<String>,
+    /// It checks its system, and has not told yet what it found.
+    pub(super) check_pending: bool,
     pub(super) revision: u64,
     /// Its entry in the timers.
     pub(super) timer: Option<Timestamp>,
@@ -56,6 +64,9 @@ impl Node {
             own_conditions: Vec::new(),
             config_rejected: None,
             clock_skew: None,
+            system_check: None,
+            check_failed: None,
+            check_pending: false,
             revision: 0,
             timer: None,
             gone_at: None,
@@ -75,11 +86,15 @@ impl Node {
         let message = |kind| told(kind).map(|condition| condition.message.clone());
         let rejected = message(ConditionKind::ConfigRejected);
         let skew = message(ConditionKind::ClockSkew);
+        // the policy may be another now: what was found is the same under both
+        let check_failed = message(ConditionKind::SystemCheckFailed)
+            .or_else(|| message(ConditionKind::SystemCheckTolerated));
         Self {
             last_heartbeat: heard,
             own_conditions: own,
             config_rejected: rejected,
             clock_skew: skew,
+            check_failed,
             gone_at,
             ..Self::new(record, timing, now)
         }
@@ -99,6 +114,22 @@ impl Node {
         }
     }
 
+    /// What it found replaces what it found before, good or bad.
+    pub(super) fn take_check(&mut self, check: SystemCheck) {
+        if !mutant!("a check that failed stays failed") || check.has_errors() {
+            self.check_failed = check.errors().map(|errors| bounded(&errors));
+        }
+        self.check_pending = false;
+        self.system_check = Some(Arc::new(check));
+    }
+
+    /// Whether it has to tell first what its system check finds.
+    pub(super) fn awaits_check(&self, readiness: Readiness) -> bool {
+        readiness == Readiness::Enforce
+            && self.check_pending
+            && !mutant!("Ready before the system was checked")
+    }
+
     pub(super) fn view(&self) -> NodeView {
         NodeView {
             record: self.record.clone(),
@@ -106,6 +137,7 @@ impl Node {
             connected: self.session.is_some(),
             containers: self.containers.clone(),
             metrics: self.metrics.clone(),
+            system_check: self.system_check.clone(),
             revision: self.revision,
         }
     }
@@ -118,7 +150,12 @@ impl Node {
     }
 
     /// Every condition that should be there, given what the detector says.
-    pub(super) fn wanted_conditions(&self, verdict: Verdict, now: WallTime) -> Vec<Condition> {
+    pub(super) fn wanted_conditions(
+        &self,
+        verdict: Verdict,
+        readiness: Readiness,
+        now: WallTime,
+    ) -> Vec<Condition> {
         let mut wanted = self.own_conditions.clone();
         let mut add = |kind: ConditionKind, message: String| {
             wanted.push(Condition { kind, reason: kind.name(), message, since: now });
@@ -131,6 +168,9 @@ impl Node {
         }
         if let Some(skew) = &self.clock_skew {
             add(ConditionKind::ClockSkew, skew.clone());
+        }
+        if let Some(errors) = &self.check_failed {
+            add(check_condition(readiness), errors.clone());
         }
         match verdict {
             Verdict::Suspect => {
@@ -182,6 +222,15 @@ impl Node {
 
     pub(super) fn is_impaired(&self) -> bool {
         self.record.conditions.iter().any(|c| c.kind.impairs())
+    }
+}
+
+fn check_condition(readiness: Readiness) -> ConditionKind {
+    match readiness {
+        Readiness::Enforce if !mutant!("a failed check keeps nobody out") => {
+            ConditionKind::SystemCheckFailed
+        }
+        Readiness::Enforce | Readiness::Warn => ConditionKind::SystemCheckTolerated,
     }
 }
 

@@ -49,6 +49,7 @@ impl Request {
             Self::Command { command, .. } => match command {
                 AgentCommand::SetLogLevel { .. } => Call::SetLogLevel,
                 AgentCommand::RestartContainer { .. } => Call::RestartContainer,
+                AgentCommand::CheckSystem => Call::CheckNode,
             },
             Self::CreateToken(_) => Call::CreateToken,
             Self::ListTokens => Call::ListTokens,
@@ -100,6 +101,7 @@ fn is_audited(call: Call) -> bool {
         | Call::LabelNode
         | Call::ResetNodeIdentity
         | Call::RestartContainer
+        | Call::CheckNode
         | Call::SetLogLevel
         | Call::CreateToken
         | Call::RevokeToken
@@ -481,7 +483,8 @@ impl StateManager {
         self.commands_sent += 1;
         let name = format!("{}-{}", self.epoch, self.commands_sent);
         let until = now.at + COMMAND_TIMEOUT;
-        let parked = Parked { node: id.clone(), until, command: Some(name.clone()) };
+        let wants_node = command == AgentCommand::CheckSystem;
+        let parked = Parked { node: id.clone(), until, command: Some(name.clone()), wants_node };
         self.parked.insert(request, parked);
         let message = ToAgent::Command { id: name, command };
         out.effects.push(Effect::Send { node: id, session, message });

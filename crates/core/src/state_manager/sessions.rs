@@ -44,6 +44,16 @@ impl StateManager {
         let generation = self.topology.generation;
         self.learn_from_hello(now, out, &hello);
         let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.check_pending = hello.system_check_pending;
+        match hello.system_check {
+            Some(check) if check.check().is_ok() => node.take_check(check),
+            // it has none any more, and so nothing that could heal
+            None if !hello.system_check_pending => {
+                node.system_check = None;
+                node.check_failed = None;
+            }
+            Some(_) | None => {}
+        }
         node.session_before.clone_from(&hello.previous_session);
         if let Some(old) = node.session.replace(session.clone()) {
             let goodbye = goodbye(GoodbyeReason::Replaced, "the node opened another session");
@@ -304,6 +314,9 @@ impl StateManager {
             node.record.system = system;
             out.touch(id);
         }
+        if let Some(check) = report.system_check {
+            node.take_check(check);
+        }
         let Some(picture) = report.picture else { return };
         if let Some(containers) = picture.containers {
             node.containers = containers;
@@ -497,7 +510,8 @@ impl StateManager {
             return Err(Refusal::new(Code::ResourceExhausted, "Busy", "too many requests wait"));
         }
         let until = now.at + wait.min(LONG_POLL_MAX);
-        self.parked.insert(request, Parked { node: id.clone(), until, command: None });
+        self.parked
+            .insert(request, Parked { node: id.clone(), until, command: None, wants_node: false });
         Ok(())
     }
 
@@ -553,11 +567,12 @@ impl StateManager {
     ) {
         let waits =
             |parked: &Parked| parked.node == *id && parked.command.as_deref() == Some(command);
-        let Some(request) = self.parked.iter().find(|(_, p)| waits(p)).map(|(r, _)| *r) else {
-            return;
-        };
+        let found = self.parked.iter().find(|(_, p)| waits(p));
+        let Some((request, wants_node)) = found.map(|(r, p)| (*r, p.wants_node)) else { return };
         self.parked.remove(&request);
-        let result = if success {
+        let result = if success && wants_node {
+            Ok(Answer::Node(Box::new(self.node_view(id))))
+        } else if success {
             Ok(Answer::Command(message))
         } else {
             Err(Refusal::new(Code::FailedPrecondition, "CommandFailed", message))

@@ -10,21 +10,23 @@ use crate::{
     mutant::mutant,
     node_lifecycle::{NodeEvent, next},
     time::{Now, Timestamp, WallTime},
+    topology::Readiness,
 };
 
 impl StateManager {
     pub(super) fn settle(&mut self, now: Now, out: &mut Outbox, id: &NodeId) {
         let generation = self.topology.generation;
+        let readiness = self.readiness();
         let Some(node) = self.nodes.get_mut(id) else { return };
         let verdict = node.detector.verdict(now.at, &node.timing);
-        let wanted = node.wanted_conditions(verdict, now.wall);
+        let wanted = node.wanted_conditions(verdict, readiness, now.wall);
         match merge(&mut node.record.conditions, wanted) {
             Merged::Same => {}
             Merged::InMemory => out.change(id),
             Merged::Different => out.touch(id),
         }
         let mut drafts = Vec::new();
-        while let Some(status) = step(node, verdict, generation) {
+        while let Some(status) = step(node, verdict, generation, readiness) {
             drafts.push(enter(node, status, now.wall));
             out.touch(id);
         }
@@ -76,14 +78,21 @@ impl StateManager {
 }
 
 /// The next status on the way to what is known, if there is one.
-fn step(node: &Node, verdict: Verdict, generation: u64) -> Option<NodeStatus> {
+fn step(
+    node: &Node,
+    verdict: Verdict,
+    generation: u64,
+    readiness: Readiness,
+) -> Option<NodeStatus> {
     let record = &node.record;
     let impaired = node.is_impaired();
     let configured =
         record.applied_generation >= generation || mutant!("Ready without configuration");
     let event = match record.status {
         NodeStatus::Initializing | NodeStatus::Ready if impaired => NodeEvent::Impaired,
-        NodeStatus::Initializing if configured && verdict == Verdict::Alive => {
+        NodeStatus::Initializing
+            if configured && verdict == Verdict::Alive && !node.awaits_check(readiness) =>
+        {
             NodeEvent::ConfigApplied
         }
         NodeStatus::NotReady if !impaired && verdict == Verdict::Alive => {

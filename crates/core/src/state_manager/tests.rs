@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     model::{
-        AuditEnds, AuditEntry, AuditOutcome, Event, EventKind, JournalEntry, NodeKind, NodeRecord,
-        Resources, Severity, SystemInfo, verify_chain,
+        AuditEnds, AuditEntry, AuditOutcome, CheckLevel, Event, EventKind, Finding, JournalEntry,
+        NodeKind, NodeRecord, Resources, Severity, SystemCheck, SystemInfo, verify_chain,
     },
     session::EVENTS_PER_BATCH_MAX,
 };
@@ -115,7 +115,18 @@ impl Cluster {
     }
 
     fn open(&mut self, ms: u64, node: &str, session: &str, previous: Option<&str>) -> Vec<Effect> {
-        let hello = Hello {
+        self.open_with(ms, node, (session, previous), |_| {})
+    }
+
+    /// What `change` makes of its Hello.
+    fn open_with(
+        &mut self,
+        ms: u64,
+        node: &str,
+        (session, previous): (&str, Option<&str>),
+        change: impl Fn(&mut Hello),
+    ) -> Vec<Effect> {
+        let mut hello = Hello {
             node: NodeId::parse("node", node).unwrap(),
             previous_session: previous.map(SessionId::new),
             applied_generation: 1,
@@ -126,7 +137,10 @@ impl Cluster {
             ip: "10.0.0.1".to_owned(),
             resources: Resources::default(),
             clock: WallTime(0),
+            system_check: None,
+            system_check_pending: false,
         };
+        change(&mut hello);
         let session = SessionId::new(session);
         self.input(ms, Input::SessionOpened { by: sub(node), session, hello })
     }
@@ -536,6 +550,138 @@ fn a_clock_that_differs_much_is_a_condition_with_hysteresis() {
     let days = "its clock is 106751991167 days behind the master's";
     assert_eq!(told(Some(i64::MIN)), ready(Some(days)), "whatever a board says");
     assert_eq!(told(Some(100_000)), ready(None));
+}
+
+fn found(level: CheckLevel) -> SystemCheck {
+    let finding = Finding {
+        name: "memory".to_owned(),
+        level,
+        value: "300 MiB".to_owned(),
+        limit: ">= 400".to_owned(),
+        remedy: String::new(),
+    };
+    SystemCheck { at: WallTime(0), findings: vec![finding] }
+}
+
+/// A node that has joined under this policy; its session is not open yet.
+fn joined_under(readiness: Readiness) -> Cluster {
+    let mut cluster = Cluster::new(Settings { readiness, ..Settings::default() });
+    let hash = cluster.token(10, 1, None);
+    cluster.join(20, "n1", &hash).unwrap();
+    cluster
+}
+
+fn tell_check(cluster: &mut Cluster, ms: u64, level: CheckLevel) -> Vec<Effect> {
+    let report = StatusReport { system_check: Some(found(level)), ..StatusReport::default() };
+    cluster.say(ms, "n1", "s1", ToMaster::Status(Box::new(report)))
+}
+
+/// Its status, and what its conditions say of the check.
+fn standing(cluster: &Cluster) -> (NodeStatus, Vec<(ConditionKind, String)>) {
+    let record = cluster.machine.nodes().next().unwrap().record;
+    let conditions = record.conditions.into_iter().map(|c| (c.kind, c.message));
+    (record.status, conditions.collect())
+}
+
+const ERRORS: &str = "memory: 300 MiB (limit >= 400)";
+
+#[test]
+fn an_error_of_the_check_keeps_a_node_out_until_it_has_healed_where_that_is_enforced() {
+    for (readiness, status, kind) in [
+        (Readiness::Enforce, NodeStatus::NotReady, ConditionKind::SystemCheckFailed),
+        (Readiness::Warn, NodeStatus::Ready, ConditionKind::SystemCheckTolerated),
+    ] {
+        let mut cluster = joined_under(readiness);
+        let _ = cluster.open_with(30, "n1", ("s1", None), |hello| {
+            hello.system_check = Some(found(CheckLevel::Error));
+        });
+        assert_eq!(standing(&cluster), (status, vec![(kind, ERRORS.to_owned())]));
+        let _ = tell_check(&mut cluster, 40, CheckLevel::Warning);
+        let beat = ToMaster::Beat;
+        let _ = cluster.say(50, "n1", "s1", beat);
+        assert_eq!(standing(&cluster), (NodeStatus::Ready, vec![]), "{readiness:?}");
+        // and it is no word for ever
+        let _ = tell_check(&mut cluster, 60, CheckLevel::Error);
+        assert_eq!(standing(&cluster), (status, vec![(kind, ERRORS.to_owned())]));
+    }
+}
+
+#[test]
+fn the_first_check_is_waited_for_where_it_may_keep_a_node_out() {
+    for (readiness, waits) in [(Readiness::Enforce, true), (Readiness::Warn, false)] {
+        let mut cluster = joined_under(readiness);
+        let pending = |hello: &mut Hello| hello.system_check_pending = true;
+        let _ = cluster.open_with(30, "n1", ("s1", None), pending);
+        let first = if waits { NodeStatus::Initializing } else { NodeStatus::Ready };
+        assert_eq!(standing(&cluster), (first, vec![]));
+        let _ = tell_check(&mut cluster, 40, CheckLevel::Ok);
+        assert_eq!(standing(&cluster), (NodeStatus::Ready, vec![]));
+        // one that is in already is not thrown out for it
+        let _ = cluster.open_with(50, "n1", ("s2", Some("s1")), pending);
+        assert_eq!(standing(&cluster), (NodeStatus::Ready, vec![]));
+    }
+}
+
+#[test]
+fn a_restarted_master_and_a_restarted_agent_let_nobody_in_whom_the_check_keeps_out() {
+    let mut cluster = joined_under(Readiness::Enforce);
+    let _ = cluster.open_with(30, "n1", ("s1", None), |hello| {
+        hello.system_check = Some(found(CheckLevel::Error));
+    });
+    let out = (NodeStatus::NotReady, vec![(ConditionKind::SystemCheckFailed, ERRORS.to_owned())]);
+    cluster.restart(Settings { readiness: Readiness::Enforce, ..Settings::default() }, 1000);
+    let pending = |hello: &mut Hello| hello.system_check_pending = true;
+    let _ = cluster.open_with(1010, "n1", ("s2", None), pending);
+    assert_eq!(standing(&cluster), out);
+    // another policy, and nothing was checked anew
+    cluster.restart(Settings::default(), 2000);
+    let _ = cluster.open_with(2010, "n1", ("s3", None), pending);
+    let tolerated = vec![(ConditionKind::SystemCheckTolerated, ERRORS.to_owned())];
+    assert_eq!(standing(&cluster), (NodeStatus::Ready, tolerated));
+    // an agent that has no check any more has nothing that could heal
+    let _ = cluster.open(2020, "n1", "s4", Some("s3"));
+    assert_eq!(standing(&cluster), (NodeStatus::Ready, vec![]));
+}
+
+#[test]
+fn what_moves_from_check_to_check_is_not_written() {
+    let mut cluster = joined_under(Readiness::Warn);
+    let _ = cluster.open(30, "n1", "s1", None);
+    let writes = |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::Commit(_)));
+    assert!(!writes(&tell_check(&mut cluster, 40, CheckLevel::Ok)));
+    assert!(writes(&tell_check(&mut cluster, 50, CheckLevel::Error)));
+    let mut moved = found(CheckLevel::Error);
+    "299 MiB".clone_into(&mut moved.findings[0].value);
+    let report = StatusReport { system_check: Some(moved.clone()), ..StatusReport::default() };
+    assert!(!writes(&cluster.say(60, "n1", "s1", ToMaster::Status(Box::new(report)))));
+    let view = cluster.machine.nodes().next().unwrap();
+    assert_eq!(view.system_check.as_deref(), Some(&moved));
+    assert!(view.record.conditions[0].message.contains("299 MiB"));
+}
+
+#[test]
+fn a_check_by_command_is_answered_with_what_was_found() {
+    let mut cluster = joined_under(Readiness::Warn);
+    let _ = cluster.open(30, "n1", "s1", None);
+    let command = AgentCommand::CheckSystem;
+    let request = Request::Command { node: "n1".to_owned(), command: command.clone() };
+    let id = RequestId(77);
+    let effects = cluster.input(40, Input::Request { id, by: admin(), request });
+    let sent = effects.iter().find_map(|effect| match effect {
+        Effect::Send { message: ToAgent::Command { id, command: sent }, .. } => {
+            (*sent == command).then(|| id.clone())
+        }
+        _ => None,
+    });
+    let _ = tell_check(&mut cluster, 50, CheckLevel::Warning);
+    let (id, message) = (sent.unwrap(), String::new());
+    let done = ToMaster::CommandResult { id, success: true, message };
+    let effects = cluster.say(60, "n1", "s1", done);
+    let answer = effects.into_iter().find_map(|effect| match effect {
+        Effect::Reply { result: Ok(Answer::Node(view)), .. } => view.system_check,
+        _ => None,
+    });
+    assert_eq!(answer.as_deref(), Some(&found(CheckLevel::Warning)));
 }
 
 #[test]

@@ -248,6 +248,13 @@ impl v1::api_server_service_server::ApiServerService for Api {
         nodes::restart_container(self, r).await
     }
 
+    async fn check_node(
+        &self,
+        r: Request<v1::CheckNodeRequest>,
+    ) -> Answered<v1::CheckNodeResponse> {
+        nodes::check_node(self, r).await
+    }
+
     async fn create_token(
         &self,
         r: Request<v1::CreateTokenRequest>,

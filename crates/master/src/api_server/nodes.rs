@@ -196,6 +196,20 @@ pub(super) async fn restart_container(
     Ok(Response::new(v1::RestartContainerResponse { message }))
 }
 
+pub(super) async fn check_node(
+    api: &Api,
+    request: Asked<v1::CheckNodeRequest>,
+) -> Answered<v1::CheckNodeResponse> {
+    let convert = |w: v1::CheckNodeRequest| {
+        Ok(Request::Command { node: named(w.node_id)?, command: AgentCommand::CheckSystem })
+    };
+    let answer = api.call(request, Call::CheckNode, convert).await?;
+    let Answer::Node(view) = answer else { return Err(unexpected(Call::CheckNode)) };
+    let system_check = view.system_check.as_deref().map(Into::into);
+    let node = Some(v1::Node::from(view.as_ref() as &NodeView));
+    Ok(Response::new(v1::CheckNodeResponse { node, system_check }))
+}
+
 /// A node as a person names it: by id or by name. Whether there is one is asked later.
 pub(super) fn named(node: String) -> Result<String, Refusal> {
     check_text("node_id", &node, NODE_BYTES_MAX)?;

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use piccolo_core::{model::NodeName, state_manager::Approval};
+use piccolo_core::{model::NodeName, state_manager::Approval, topology::Readiness};
 use piccolo_rpc::tls::MinVersion;
 
 use super::{Advertised, ClusterId, LogFilter, Span, StoreName, Switch, value::read};
@@ -84,6 +84,9 @@ pub struct Flags {
     /// Whether a valid token is enough to join: `auto` or `manual` [default: auto]
     #[arg(long, global = true, env = "PICCOLO_MASTER_APPROVAL", value_parser = read::<Approval>)]
     pub approval: Option<Approval>,
+    /// What becomes of a node whose system check has errors: `enforce` or `warn` [default: warn]
+    #[arg(long, global = true, env = "PICCOLO_MASTER_READINESS", value_parser = read::<Readiness>)]
+    pub readiness: Option<Readiness>,
     /// Of the nodes' certificates [default: 90d]
     #[arg(long, global = true, value_name = "SPAN", env = "PICCOLO_MASTER_CERTIFICATE_LIFETIME", value_parser = read::<Span>)]
     pub certificate_lifetime: Option<Span>,

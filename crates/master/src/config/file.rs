@@ -11,6 +11,7 @@ use piccolo_core::{
     failure_detector::Timing,
     model::NodeName,
     state_manager::{Approval, Settings},
+    topology::Readiness,
 };
 use piccolo_rpc::tls::{MinVersion, limits::Limits};
 use serde::{Deserialize, Deserializer};
@@ -39,6 +40,7 @@ pub(super) struct Layer {
     cluster_id: Option<Read<ClusterId>>,
     cluster_name: Option<Read<NodeName>>,
     approval: Option<Read<Approval>>,
+    readiness: Option<Read<Readiness>>,
     certificate_lifetime: Option<Read<Span>>,
     #[serde(deserialize_with = "null_is_empty")]
     store: StoreLayer,
@@ -167,6 +169,7 @@ impl Layer {
         over(&flags.cluster_id, &mut self.cluster_id);
         over(&flags.cluster_name, &mut self.cluster_name);
         over(&flags.approval, &mut self.approval);
+        over(&flags.readiness, &mut self.readiness);
         over(&flags.certificate_lifetime, &mut self.certificate_lifetime);
         over(&flags.tls_min_version, &mut self.tls_min_version);
         over(&flags.log, &mut self.log);
@@ -214,6 +217,7 @@ impl Layer {
             cluster_id: self.cluster_id.map(|Read(ClusterId(id))| id),
             cluster_name,
             approval: value(self.approval, || settings.approval),
+            readiness: value(self.readiness, || settings.readiness),
             certificate_lifetime: lifetime(self.certificate_lifetime, &settings)?,
             store: self.store.into_config()?,
             timing: self.timing.over(settings.timing)?,

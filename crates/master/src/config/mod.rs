@@ -17,7 +17,9 @@ use std::{
 };
 
 use clap::CommandFactory as _;
-use piccolo_core::{failure_detector::Timing, model::NodeName, state_manager::Approval};
+use piccolo_core::{
+    failure_detector::Timing, model::NodeName, state_manager::Approval, topology::Readiness,
+};
 use piccolo_rpc::tls::{MinVersion, limits::Limits};
 
 pub(crate) use self::value::{Advertised, ClusterId, Endpoint, LogFilter, Span, StoreName, Switch};
@@ -64,6 +66,8 @@ pub struct Config {
     /// Of a new cluster; an existing one is renamed by its topology.
     pub cluster_name: NodeName,
     pub approval: Approval,
+    /// Whether a node whose system check has errors may be Ready.
+    pub readiness: Readiness,
     pub certificate_lifetime: Duration,
     pub store: StoreConfig,
     pub timing: Timing,

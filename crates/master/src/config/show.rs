@@ -20,6 +20,7 @@ struct InForce<'a> {
     cluster_id: Option<&'a str>,
     cluster_name: &'a str,
     approval: &'static str,
+    readiness: &'static str,
     certificate_lifetime: String,
     tls_min_version: &'static str,
     log: &'a str,
@@ -75,7 +76,7 @@ impl Config {
     pub fn in_force(&self) -> anyhow::Result<String> {
         let Self { state_dir, listen, https_listen, advertise, names, cluster_id, .. } = self;
         let Self { cluster_name, approval, certificate_lifetime, store, timing, .. } = self;
-        let Self { tls_min_version, limits, log_filter, .. } = self;
+        let Self { readiness, tls_min_version, limits, log_filter, .. } = self;
         let Self { nodes_max, events_max, events_age_max, audit_max, .. } = self;
         let in_force = InForce {
             state_dir,
@@ -89,6 +90,7 @@ impl Config {
                 Approval::Auto => "auto",
                 Approval::Manual => "manual",
             },
+            readiness: readiness.name(),
             certificate_lifetime: span(*certificate_lifetime),
             tls_min_version: match tls_min_version {
                 MinVersion::Tls12 => "1.2",

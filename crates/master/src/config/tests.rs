@@ -66,13 +66,14 @@ fn a_wrong_key_or_value_names_file_line_and_column() {
     wrong(
         "listen: 127.0.0.1:1\nlisden: x\n",
         "master.yaml:2:1: unknown key `lisden`; expected one of state_dir, listen, https_listen, \
-         advertise, names, cluster_id, cluster_name, approval, certificate_lifetime, store, timing, \
+         advertise, names, cluster_id, cluster_name, approval, readiness, certificate_lifetime, store, timing, \
          limits, tls_min_version, log",
     );
     wrong(
         "listen: 47098\n",
         "master.yaml:1:9: expected ADDRESS:PORT, such as `0.0.0.0:47098` or `[::]:47098`, found `47098`",
     );
+    wrong("readiness: no\n", "master.yaml:1:12: expected `enforce` or `warn`, found `no`");
     wrong("approval: perhaps\n", "master.yaml:1:11: expected `auto` or `manual`, found `perhaps`");
     wrong(
         "certificate_lifetime: soon\n",
@@ -133,7 +134,8 @@ fn what_is_shown_is_a_configuration_that_says_the_same() {
         "names: [a.example.org]\nadvertise: [b, c:7]\nhttps_listen: none\ncluster_id: c1\n",
         "store:\n  kind: etcd\n  endpoints: ['https://a:1', 'https://b:1']\n  ca: '/x y/ca: z'\n  \
          certificate: /c\n  key: /k\n  user: 'true'\n  password_file: /p\n  allow_plaintext: true\n",
-        "tls_min_version: 1.2\nlog: debug,h2=debug\napproval: manual\ncertificate_lifetime: 36h\n",
+        "tls_min_version: 1.2\nlog: debug,h2=debug\napproval: manual\nreadiness: enforce\n\
+         certificate_lifetime: 36h\n",
         "timing:\n  beat_interval: 1500ms\n  beat_silence: 4s\nlimits:\n  nodes: 7\n  \
          connections_per_address_per_second: 900\n  events_age: 90m\n",
     ] {
@@ -143,7 +145,15 @@ fn what_is_shown_is_a_configuration_that_says_the_same() {
         assert_eq!(format!("{again:?}"), format!("{config:?}"), "{shown}");
     }
     let shown = Config::defaults().unwrap().in_force().unwrap();
-    for key in ["tls_min_version", "beat_silence", "events_age", "names", "kind", "connections"] {
+    for key in [
+        "tls_min_version",
+        "readiness",
+        "beat_silence",
+        "events_age",
+        "names",
+        "kind",
+        "connections",
+    ] {
         assert!(shown.contains(&format!("{key}: ")), "{key} is not in\n{shown}");
     }
 }

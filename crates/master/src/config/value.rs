@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use piccolo_core::{model::NodeName, state_manager::Approval};
+use piccolo_core::{model::NodeName, state_manager::Approval, topology::Readiness};
 use piccolo_rpc::tls::{MinVersion, names::check_id};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
@@ -188,6 +188,16 @@ impl Value for Approval {
             "manual" => Some(Self::Manual),
             _ => None,
         }
+    }
+}
+
+impl Value for Readiness {
+    fn expected() -> String {
+        "`enforce` or `warn`".into()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        Self::from_name(text)
     }
 }
 

@@ -22,12 +22,17 @@ mod systemd;
 mod told;
 mod view;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Context, Result};
 use piccolo_core::{
-    model::{JournalEntry, NodeId},
-    node_agent::{self, Effect, Host, Input, NodeAgent, Observation, Runtime, Snapshot},
+    model::{JournalEntry, NodeId, SystemCheck},
+    node_agent::{
+        self, Effect, Host, Input, NodeAgent, Observation, Runtime, Snapshot, check::CheckPace,
+    },
     session::ToAgent,
     time::{Now, Timestamp, WallTime},
 };
@@ -48,6 +53,7 @@ pub use self::{
     lock::{StateLock, Taken},
 };
 use crate::{
+    check,
     config::Config,
     journal::Journal,
     ledger::Ledger,
@@ -92,6 +98,7 @@ enum Done {
     Registered(Registration),
     Probed(bool),
     Command { id: String, success: bool, message: String },
+    Checked(SystemCheck),
 }
 
 struct Shell {
@@ -116,6 +123,8 @@ struct Shell {
     usage: podman::UsageReader,
     podman: Option<podman::Watcher>,
     podman_client: Option<podman::Client>,
+    /// The program of the system check, where this node has one.
+    system_check: Option<PathBuf>,
     set_log_level: SetLogLevel,
     started: Instant,
     stopped: bool,
@@ -146,7 +155,11 @@ impl Shell {
         let host = host(&config, &info, disk_total)?;
         let node = files.node_id()?;
         let applicant = applicant(&config, node.clone(), host.clone(), clock.clone());
-        let settings = settings(&config, node);
+        let system_check = check::script::find(&config);
+        if system_check.is_none() {
+            tracing::info!("this node has no system check");
+        }
+        let settings = settings(&config, node, system_check.is_some());
         let standing = files::standing(identity.as_ref(), files.token()?.is_some())?;
         let connector =
             identity.map(|identity| Connector::new(&identity, applicant.options())).transpose()?;
@@ -178,6 +191,7 @@ impl Shell {
             usage: podman::UsageReader::new("/proc", "/sys/fs/cgroup"),
             podman,
             podman_client,
+            system_check,
             set_log_level,
             started,
             stopped: false,
@@ -309,7 +323,7 @@ fn applicant(config: &Config, node: NodeId, host: Host, clock: Clock) -> Applica
     }
 }
 
-fn settings(config: &Config, node: NodeId) -> node_agent::Settings {
+fn settings(config: &Config, node: NodeId, checks: bool) -> node_agent::Settings {
     node_agent::Settings {
         node,
         masters: config.masters.iter().map(ToString::to_string).collect(),
@@ -317,6 +331,7 @@ fn settings(config: &Config, node: NodeId) -> node_agent::Settings {
         thresholds: config.thresholds,
         journal_entries_max: config.journal.entries_max,
         journal_bytes_max: usize::try_from(config.journal.bytes_max).unwrap_or(usize::MAX),
+        system_check: checks.then(CheckPace::default),
     }
 }
 

@@ -27,7 +27,7 @@ use super::{
     local::{Asked, LocalRequest},
     view,
 };
-use crate::journal;
+use crate::{check, journal};
 
 /// For a container to end by itself before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -93,6 +93,7 @@ impl Shell {
             Effect::Apply { generation, .. } => {
                 tracing::info!(generation, "a new configuration is in force");
             }
+            Effect::CheckSystem => self.check_system(),
             Effect::Run { id, command } => self.run_command(id, command)?,
             Effect::MakeCertificateRequest => self.make_certificate_request()?,
             Effect::InstallCertificate { certificate, ca } => self.install(certificate, &ca)?,
@@ -207,7 +208,15 @@ impl Shell {
                 }
                 self.feed(Input::CommandDone { id, success, message })
             }
+            Done::Checked(check) => self.feed(Input::Checked(check)),
         }
+    }
+
+    fn check_system(&mut self) {
+        let Some(program) = self.system_check.clone() else { return };
+        let arguments = check::script::arguments(&self.config, false);
+        self.tasks
+            .spawn(async move { Done::Checked(check::script::run(&program, &arguments).await) });
     }
 
     /// Saved first, then used.
@@ -271,6 +280,8 @@ impl Shell {
                 });
                 Ok(())
             }
+            // the core answers it by itself, once it has checked
+            AgentCommand::CheckSystem => Ok(()),
         }
     }
 

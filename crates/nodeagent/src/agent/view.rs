@@ -1,6 +1,6 @@
 //! What `piccolo-nodeagent status` is told.
 
-use piccolo_core::{node_agent::AgentView, time::Now};
+use piccolo_core::{model::CheckLevel, node_agent::AgentView, time::Now};
 use serde_json::{Value, json};
 
 use super::{connect::Applicant, perform::runtime_text};
@@ -25,6 +25,12 @@ pub(super) fn json(view: &AgentView, applicant: &Applicant, now: Now) -> Value {
         .iter()
         .map(|condition| json!({ "kind": condition.kind.name(), "message": condition.message }))
         .collect();
+    let check = view.system_check.as_ref().map(|check| {
+        let not_well = check.findings.iter().filter(|f| f.level != CheckLevel::Ok);
+        let not_well: Vec<_> =
+            not_well.map(|f| format!("{} {}: {}", f.level.name(), f.name, f.value)).collect();
+        json!({ "passed": check.count(CheckLevel::Ok), "not_well": not_well })
+    });
     json!({
         "node": view.node.as_str(),
         "name": applicant.host.hostname,
@@ -39,6 +45,7 @@ pub(super) fn json(view: &AgentView, applicant: &Applicant, now: Now) -> Value {
         "events_waiting": view.journal_entries,
         "events_dropped": view.events_dropped,
         "runtime": runtime_text(view.runtime.as_ref()),
+        "system_check": check,
         "conditions": conditions,
         "containers": containers,
         "metrics": view.metrics,

@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use piccolo_core::model::{NodeKind, NodeName, NodeRole};
 
 use super::layer::{Layer, Podman, Seconds, environment_help, label};
-use super::value::{AbsolutePath, LogLevel, MasterAddress, PodmanSocket, Read, read};
+use super::value::{
+    AbsolutePath, LogLevel, MasterAddress, PodmanSocket, Read, SystemCheckProgram, read,
+};
 use crate::podman::watcher::Method;
 
 /// The PICCOLO NodeAgent: reports this node to its master and keeps its containers as desired.
@@ -110,6 +112,9 @@ pub struct Flags {
     /// `auto` or `events`.
     #[arg(long, global = true, value_parser = read::<Method>)]
     pub podman_watch: Option<Method>,
+    /// The program of the system check, `auto` or `none`.
+    #[arg(long, global = true, value_name = "PATH", value_parser = read::<SystemCheckProgram>)]
+    pub system_check: Option<SystemCheckProgram>,
     /// Seconds between two looks at the system.
     #[arg(long, global = true, value_name = "SECONDS", value_parser = read::<Seconds>)]
     pub sampling_interval_s: Option<Seconds>,
@@ -138,6 +143,7 @@ impl Flags {
             log_level: self.log_level.map(Read),
             sampling_interval_s: self.sampling_interval_s.map(Read),
             reconnect_max_s: self.reconnect_max_s.map(Read),
+            system_check: self.system_check.clone().map(Read),
             podman: Podman {
                 socket: self.podman_socket.clone().map(Read),
                 watch: self.podman_watch.map(Read),

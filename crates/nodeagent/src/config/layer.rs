@@ -8,7 +8,10 @@ use piccolo_core::model::{Labels, NodeKind, NodeName, NodeRole, check_labels};
 use serde::Deserialize;
 
 use super::error::{Error, unknown};
-use super::value::{AbsolutePath, LogLevel, MasterAddress, PodmanSocket, Read, Value, Whole, read};
+use super::value::{
+    AbsolutePath, LogLevel, MasterAddress, PodmanSocket, Read, SystemCheckProgram, Value, Whole,
+    read,
+};
 use super::{ENVIRONMENT_PREFIX, FILE_BYTES_MAX};
 use crate::podman::watcher::Method;
 
@@ -35,6 +38,7 @@ pub(super) struct Layer {
     pub(super) sampling_interval_s: Option<Read<Seconds>>,
     pub(super) disks: Option<Vec<Read<AbsolutePath>>>,
     pub(super) reconnect_max_s: Option<Read<Seconds>>,
+    pub(super) system_check: Option<Read<SystemCheckProgram>>,
     #[serde(deserialize_with = "null_is_empty")]
     pub(super) podman: Podman,
     #[serde(deserialize_with = "null_is_empty")]
@@ -170,6 +174,7 @@ impl Layer {
         over!(self, lower, sampling_interval_s);
         over!(self, lower, disks);
         over!(self, lower, reconnect_max_s);
+        over!(self, lower, system_check);
         over!(self, lower, podman.socket);
         over!(self, lower, podman.watch);
         over!(self, lower, thresholds.cpu.raise_percent);
@@ -209,7 +214,7 @@ impl Degrees {
 type Set = fn(&mut Layer, &str) -> Result<(), String>;
 
 /// What can be set through the environment, without the prefix.
-const VARIABLES: [(&str, Set); 25] = [
+const VARIABLES: [(&str, Set); 26] = [
     ("MASTERS", |l, t| list(&mut l.masters, t)),
     ("NAME", |l, t| one(&mut l.name, t)),
     ("ADDRESS", |l, t| one(&mut l.address, t)),
@@ -227,6 +232,7 @@ const VARIABLES: [(&str, Set); 25] = [
     ("SAMPLING_INTERVAL_S", |l, t| one(&mut l.sampling_interval_s, t)),
     ("DISKS", |l, t| list(&mut l.disks, t)),
     ("RECONNECT_MAX_S", |l, t| one(&mut l.reconnect_max_s, t)),
+    ("SYSTEM_CHECK", |l, t| one(&mut l.system_check, t)),
     ("PODMAN_SOCKET", |l, t| one(&mut l.podman.socket, t)),
     ("PODMAN_WATCH", |l, t| one(&mut l.podman.watch, t)),
     ("THRESHOLDS_CPU_RAISE_PERCENT", |l, t| one(&mut l.thresholds.cpu.raise_percent, t)),

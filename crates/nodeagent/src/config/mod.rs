@@ -26,7 +26,7 @@ pub use cli::{Cli, Command, Flags, JoinArguments, OutputFormat, RunArguments, St
 pub use error::Error;
 use layer::{Layer, Pair};
 pub use place::Setting;
-pub use value::{LogLevel, MasterAddress};
+pub use value::{LogLevel, MasterAddress, SystemCheckProgram};
 
 use crate::journal;
 use crate::podman::watcher::Method;
@@ -61,6 +61,7 @@ pub struct Config {
     /// Between two attempts to reach a master.
     pub reconnect_max: Duration,
     pub podman: Podman,
+    pub system_check: SystemCheckProgram,
     /// Per cent, and degrees Celsius for the temperature.
     pub thresholds: Thresholds,
     pub journal: journal::Limits,
@@ -92,6 +93,7 @@ impl Default for Config {
             // well within the master's allowance after its restart, so that a restart loses nobody
             reconnect_max: Duration::from_secs(3),
             podman: Podman { socket: Some("/run/podman/podman.sock".into()), watch: Method::Auto },
+            system_check: SystemCheckProgram::Auto,
             thresholds: Thresholds::default(),
             journal: journal::Limits::default(),
         }
@@ -165,6 +167,7 @@ impl Config {
                 socket: layer.podman.socket.map_or(default.podman.socket, |v| v.0.0),
                 watch: layer.podman.watch.map_or(default.podman.watch, |v| v.0),
             },
+            system_check: layer.system_check.map_or(default.system_check, |v| v.0),
             thresholds: thresholds(&layer.thresholds, default.thresholds)?,
             journal: journal::Limits {
                 entries_max: layer.journal.entries_max.map_or(default.journal.entries_max, |v| {

@@ -130,6 +130,29 @@ impl Value for PodmanSocket {
     }
 }
 
+/// Where the system check is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SystemCheckProgram {
+    /// That of the release which the agent is from, if it is from one.
+    Auto,
+    At(PathBuf),
+    None,
+}
+
+impl Value for SystemCheckProgram {
+    fn expected() -> String {
+        "`auto`, `none`, or the path of a program".into()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            "none" => Some(Self::None),
+            path => AbsolutePath::read(path).map(|path| Self::At(path.0)),
+        }
+    }
+}
+
 /// A whole number within limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Whole<const MIN: u64, const MAX: u64>(pub u64);

@@ -5,10 +5,12 @@
 //! a place. Nothing is decided here; what a value *means* is `piccolo_core`'s business.
 //!
 //! - `node`: nodes, containers, conditions, registrations
+//! - `check`: what the system check of a node found
 //! - `session`: what agents and the master say to each other, in both directions
 //! - `topology`, `event`, `access`: the rest of the model
 
 mod access;
+mod check;
 mod event;
 mod node;
 mod session;
@@ -23,6 +25,7 @@ use prost_types::Timestamp;
 
 pub use self::{
     access::{user_role, user_role_to_wire},
+    check::{check_level, check_level_to_wire},
     event::{severity, severity_to_wire},
     node::{
         RegistrationText, node_kind, node_kind_to_wire, node_role, node_role_to_wire, node_status,

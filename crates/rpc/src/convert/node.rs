@@ -10,8 +10,8 @@ use piccolo_core::{
 };
 
 use super::{
-    optional_time, severity, severity_to_wire, time_or_epoch, timestamp, unknown_number,
-    whole_seconds, within,
+    check::without_what_is_well, optional_time, severity, severity_to_wire, time_or_epoch,
+    timestamp, unknown_number, whole_seconds, within,
 };
 use crate::v1;
 
@@ -242,6 +242,7 @@ impl From<&NodeView> for v1::Node {
             connected: view.connected,
             certificate_expires_at: record.certificate_expires_at.map(timestamp),
             runtime_version: record.system.runtime_version.clone(),
+            system_check: view.system_check.as_deref().map(without_what_is_well),
         }
     }
 }

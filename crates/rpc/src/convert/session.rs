@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use piccolo_core::{
-    model::{FieldError, NodeId, SessionId, check_text},
+    model::{FieldError, NodeId, SessionId, SystemCheck, check_text},
     session::{
         AgentCommand, Goodbye, GoodbyeReason, Hello, Picture, StatusReport, TEXT_BYTES_MAX,
         ToAgent, ToMaster, Welcome,
@@ -140,8 +140,14 @@ impl TryFrom<v1::Hello> for Hello {
             ip: wire.ip_address,
             resources: wire.resources.unwrap_or_default().into(),
             clock: time_or_epoch("clock", wire.clock.as_ref())?,
+            system_check: system_check(wire.system_check)?,
+            system_check_pending: wire.system_check_pending,
         })
     }
+}
+
+fn system_check(wire: Option<v1::SystemCheck>) -> Result<Option<SystemCheck>, FieldError> {
+    wire.map(SystemCheck::try_from).transpose().map_err(within("system_check"))
 }
 
 impl From<Hello> for v1::Hello {
@@ -157,6 +163,8 @@ impl From<Hello> for v1::Hello {
             ip_address: hello.ip,
             resources: Some(hello.resources.into()),
             clock: Some(timestamp(hello.clock)),
+            system_check: hello.system_check.as_ref().map(Into::into),
+            system_check_pending: hello.system_check_pending,
         }
     }
 }
@@ -184,6 +192,7 @@ impl TryFrom<v1::StatusReport> for ReportFrom {
             picture,
             system: wire.system.map(Into::into),
             clock: wire.clock.map(|clock| wall_time("clock", &clock)).transpose()?,
+            system_check: system_check(wire.system_check)?,
         };
         Ok(Self { node: wire.node_id, report })
     }
@@ -206,6 +215,7 @@ impl From<StatusReport> for v1::StatusReport {
             metrics_only,
             clock: report.clock.map(timestamp),
             containers_unknown,
+            system_check: report.system_check.as_ref().map(Into::into),
         }
     }
 }
@@ -332,6 +342,7 @@ impl From<AgentCommand> for v1::command::Command {
             AgentCommand::RestartContainer { container } => {
                 Self::RestartContainer(v1::RestartContainerCommand { container })
             }
+            AgentCommand::CheckSystem => Self::CheckSystem(v1::CheckSystemCommand {}),
         }
     }
 }
@@ -344,6 +355,7 @@ impl From<v1::command::Command> for AgentCommand {
             Command::RestartContainer(v1::RestartContainerCommand { container }) => {
                 Self::RestartContainer { container }
             }
+            Command::CheckSystem(v1::CheckSystemCommand {}) => Self::CheckSystem,
         }
     }
 }

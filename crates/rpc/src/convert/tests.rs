@@ -6,9 +6,9 @@ use piccolo_core::{
     api_server::Registration,
     failure_detector::Timing,
     model::{
-        AlertReport, Condition, ConditionKind, ContainerReport, Event, EventKind, JournalEntry,
-        NodeId, NodeKind, NodeName, NodeRole, NodeStatus, Resources, SessionId, Severity,
-        SystemInfo,
+        AlertReport, CheckLevel, Condition, ConditionKind, ContainerReport, Event, EventKind,
+        Finding, JournalEntry, NodeId, NodeKind, NodeName, NodeRole, NodeStatus, Resources,
+        SessionId, Severity, SystemCheck, SystemInfo,
     },
     session::{
         AgentCommand, Goodbye, GoodbyeReason, Hello, Picture, StatusReport, ToAgent, ToMaster,
@@ -87,9 +87,22 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn system_check()(
+        at in time(),
+        findings in vec((select(CheckLevel::ALL.to_vec()), [text(), text(), text(), text()]), 0..3),
+    ) -> SystemCheck {
+        let finding = |(level, [name, value, limit, remedy]): (_, [String; 4])| {
+            Finding { name, level, value, limit, remedy }
+        };
+        SystemCheck { at, findings: findings.into_iter().map(finding).collect() }
+    }
+}
+
+prop_compose! {
     fn hello()(
         node in node_id(), previous in option::of(word()), numbers: [u64; 3], system in system(),
         hostname in text(), ip in text(), resources in resources(), clock in time(),
+        system_check in option::of(system_check()), system_check_pending: bool,
     ) -> Hello {
         let [applied_generation, next_sequence, events_dropped] = numbers;
         Hello {
@@ -103,6 +116,8 @@ prop_compose! {
             ip,
             resources,
             clock,
+            system_check,
+            system_check_pending,
         }
     }
 }
@@ -143,9 +158,9 @@ prop_compose! {
 prop_compose! {
     fn report()(
         metrics in map(), picture in option::of(picture()), system in option::of(system()),
-        clock in option::of(time()),
+        clock in option::of(time()), system_check in option::of(system_check()),
     ) -> StatusReport {
-        StatusReport { metrics, picture, system, clock }
+        StatusReport { metrics, picture, system, clock, system_check }
     }
 }
 
@@ -207,6 +222,7 @@ fn to_agent() -> impl Strategy<Value = ToAgent> {
     let command = prop_oneof![
         text().prop_map(|filter| AgentCommand::SetLogLevel { filter }),
         text().prop_map(|container| AgentCommand::RestartContainer { container }),
+        Just(AgentCommand::CheckSystem),
     ];
     prop_oneof![
         welcome().prop_map(ToAgent::Welcome),
@@ -340,6 +356,8 @@ fn numbers_that_are_no_values_are_named() {
     check(node_kind("kind", -1), "kind", "-1 is not a value of it");
     check(node_status("status", 99), "status", "99 is not a value of it");
     check(severity("severity", 4), "severity", "4 is not a value of it");
+    check(check_level("level", 0), "level", "must be set");
+    check(check_level("level", 4), "level", "4 is not a value of it");
     check(topology_type("topology.type", 5), "topology.type", "5 is not a value of it");
     check(user_role("role", 4), "role", "4 is not a value of it");
 }
@@ -359,6 +377,12 @@ fn the_place_of_a_fault_is_named_from_the_outside_in() {
     report.alerts.push(v1::AlertInfo { severity: 9, ..Default::default() });
     let message = v1::AgentMessage { message: Some(v1::agent_message::Message::Status(report)) };
     check(AgentFrame::try_from(message), "status.alerts[1].severity", "9 is not a value of it");
+    let findings = vec![v1::CheckFinding { level: 8, ..Default::default() }];
+    let system_check = Some(v1::SystemCheck { findings, ..Default::default() });
+    let hello = v1::Hello { node_id: "n1".to_owned(), system_check, ..Default::default() };
+    let message = v1::AgentMessage { message: Some(v1::agent_message::Message::Hello(hello)) };
+    let field = "hello.system_check.findings[0].level";
+    check(AgentFrame::try_from(message), field, "8 is not a value of it");
     check(AgentFrame::try_from(v1::AgentMessage::default()), "message", "must be set");
     let timing = v1::Timing::default();
     check(Timing::try_from(timing), "beat_interval_ms", "must be set");
@@ -369,6 +393,22 @@ fn a_registration_without_a_request_is_refused() {
     let request = v1::NodeRegistrationRequest::default();
     let field = "credentials.certificate_signing_request";
     check(RegistrationText::try_from(request), field, "must not be empty");
+}
+
+/// A list of thousands of nodes has to fit into an answer.
+#[test]
+fn what_is_well_is_counted_where_nodes_are_listed() {
+    let finding = |level| Finding {
+        name: "memory".to_owned(),
+        level,
+        value: String::new(),
+        limit: String::new(),
+        remedy: String::new(),
+    };
+    let findings = [CheckLevel::Error, CheckLevel::Ok, CheckLevel::Warning, CheckLevel::Ok];
+    let found = SystemCheck { at: WallTime(1), findings: findings.map(finding).into() };
+    let listed = check::without_what_is_well(&found);
+    assert_eq!((listed.findings.len(), listed.passed), (2, 2));
 }
 
 #[test]

@@ -24,6 +24,7 @@ fn may(role: Role, call: Call) -> bool {
         | Call::SetMaintenance
         | Call::LabelNode
         | Call::RestartContainer
+        | Call::CheckNode
         | Call::SetLogLevel
         | Call::ListTokens => matches!(role, Role::Operator | Role::Admin),
         Call::RegisterNode => !role.is_user(),

@@ -4,11 +4,13 @@
 //! account of each node, and compares. It shares no code with what it judges.
 //!
 //! - `nodes`: status, sessions, silence
+//! - `check`: whom the system check keeps out
 //! - `events`: journals and the log, exactly once and in order
 //! - `reveal`: nothing is shown that is not stored
 //! - `access`: who may, and who is not let in any more
 
 mod access;
+mod check;
 mod events;
 mod nodes;
 mod reveal;
@@ -23,10 +25,10 @@ use piccolo_core::{
     session::Hello,
     state_manager::{Effect, Input, StateManager, Transaction, keys},
     time::{Now, Timestamp},
-    topology::{NodeConfig, TopologyRecord},
+    topology::{NodeConfig, Readiness, TopologyRecord},
 };
 
-use self::{events::Journal, nodes::Account};
+use self::{check::Told, events::Journal, nodes::Account};
 use crate::{
     clock::True,
     plan::Plan,
@@ -88,6 +90,10 @@ pub(crate) struct Judge {
     commands_run: BTreeSet<String>,
     /// The session that the same process held before, of each.
     befores: BTreeMap<SessionId, SessionId>,
+    /// What the Hello of each session said of the system check.
+    greeted: BTreeMap<SessionId, Told>,
+    base_readiness: Readiness,
+    readiness: Readiness,
     /// Sessions that were welcomed and are not over.
     open: BTreeMap<NodeId, SessionId>,
     drift: u64,
@@ -127,6 +133,9 @@ impl Judge {
             started: (Timestamp(0), 0),
             commands_run: BTreeSet::new(),
             befores: BTreeMap::new(),
+            greeted: BTreeMap::new(),
+            base_readiness: plan.readiness,
+            readiness: plan.readiness,
             open: BTreeMap::new(),
             drift: plan.drift,
         }
@@ -184,6 +193,9 @@ impl Judge {
             .map(|record| (record.id.clone(), Account::restored(record, at)))
             .collect();
         self.revision = machine.revision();
+        if let Some(topology) = &store.topology {
+            self.readiness = topology.readiness(self.base_readiness);
+        }
     }
 
     pub(crate) fn master_died(&mut self) {
@@ -199,6 +211,7 @@ impl Judge {
         about: Option<About>,
         machine: &StateManager,
     ) {
+        self.note_checks(effects);
         if let [effect] = effects
             && effect.may_overtake()
             && about.is_none()
@@ -337,6 +350,7 @@ impl Judge {
         let Some(Effect::Commit(transaction)) = effects.first() else { return };
         let Some(Some(value)) = transaction.writes.get(keys::TOPOLOGY) else { return };
         let Ok(topology) = keys::decode::<TopologyRecord>(keys::TOPOLOGY, value) else { return };
+        self.readiness = topology.readiness(self.base_readiness);
         let mut timing = topology.timing(self.base);
         for get in [
             (|t: &mut Timing| &mut t.beat_silence) as fn(&mut Timing) -> &mut std::time::Duration,
@@ -379,6 +393,7 @@ impl Judge {
         if let Some(previous) = &hello.previous_session {
             self.befores.insert(session.clone(), previous.clone());
         }
+        self.greeted.insert(session.clone(), Told::by(hello));
     }
 
     pub(crate) fn status_of(&self, node: &NodeId) -> Option<NodeStatus> {

@@ -10,7 +10,7 @@ use piccolo_core::{
     time::{Now, Timestamp},
 };
 
-use super::{About, Judge, rules};
+use super::{About, Judge, check::Told, rules};
 use crate::{clock::True, store::Store};
 
 /// Microseconds that a check may be late: the master's loop wakes at whole microseconds of its own clock.
@@ -33,6 +33,7 @@ pub(crate) struct Account {
     watched_from: True,
     restored: bool,
     conditions: Vec<ConditionKind>,
+    pub(super) told: Told,
 }
 
 impl Account {
@@ -46,6 +47,7 @@ impl Account {
             watched_from: at,
             restored: true,
             conditions: record.conditions.iter().map(|c| c.kind).collect(),
+            told: Told::stored(record),
         }
     }
 
@@ -59,6 +61,7 @@ impl Account {
             watched_from: at,
             restored: false,
             conditions: Vec::new(),
+            told: Told::default(),
         }
     }
 }
@@ -118,6 +121,7 @@ impl Judge {
                         maintenance_only_by_operator(node, status, about),
                         not_ready_only_after_silence_or_reason(at, node, event.kind, reason),
                         ready_implies_initialized_and_configured(node, status, view),
+                        ready_implies_fit_where_that_is_enforced(node, status),
                     );
                     if let Some(account) = self.accounts.get_mut(node) {
                         account.status = status;
@@ -275,6 +279,7 @@ impl Judge {
             Some("SessionLost") => closed || since_heard(silence + grace),
             Some("HeartbeatTimeout") => since_heard(heartbeats),
             Some("OverLimit" | "ConfigRejected") => true,
+            Some("SystemCheckFailed") => self.keeps_out(account),
             Some(_) | None => false,
         };
         if right {

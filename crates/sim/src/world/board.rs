@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use piccolo_core::{
     api_server::{Code, Registration},
     model::{
-        ContainerReport, EventKind, JournalEntry, Labels, NodeId, NodeKind, NodeName, NodeRole,
-        Resources, SystemInfo,
+        CheckLevel, ContainerReport, EventKind, Finding, JournalEntry, Labels, NodeId, NodeKind,
+        NodeName, NodeRole, Resources, SystemCheck, SystemInfo,
     },
     node_agent::{
         Effect, Host, Input, Ledger, NodeAgent, Observation, Runtime, Sample, Settings, Snapshot,
-        Standing, pressure::Thresholds,
+        Standing, check::CheckPace, pressure::Thresholds,
     },
     session::{AgentCommand, ToMaster},
     state_manager::{Answer, Registered, Request},
@@ -29,6 +29,11 @@ use crate::{
 
 const DEADLINE_ROUNDS_MAX: u32 = 200;
 const SAMPLE_EVERY: u64 = 10 * SECOND;
+/// What is mended is seen while somebody waits for it; what is well is not looked at again in most lives.
+const CHECK_PACE: CheckPace = CheckPace {
+    every: std::time::Duration::from_secs(3600),
+    again: std::time::Duration::from_secs(10),
+};
 /// A board without a clock of its own starts here, in milliseconds before the true time.
 const CLOCKLESS: i64 = -1_793_491_200_000;
 
@@ -126,6 +131,8 @@ pub(crate) struct Board {
     /// What the system says of the memory, percent.
     pub(crate) memory_percent: f32,
     pub(crate) trembles: bool,
+    /// Its system check has an error.
+    pub(crate) unfit: bool,
     /// The last two samples.
     sampled: [f32; 2],
     sampling: bool,
@@ -158,6 +165,7 @@ impl Board {
             containers,
             memory_percent: 40.0,
             trembles: false,
+            unfit: false,
             sampled: [40.0; 2],
             sampling: false,
             ran: Vec::new(),
@@ -186,6 +194,7 @@ impl Board {
             containers: self.containers.clone(),
             memory_percent: 40.0,
             trembles: false,
+            unfit: self.unfit,
             sampled: [40.0; 2],
             sampling: false,
             ran: Vec::new(),
@@ -225,6 +234,19 @@ impl Board {
                 }
             }
         }
+    }
+
+    fn system_check(&self) -> SystemCheck {
+        let (level, value) =
+            if self.unfit { (CheckLevel::Error, "200 MiB") } else { (CheckLevel::Ok, "2000 MiB") };
+        let finding = Finding {
+            name: "memory".to_owned(),
+            level,
+            value: value.to_owned(),
+            limit: ">= 400".to_owned(),
+            remedy: String::new(),
+        };
+        SystemCheck { findings: vec![finding], ..SystemCheck::default() }
     }
 
     fn observation(&self) -> Observation {
@@ -274,6 +296,7 @@ impl World {
             thresholds: Thresholds::default(),
             journal_entries_max: board.settings_journal,
             journal_bytes_max: 1 << 20,
+            system_check: Some(CHECK_PACE),
         };
         let host = Host {
             hostname: board.hostname.clone(),
@@ -403,6 +426,14 @@ impl World {
             Effect::Send(message) => self.agent_says(b, Up::Message(message)),
             Effect::Apply { .. } => {}
             Effect::Probe { .. } => self.probes(b),
+            Effect::CheckSystem => {
+                let takes = match self.plan.check_takes {
+                    0 => 0,
+                    most => self.randoms.shell.scale(1_000, most),
+                };
+                let boot = board.boot;
+                self.push(self.now + takes, Due::CheckEnds { board: b, boot });
+            }
             Effect::Run { id, command } => self.runs(b, id, command),
             Effect::MakeCertificateRequest => {
                 let key = format!("key-{b}-{}", self.name_next());
@@ -462,6 +493,8 @@ impl World {
         let board = &mut self.boards[b];
         let success = match command {
             AgentCommand::SetLogLevel { .. } => true,
+            // the core answers it by itself
+            AgentCommand::CheckSystem => return,
             AgentCommand::RestartContainer { container } => {
                 board.ran.push(id.clone());
                 let found = board.containers.iter_mut().find(|c| c.name == container);
@@ -671,6 +704,14 @@ impl World {
         self.boards[b].sampling = true;
         self.agent_input(b, Input::Sampled(sample));
         self.boards[b].sampling = false;
+    }
+
+    pub(crate) fn check_ends(&mut self, b: usize, boot: u32) {
+        let board = &self.boards[b];
+        if board.boot == boot && board.agent.is_some() {
+            let check = board.system_check();
+            self.agent_input(b, Input::Checked(check));
+        }
     }
 
     pub(crate) fn podman_returns(&mut self, b: usize) {

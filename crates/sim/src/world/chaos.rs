@@ -68,9 +68,11 @@ impl World {
             | Fault::MasterSuspend
             | Fault::StoreStall
             | Fault::StoreFailure => self.master_fault(fault),
-            Fault::Container | Fault::PodmanDown | Fault::Pressure | Fault::Burst => {
-                self.work_fault(fault, b);
-            }
+            Fault::Container
+            | Fault::PodmanDown
+            | Fault::Pressure
+            | Fault::Burst
+            | Fault::Unfit => self.work_fault(fault, b),
             Fault::Maintenance
             | Fault::Label
             | Fault::Topology
@@ -93,6 +95,7 @@ impl World {
             | Fault::PodmanDown
             | Fault::Pressure
             | Fault::Burst
+            | Fault::Unfit
             | Fault::Label
             | Fault::Topology
             | Fault::TokenRevoked
@@ -260,6 +263,15 @@ impl World {
                 // a figure that trembles around its limit, or one that stays there
                 board.trembles = self.randoms.faults.chance(50);
             }
+            Fault::Unfit => {
+                self.boards[b].unfit ^= true;
+                // somebody has a look at once, or nobody does
+                if self.randoms.faults.chance(50) {
+                    let node = self.boards[b].disk.node.to_string();
+                    let request = Request::Command { node, command: AgentCommand::CheckSystem };
+                    self.people_ask(Who::Operator, request, Purpose::Other);
+                }
+            }
             Fault::Burst => {
                 for _ in 0..self.randoms.faults.between(5, 80) {
                     self.container_changes(b);
@@ -368,6 +380,10 @@ impl World {
             config.insert("beat_silence_ms".to_owned(), silence.to_string());
             let heartbeat = self.randoms.people.between(5, 30);
             config.insert("heartbeat_interval_seconds".to_owned(), heartbeat.to_string());
+        }
+        if self.randoms.people.chance(30) {
+            let readiness = ["enforce", "warn"][self.randoms.people.index(2)];
+            config.insert("readiness".to_owned(), readiness.to_owned());
         }
         self.topology_update(config);
     }

@@ -41,6 +41,7 @@ impl World {
         board.link.heals_at = self.now;
         board.memory_percent = 40.0;
         board.trembles = false;
+        board.unfit = false;
         board.clockless = false;
         board.clock.wall_offset = 0;
         let was_down = std::mem::replace(&mut board.podman_down, false);

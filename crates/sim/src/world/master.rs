@@ -86,6 +86,7 @@ impl Master {
             settings: Settings {
                 timing: plan.timing,
                 approval: plan.approval,
+                readiness: plan.readiness,
                 certificate_lifetime: plan.certificate_lifetime,
                 events_max: plan.events_max,
                 audit_max: plan.audit_max,
@@ -269,6 +270,7 @@ impl World {
         let now = self.master.clock.now(self.now);
         let Some(process) = &mut self.master.process else { return };
         let about = self.judge.about(&input);
+        self.judge.takes_input(&input);
         let effects = process.machine.handle(now, input);
         self.judge.decided(self.now, now, &effects, about, &process.machine);
         self.nobody_is_lost_without_a_fault(&effects);

@@ -78,6 +78,10 @@ pub(crate) enum Due {
         boot: u32,
     },
     PodmanReturns(usize),
+    CheckEnds {
+        board: usize,
+        boot: u32,
+    },
     CloneLeaves(usize),
     Fault(Fault),
     /// People look after what waits for them.
@@ -226,6 +230,7 @@ impl World {
             Due::Observe { board, boot } => self.observe(board, boot),
             Due::Sample { board, boot } => self.sample(board, boot),
             Due::PodmanReturns(board) => self.podman_returns(board),
+            Due::CheckEnds { board, boot } => self.check_ends(board, boot),
             Due::CloneLeaves(board) => self.clone_leaves(board),
             Due::Fault(fault) => self.fault(fault),
             Due::Errands => self.errands(),
