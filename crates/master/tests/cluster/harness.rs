@@ -79,7 +79,7 @@ impl Cluster {
     pub(crate) async fn stop_and_start_in_vain(self) -> String {
         let Self { master, folder: _folder, config } = self;
         master.stop().await;
-        format!("{:#}", Master::start(config).await.err().expect("it must not start"))
+        format!("{:#}", Master::start(config).await.expect_err("it must not start"))
     }
 
     pub(crate) fn address(&self) -> String {
