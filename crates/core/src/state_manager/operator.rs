@@ -315,9 +315,9 @@ impl StateManager {
             )
             .help("to take a member out: piccolo node remove"));
         }
-        let message = format!("node {} was rejected {reason}", node.record.name);
-        let draft =
-            Draft::of(&node.record, Severity::Info, EventKind::NodeRejected, message.trim_end());
+        let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+        let message = format!("node {} was rejected{why}", node.record.name);
+        let draft = Draft::of(&node.record, Severity::Info, EventKind::NodeRejected, message);
         self.happened(now, out, draft);
         self.forget(out, &id);
         Ok(Answer::Done)

@@ -93,11 +93,15 @@ impl World {
 
     /// Liveness: what must be true some time after the last fault. The first thing that is not.
     pub(crate) fn unrest(&self) -> Option<String> {
-        let process = self.master.process.as_ref()?;
+        let Some(process) = &self.master.process else {
+            return Some("the master does not run".to_owned());
+        };
         if self.operator.unanswered() > 0 {
             return Some(format!("{} requests were never answered", self.operator.unanswered()));
         }
-        let topology = self.master.store.topology.as_ref()?;
+        let Some(topology) = &self.master.store.topology else {
+            return Some("the store has no topology".to_owned());
+        };
         let mut expected = BTreeSet::new();
         for board in self.boards.iter().filter(|b| b.clone_of.is_none() && !b.retired) {
             let b = board.index;
