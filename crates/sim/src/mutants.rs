@@ -64,6 +64,11 @@ const EXCUSES: &[(&str, &str)] = &[
         "found by a seed while agents probed before each beat; since they do not, it takes a lost beat \
          during a slow commit of a new pace; state_manager's tests kill it",
     ),
+    (
+        "an earlier life is not stepped over",
+        "the ledger's reserved sequences come first, but for one seed in many thousands; offline_journal's \
+         tests kill it",
+    ),
 ];
 
 impl Mutant {
