@@ -25,7 +25,7 @@ const BOOTS: usize = 5;
 const LOST_WITHIN: Duration = Duration::from_secs(9);
 /// For the memory of an agent with its containers.
 const REST: Duration = Duration::from_secs(60);
-const CHECK: &str = "/opt/piccolo/current/scripts/system_check.sh";
+const CHECK: &str = "/opt/piccolo/current/system_check.sh";
 
 pub(crate) fn measure(ground: &Ground) -> Result<Vec<Figure>> {
     let folder = testbed::folder_in(&ground.target);
