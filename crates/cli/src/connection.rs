@@ -147,6 +147,12 @@ pub struct Client<'a> {
     address: String,
 }
 
+/// The host of `HOST:PORT` or of `HOST`, an IPv6 address without its brackets.
+pub fn host_of(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
 impl Client<'_> {
     /// One call within the command's deadline, e.g.
     /// `client.call("cannot list nodes", request, async |api, r| api.get_nodes(r).await)`.
@@ -182,8 +188,8 @@ impl Client<'_> {
         if !fault::broke_off(status) {
             return None;
         }
-        let (host, port) = self.address.rsplit_once(':')?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let (_, port) = self.address.rsplit_once(':')?;
+        let host = host_of(&self.address);
         let ask = async {
             let mut stream = self.cluster.connector.connect(host, port.parse().ok()?).await.ok()?;
             let error = stream.read(&mut [0]).await.err()?;

@@ -33,7 +33,7 @@ pub mod trouble;
 pub mod undeploy;
 
 use crate::{
-    connection::Cluster,
+    connection::{Cluster, host_of},
     failure::{Exit, Failure},
     output::OutputArgs,
     text::parse_duration,
@@ -235,8 +235,7 @@ fn masters(cluster: &Cluster, named: &[String]) -> Result<Vec<String>, Failure> 
 }
 
 fn is_loopback(master: &str) -> bool {
-    let host = master.rsplit_once(':').map_or(master, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let host = host_of(master);
     host == "localhost"
         || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified())
 }
