@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     agent::{self, Files, LocalRequest, StateLock, Taken, ask},
     check,
-    config::{Config, JoinArguments, OutputFormat, RunArguments, StatusArguments, token},
+    config::{Config, JoinArguments, Loaded, OutputFormat, RunArguments, StatusArguments, token},
     logging,
 };
 
@@ -125,14 +125,19 @@ pub fn join(config: &Config, arguments: &JoinArguments) -> Result<ExitCode> {
 ///
 /// # Errors
 /// A runtime cannot be made.
-pub fn check(config: &Config, arguments: &StatusArguments) -> Result<ExitCode> {
-    let findings = runtime()?.block_on(check::findings(config));
+pub fn check(loaded: &Loaded, arguments: &StatusArguments) -> Result<ExitCode> {
+    let findings = runtime()?.block_on(check::findings(&loaded.config));
     match arguments.output {
         OutputFormat::Json => {
             let findings: Vec<_> = findings.iter().map(finding).collect();
-            print(&json!({ "findings": findings }), OutputFormat::Json);
+            let settings: Vec<_> = loaded.shown().into_iter().map(setting).collect();
+            let all = json!({ "findings": findings, "settings": settings });
+            print(&all, OutputFormat::Json);
         }
-        OutputFormat::Text => table(&findings),
+        OutputFormat::Text => {
+            table(&findings);
+            settings(loaded);
+        }
     }
     let worst = findings.iter().map(|finding| finding.level).max();
     Ok(ExitCode::from(match worst {
@@ -181,6 +186,23 @@ fn table(findings: &[Finding]) {
             println!("{:<8} remedy: {remedy}", "");
         }
     }
+}
+
+fn setting((key, value, from): (&str, String, String)) -> Value {
+    let from = if from.is_empty() { "default" } else { &from };
+    json!({ "key": key, "value": value, "from": from })
+}
+
+/// What somebody has set, and that the rest is as it comes.
+fn settings(loaded: &Loaded) {
+    let (default, given): (Vec<_>, Vec<_>) =
+        loaded.shown().into_iter().partition(|(.., from)| from.is_empty());
+    println!("\nSETTING                      VALUE                                FROM");
+    for (key, value, from) in given {
+        let value = value.replace(char::is_control, "?");
+        println!("{key:<28} {value:<36} {from}");
+    }
+    println!("{} more at their defaults; `-o json` shows them too", default.len());
 }
 
 fn parse(token: &token::Token) -> Result<JoinToken> {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use piccolo_nodeagent::{
     commands,
-    config::{Cli, Command, Config, RunArguments},
+    config::{Cli, Command, Flags, Loaded, RunArguments},
 };
 
 fn main() -> ExitCode {
@@ -13,13 +13,13 @@ fn main() -> ExitCode {
     let is_check = matches!(cli.command, Some(Command::Check(_)));
     let result = match cli.command {
         Some(Command::Version) => commands::version(),
-        command => load(&cli.flags).and_then(|config| match command {
-            None => commands::run(config, &RunArguments::default()),
-            Some(Command::Run(arguments)) => commands::run(config, &arguments),
-            Some(Command::Status(arguments)) => commands::status(&config, &arguments),
-            Some(Command::Check(arguments)) => commands::check(&config, &arguments),
-            Some(Command::Leave) => commands::leave(&config),
-            Some(Command::Join(arguments)) => commands::join(&config, &arguments),
+        command => load(&cli.flags).and_then(|loaded| match command {
+            None => commands::run(loaded.config, &RunArguments::default()),
+            Some(Command::Run(arguments)) => commands::run(loaded.config, &arguments),
+            Some(Command::Status(arguments)) => commands::status(&loaded.config, &arguments),
+            Some(Command::Check(arguments)) => commands::check(&loaded, &arguments),
+            Some(Command::Leave) => commands::leave(&loaded.config),
+            Some(Command::Join(arguments)) => commands::join(&loaded.config, &arguments),
             Some(Command::Version) => commands::version(),
         }),
     };
@@ -34,6 +34,6 @@ fn main() -> ExitCode {
     }
 }
 
-fn load(flags: &piccolo_nodeagent::config::Flags) -> anyhow::Result<Config> {
-    Ok(Config::load(flags)?)
+fn load(flags: &Flags) -> anyhow::Result<Loaded> {
+    Ok(Loaded::from_process(flags)?)
 }

@@ -2,14 +2,19 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use piccolo_core::model::{NodeKind, NodeName, NodeRole};
 
-use super::layer::{Layer, Podman, Seconds, environment_help, label};
-use super::value::{
-    AbsolutePath, LogLevel, MasterAddress, PodmanSocket, Read, SystemCheckProgram, read,
+use piccolo_settings::value::{AbsolutePath, HostPort, Name, Reader, pair};
+use piccolo_settings::{Origin, Origins, read};
+
+use super::settings::{
+    IP, KIND, LOG_LEVEL, MASTER, PodmanSocket, ROLE, SCHEMA, SECONDS, SystemCheckPath, WATCH,
+    check_label,
 };
+use super::{Config, ENVIRONMENT_PREFIX, LogLevel, SystemCheckProgram};
 use crate::podman::watcher::Method;
 
 /// The PICCOLO NodeAgent: reports this node to its master and keeps its containers as desired.
@@ -80,75 +85,112 @@ pub struct Flags {
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// A master, as HOST:PORT; may be given several times.
-    #[arg(long = "master", global = true, value_name = "HOST:PORT", value_parser = read::<MasterAddress>)]
-    pub masters: Vec<MasterAddress>,
+    #[arg(long = "master", global = true, value_name = "HOST:PORT", value_parser = by(MASTER))]
+    pub masters: Vec<HostPort>,
     /// The name of this node [default: its host name]
-    #[arg(long, global = true, value_parser = read::<NodeName>)]
+    #[arg(long, global = true, value_parser = by(Name))]
     pub name: Option<NodeName>,
     /// The address under which others reach this node.
-    #[arg(long, global = true, value_name = "IP", value_parser = read::<IpAddr>)]
+    #[arg(long, global = true, value_name = "IP", value_parser = by(IP))]
     pub address: Option<IpAddr>,
     /// The local address to connect from.
-    #[arg(long, global = true, value_name = "IP", value_parser = read::<IpAddr>)]
+    #[arg(long, global = true, value_name = "IP", value_parser = by(IP))]
     pub bind_address: Option<IpAddr>,
     /// `sub` or `master`.
-    #[arg(long, global = true, value_parser = read::<NodeRole>)]
+    #[arg(long, global = true, value_parser = by(ROLE))]
     pub role: Option<NodeRole>,
     /// `embedded` or `cloud`.
-    #[arg(long, global = true, value_parser = read::<NodeKind>)]
+    #[arg(long, global = true, value_parser = by(KIND))]
     pub kind: Option<NodeKind>,
     /// A label; may be given several times.
     #[arg(long = "label", global = true, value_name = "KEY=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
     /// Where the agent keeps its identity and its journal.
-    #[arg(long, global = true, value_name = "DIR", value_parser = read::<AbsolutePath>)]
-    pub state_dir: Option<AbsolutePath>,
+    #[arg(long, global = true, value_name = "DIR", value_parser = by(AbsolutePath))]
+    pub state_dir: Option<PathBuf>,
     /// The socket for local commands.
-    #[arg(long, global = true, value_name = "PATH", value_parser = read::<AbsolutePath>)]
-    pub control_socket: Option<AbsolutePath>,
+    #[arg(long, global = true, value_name = "PATH", value_parser = by(AbsolutePath))]
+    pub control_socket: Option<PathBuf>,
     /// Podman's socket, or `none`.
-    #[arg(long, global = true, value_name = "PATH", value_parser = read::<PodmanSocket>)]
-    pub podman_socket: Option<PodmanSocket>,
+    #[arg(long, global = true, value_name = "PATH", value_parser = by(PodmanSocket))]
+    pub podman_socket: Option<Socket>,
     /// `auto` or `events`.
-    #[arg(long, global = true, value_parser = read::<Method>)]
+    #[arg(long, global = true, value_parser = by(WATCH))]
     pub podman_watch: Option<Method>,
     /// The program of the system check, `auto` or `none`.
-    #[arg(long, global = true, value_name = "PATH", value_parser = read::<SystemCheckProgram>)]
+    #[arg(long, global = true, value_name = "PATH", value_parser = by(SystemCheckPath))]
     pub system_check: Option<SystemCheckProgram>,
     /// Seconds between two looks at the system.
-    #[arg(long, global = true, value_name = "SECONDS", value_parser = read::<Seconds>)]
-    pub sampling_interval_s: Option<Seconds>,
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = by(SECONDS))]
+    pub sampling_interval_s: Option<Duration>,
     /// Seconds between two attempts to reach a master at most.
-    #[arg(long, global = true, value_name = "SECONDS", value_parser = read::<Seconds>)]
-    pub reconnect_max_s: Option<Seconds>,
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = by(SECONDS))]
+    pub reconnect_max_s: Option<Duration>,
     /// `off`, `error`, `warn`, `info`, `debug` or `trace`.
-    #[arg(long, global = true, value_name = "LEVEL", value_parser = read::<LogLevel>)]
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = by(LOG_LEVEL))]
     pub log_level: Option<LogLevel>,
 }
 
 impl Flags {
-    pub(super) fn layer(&self) -> Layer {
-        let masters = self.masters.iter().cloned().map(Read).collect::<Vec<_>>();
-        let labels = self.labels.iter().cloned().collect::<piccolo_core::model::Labels>();
-        Layer {
-            masters: Some(masters).filter(|masters| !masters.is_empty()),
-            name: self.name.clone().map(Read),
-            address: self.address.map(Read),
-            bind_address: self.bind_address.map(Read),
-            role: self.role.map(Read),
-            kind: self.kind.map(Read),
-            labels: Some(labels).filter(|labels| !labels.is_empty()),
-            state_dir: self.state_dir.clone().map(Read),
-            control_socket: self.control_socket.clone().map(Read),
-            log_level: self.log_level.map(Read),
-            sampling_interval_s: self.sampling_interval_s.map(Read),
-            reconnect_max_s: self.reconnect_max_s.map(Read),
-            system_check: self.system_check.clone().map(Read),
-            podman: Podman {
-                socket: self.podman_socket.clone().map(Read),
-                watch: self.podman_watch.map(Read),
-            },
-            ..Layer::default()
+    /// Over what is there.
+    pub(super) fn apply(&self, config: &mut Config, origins: &mut Origins) {
+        let mut over = Over { origins };
+        over.all("masters", &mut config.masters, &self.masters);
+        over.all("labels", &mut config.labels, &self.labels);
+        over.one("name", &mut config.name, self.name.clone().map(Some));
+        over.one("address", &mut config.address, self.address.map(Some));
+        over.one("bind_address", &mut config.bind_address, self.bind_address.map(Some));
+        over.one("role", &mut config.role, self.role);
+        over.one("kind", &mut config.kind, self.kind);
+        over.one("state_dir", &mut config.state_dir, self.state_dir.clone());
+        over.one("control_socket", &mut config.control_socket, self.control_socket.clone());
+        over.one("log_level", &mut config.log_level, self.log_level);
+        over.one("sampling_interval_s", &mut config.sampling_interval, self.sampling_interval_s);
+        over.one("reconnect_max_s", &mut config.reconnect_max, self.reconnect_max_s);
+        over.one("system_check", &mut config.system_check, self.system_check.clone());
+        over.one("podman.socket", &mut config.podman.socket, self.podman_socket.clone());
+        over.one("podman.watch", &mut config.podman.watch, self.podman_watch);
+    }
+}
+
+/// `none`, or where it is. Named, because clap would take an option within an option for something else.
+type Socket = Option<PathBuf>;
+
+struct Over<'a> {
+    origins: &'a mut Origins,
+}
+
+impl Over<'_> {
+    fn one<T>(&mut self, key: &str, place: &mut T, flag: Option<T>) {
+        if let Some(value) = flag {
+            *place = value;
+            self.origins.set(key, Origin::Flag);
         }
     }
+
+    /// A list is never put together from several sources.
+    fn all<T: Clone, C: FromIterator<T>>(&mut self, key: &str, place: &mut C, flags: &[T]) {
+        let given = (!flags.is_empty()).then(|| flags.iter().cloned().collect());
+        self.one(key, place, given);
+    }
+}
+
+/// For clap.
+fn by<R>(reader: R) -> impl Fn(&str) -> Result<R::Value, String> + Clone + Send + Sync + 'static
+where
+    R: Reader + Clone + Send + Sync + 'static,
+{
+    move |text| read(&reader, text)
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = pair(text)?;
+    check_label(&key, &value)?;
+    Ok((key, value))
+}
+
+fn environment_help() -> String {
+    let lines: String =
+        SCHEMA.variables().map(|name| format!("\n  {ENVIRONMENT_PREFIX}{name}")).collect();
+    format!("Environment (below flags, above the file; lists are separated by commas):{lines}")
 }

@@ -1,41 +1,34 @@
 //! What the agent is told: a YAML file, then the environment, then flags; the later wins.
 //!
-//! [`Config::load`] gives the settings in force. Each value goes through the same reader whichever
-//! way it came ([`value`]), and a wrong one is an error that names the file with line and column,
-//! or the variable, what was found there and what was expected. The commented template is
-//! `config/nodeagent.yaml`; [`Cli`] has the subcommands.
+//! [`Loaded`] has the settings in force and who gave each of them. The table in [`settings`] is all that file and
+//! environment are read by; the commented template is `config/nodeagent.yaml`; [`Cli`] has the subcommands.
 //!
 //! A join token is never taken from the command line, where every user of the board could read
 //! it: [`token`] reads it from a file, from the environment or from stdin.
 
 mod cli;
-mod error;
-mod layer;
-mod place;
+mod settings;
 pub mod token;
-pub mod value;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use piccolo_core::model::{FieldError, Labels, NodeKind, NodeName, NodeRole, check_labels};
+use piccolo_core::model::{Labels, NodeKind, NodeName, NodeRole, check_labels};
 use piccolo_core::node_agent::pressure::{Threshold, Thresholds};
+use piccolo_settings::value::HostPort;
+use piccolo_settings::{Clash, Error, Origins};
 
 pub use cli::{Cli, Command, Flags, JoinArguments, OutputFormat, RunArguments, StatusArguments};
-pub use error::Error;
-use layer::{Layer, Pair};
-pub use place::Setting;
-pub use value::{LogLevel, MasterAddress, SystemCheckProgram};
 
 use crate::journal;
 use crate::podman::watcher::Method;
+use settings::SCHEMA;
 
 /// Read if neither `--config` nor `PICCOLO_AGENT_CONFIG` names another one; it may be missing.
 pub const DEFAULT_FILE: &str = "/etc/piccolo/nodeagent.yaml";
 /// What every variable of the environment begins with.
 pub const ENVIRONMENT_PREFIX: &str = "PICCOLO_AGENT_";
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
 const MASTERS_MAX: usize = 16;
 const DISKS_MAX: usize = 32;
 
@@ -43,7 +36,7 @@ const DISKS_MAX: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// In the order in which they are tried; may be empty on a node that has joined already.
-    pub masters: Vec<MasterAddress>,
+    pub masters: Vec<HostPort>,
     /// `None`: the board's host name.
     pub name: Option<NodeName>,
     /// `None`: the one that the master sees.
@@ -65,6 +58,39 @@ pub struct Config {
     /// Per cent, and degrees Celsius for the temperature.
     pub thresholds: Thresholds,
     pub journal: journal::Limits,
+}
+
+/// Where the system check is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SystemCheckProgram {
+    /// That of the release which the agent is from, if it is from one.
+    Auto,
+    At(PathBuf),
+    None,
+}
+
+/// The least severe messages that are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl From<LogLevel> for tracing::level_filters::LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Off => Self::OFF,
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Trace => Self::TRACE,
+        }
+    }
 }
 
 /// How to reach and watch Podman.
@@ -100,147 +126,97 @@ impl Default for Config {
     }
 }
 
-impl Config {
+/// The settings in force, and who gave those that are not at their defaults.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Loaded {
+    pub config: Config,
+    pub origins: Origins,
+}
+
+impl Loaded {
     /// The settings of this process: its flags, its environment and its file.
     ///
     /// # Errors
     /// The file cannot be read, or a key or value is wrong: see [`Error`].
-    pub fn load(flags: &Flags) -> Result<Self, Error> {
-        Self::from_parts(
-            flags,
-            std::env::vars_os().filter_map(|(name, value)| {
-                Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
-            }),
-        )
+    pub fn from_process(flags: &Flags) -> Result<Self, Error> {
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+        });
+        Self::from_parts(flags, variables.collect())
     }
 
-    /// As [`Self::load`], with an environment of the caller's choice.
+    /// As [`Self::from_process`], with an environment of the caller's choice.
     ///
     /// # Errors
-    /// As [`Self::load`].
-    pub fn from_parts(
-        flags: &Flags,
-        environment: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, Error> {
-        let (environment, file_of_environment) = Layer::from_environment(environment)?;
-        let named = flags.config.clone().or(file_of_environment);
-        let path = named.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
-        let file = Layer::from_file(path, named.is_some())?;
-        let upper = flags.layer().over(environment);
-        // a list is never put together from both
-        let overridden = [
-            ("masters", upper.masters.is_some()),
-            ("disks", upper.disks.is_some()),
-            ("labels", upper.labels.is_some()),
-        ];
-        Self::of_layers(upper.over(file)).map_err(|error| {
-            let is_overridden = matches!(
-                &error,
-                Error::Together { setting, .. } if overridden.contains(&(setting.name, true))
-            );
-            if is_overridden { error } else { place::found_in(path, error) }
-        })
+    /// As [`Self::from_process`].
+    pub fn from_parts(flags: &Flags, environment: Vec<(String, String)>) -> Result<Self, Error> {
+        let variable = format!("{ENVIRONMENT_PREFIX}{}", settings::CONFIG_VARIABLE);
+        let of_environment = environment.iter().find(|(name, _)| *name == variable);
+        let of_environment = of_environment.map(|(_, file)| Path::new(file));
+        let named = flags.config.as_deref().or(of_environment);
+        let mut loaded = Self::default();
+        let Self { config, origins } = &mut loaded;
+        SCHEMA.file(config, origins, named.unwrap_or(Path::new(DEFAULT_FILE)), named.is_some())?;
+        SCHEMA.environment(config, origins, environment)?;
+        flags.apply(config, origins);
+        loaded.judged()
     }
 
-    fn of_layers(layer: Layer) -> Result<Self, Error> {
-        let default = Self::default();
-        let config = Self {
-            masters: values(layer.masters).unwrap_or(default.masters),
-            name: layer.name.map(|v| v.0),
-            address: layer.address.map(|v| v.0),
-            bind_address: layer.bind_address.map(|v| v.0),
-            role: layer.role.map_or(default.role, |v| v.0),
-            kind: layer.kind.map_or(default.kind, |v| v.0),
-            labels: layer.labels.unwrap_or(default.labels),
-            state_dir: layer.state_dir.map_or(default.state_dir, |v| v.0.0),
-            control_socket: layer.control_socket.map_or(default.control_socket, |v| v.0.0),
-            log_level: layer.log_level.map_or(default.log_level, |v| v.0),
-            sampling_interval: layer
-                .sampling_interval_s
-                .map_or(default.sampling_interval, |v| Duration::from_secs(v.0.0)),
-            disks: values(layer.disks)
-                .map_or(default.disks, |disks| disks.into_iter().map(|d| d.0).collect()),
-            reconnect_max: layer
-                .reconnect_max_s
-                .map_or(default.reconnect_max, |v| Duration::from_secs(v.0.0)),
-            podman: Podman {
-                socket: layer.podman.socket.map_or(default.podman.socket, |v| v.0.0),
-                watch: layer.podman.watch.map_or(default.podman.watch, |v| v.0),
-            },
-            system_check: layer.system_check.map_or(default.system_check, |v| v.0),
-            thresholds: thresholds(&layer.thresholds, default.thresholds)?,
-            journal: journal::Limits {
-                entries_max: layer.journal.entries_max.map_or(default.journal.entries_max, |v| {
-                    usize::try_from(v.0.0).unwrap_or(usize::MAX)
-                }),
-                bytes_max: layer
-                    .journal
-                    .size_max_mib
-                    .map_or(default.journal.bytes_max, |v| v.0.0 * 1024 * 1024),
-            },
-        };
-        config.check()?;
-        Ok(config)
+    /// Each setting with its value and its origin, which is empty for a default.
+    #[must_use]
+    pub fn shown(&self) -> Vec<(&'static str, String, String)> {
+        SCHEMA.show(&mut self.config.clone(), &self.origins)
     }
 
     /// What no single value shows.
-    fn check(&self) -> Result<(), Error> {
-        let wrong = |part: Option<&String>, error: FieldError| Error::Together {
-            setting: Setting { name: "labels", part: part.cloned() },
-            problem: error.to_string(),
-        };
-        for (key, value) in &self.labels {
-            let one = Labels::from([(key.clone(), value.clone())]);
-            check_labels("labels", &one).map_err(|error| wrong(Some(key), error))?;
+    fn judged(mut self) -> Result<Self, Error> {
+        let origins = &self.origins;
+        let mut default = Config::default();
+        let defaults = settings::thresholds(&mut default);
+        for ((name, unit, threshold), (.., default)) in
+            settings::thresholds(&mut self.config).into_iter().zip(defaults)
+        {
+            let keys = ["raise", "clear"].map(|end| format!("thresholds.{name}.{end}_{unit}"));
+            let given = [&keys[0], &keys[1]].map(|key| origins.of(key).is_some());
+            *threshold = completed(*threshold, given, *default);
+            let Threshold { raise, clear } = *threshold;
+            if clear >= raise {
+                let problem = format!(
+                    "thresholds.{name}: it is cleared at {clear}, which must be below {raise}, where it is raised"
+                );
+                return Err(origins.blame(Clash { keys: keys.to_vec(), problem }));
+            }
         }
-        check_labels("labels", &self.labels).map_err(|error| wrong(None, error))?;
+        self.config.check().map_err(|clash| self.origins.blame(clash))?;
+        Ok(self)
+    }
+}
+
+impl Config {
+    fn check(&self) -> Result<(), Clash> {
+        check_labels("labels", &self.labels)
+            .map_err(|error| Clash::new(["labels"], error.to_string()))?;
         for (what, length, max) in
             [("masters", self.masters.len(), MASTERS_MAX), ("disks", self.disks.len(), DISKS_MAX)]
         {
             if length > max {
                 let problem = format!("{what}: {length} entries, more than {max}");
-                return Err(Error::Together {
-                    setting: Setting { name: what, part: None },
-                    problem,
-                });
+                return Err(Clash::new([what], problem));
             }
         }
         Ok(())
     }
 }
 
-fn values<T>(list: Option<Vec<value::Read<T>>>) -> Option<Vec<T>> {
-    list.map(|list| list.into_iter().map(|value| value.0).collect())
-}
-
-fn thresholds(layer: &layer::Thresholds, default: Thresholds) -> Result<Thresholds, Error> {
-    Ok(Thresholds {
-        cpu: threshold("cpu", &layer.cpu, default.cpu)?,
-        memory: threshold("memory", &layer.memory, default.memory)?,
-        disk: threshold("disk", &layer.disk, default.disk)?,
-        temperature: threshold("temperature", &layer.temperature.pair(), default.temperature)?,
-    })
-}
-
-/// One may be given without the other; then the other keeps the default's distance if its own
-/// default would be on the wrong side.
-fn threshold(name: &str, pair: &Pair, default: Threshold) -> Result<Threshold, Error> {
-    let distance = default.raise.saturating_sub(default.clear);
-    let (raise, clear) = match (pair.raise(), pair.clear()) {
-        (Some(raise), Some(clear)) => (raise, clear),
-        (Some(raise), None) if default.clear < raise => (raise, default.clear),
-        (Some(raise), None) => (raise, raise.saturating_sub(distance)),
-        (None, Some(clear)) => (default.raise, clear),
-        (None, None) => (default.raise, default.clear),
-    };
-    if clear < raise {
-        return Ok(Threshold { raise, clear });
+/// Where it is raised was given without where it is cleared, and that would be on the wrong side: then it
+/// keeps the default's distance.
+fn completed(threshold: Threshold, given: [bool; 2], default: Threshold) -> Threshold {
+    let Threshold { raise, clear } = threshold;
+    if given == [true, false] && clear >= raise {
+        let distance = default.raise.saturating_sub(default.clear);
+        return Threshold { raise, clear: raise.saturating_sub(distance) };
     }
-    let problem = format!(
-        "thresholds.{name}: it is cleared at {clear}, which must be below {raise}, where it is raised"
-    );
-    let setting = Setting { name: "thresholds", part: Some(name.to_owned()) };
-    Err(Error::Together { setting, problem })
+    threshold
 }
 
 #[cfg(test)]

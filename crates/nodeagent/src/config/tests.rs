@@ -3,16 +3,22 @@ use std::fmt::Write as _;
 use clap::{CommandFactory, Parser};
 use proptest::prelude::*;
 
+use piccolo_settings::read;
+
+use super::settings::{MASTER, PodmanSocket};
 use super::*;
 
 const TEMPLATE: &str = include_str!("../../../../config/nodeagent.yaml");
 
-fn parse(text: &str) -> Result<Config, Error> {
-    Config::of_layers(Layer::from_yaml(Path::new("nodeagent.yaml"), text)?)
+fn load(text: &str) -> Result<Loaded, Error> {
+    let mut loaded = Loaded::default();
+    let path = Path::new("nodeagent.yaml");
+    SCHEMA.yaml(&mut loaded.config, &mut loaded.origins, path, text)?;
+    loaded.judged()
 }
 
-fn no_environment() -> [(String, String); 0] {
-    []
+fn parse(text: &str) -> Result<Config, Error> {
+    load(text).map(|loaded| loaded.config)
 }
 
 /// The error that a file gives.
@@ -42,10 +48,11 @@ fn the_template_shows_every_setting_with_its_default() {
         writeln!(text, "{}", enabled(line)).unwrap();
         text
     });
-    let layer = Layer::from_yaml(Path::new("template"), &text).unwrap();
-    // Debug prints a setting that is left out as None.
-    assert!(!format!("{layer:?}").contains("None"), "{layer:#?}");
-    let config = Config::of_layers(layer).unwrap();
+    let loaded = load(&text).unwrap();
+    for (key, _, origin) in loaded.shown() {
+        assert!(!origin.is_empty(), "the template does not show {key}");
+    }
+    let config = loaded.config;
     assert_eq!(config.masters.len(), 2);
     let shown = Config {
         masters: Vec::new(),
@@ -119,7 +126,7 @@ fn a_wrong_shape_names_its_place() {
 fn a_threshold_must_be_cleared_below_where_it_is_raised() {
     check(
         "thresholds:\n  disk: {raise_percent: 80, clear_percent: 80}\n",
-        "thresholds.disk: it is cleared at 80, which must be below 80, where it is raised",
+        "nodeagent.yaml:2:25: thresholds.disk: it is cleared at 80, which must be below 80, where it is raised",
     );
     let config = parse("thresholds:\n  disk: {raise_percent: 80}\n").unwrap();
     assert_eq!(config.thresholds.disk, Threshold { raise: 80, clear: 77 });
@@ -134,20 +141,20 @@ fn what_is_wrong_only_beside_others_names_its_place_too() {
     let many = (0..17).map(|i| format!("  - m{i}:1\n")).collect::<String>();
     for (text, place, part) in [
         ("name: a\nlabels:\n  site: x\n  a b: y\n", ":4:8: ", "labels[a b]: a key has"),
-        ("thresholds:\n  disk: {clear_percent: 5}\n  cpu: {clear_percent: 99}\n", ":3:8: ", "cpu"),
+        ("thresholds:\n  disk: {clear_percent: 5}\n  cpu: {clear_percent: 99}\n", ":3:24: ", "cpu"),
         (&format!("name: a\nmasters:\n{many}"), ":3:3: ", "masters: 17 entries"),
     ] {
         std::fs::write(&file, text).unwrap();
         let flags = Flags { config: Some(file.clone()), ..Flags::default() };
-        let error = Config::from_parts(&flags, no_environment()).unwrap_err().to_string();
+        let error = Loaded::from_parts(&flags, Vec::new()).unwrap_err().to_string();
         let begin = format!("{}{place}", file.display());
         assert!(error.starts_with(&begin) && error.contains(part), "{text}: {error}");
     }
     // the file is not blamed for what it does not say
     std::fs::write(&file, "masters: [m:1]\n").unwrap();
-    let masters = vec![value::read::<MasterAddress>("m:1").unwrap(); 17];
+    let masters = vec![read(&MASTER, "m:1").unwrap(); 17];
     let flags = Flags { config: Some(file), masters, ..Flags::default() };
-    let error = Config::from_parts(&flags, no_environment()).unwrap_err();
+    let error = Loaded::from_parts(&flags, Vec::new()).unwrap_err();
     assert_eq!(error.to_string(), "masters: 17 entries, more than 16");
     assert!(Cli::try_parse_from(["piccolo-nodeagent", "--label", "a b=c"]).is_err());
 }
@@ -168,7 +175,7 @@ fn flags_override_the_environment_which_overrides_the_file() {
     ];
     let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let cli = Cli::parse_from(["piccolo-nodeagent", "run", "--log-level", "trace"]);
-    let config = Config::from_parts(&cli.flags, environment).unwrap();
+    let config = Loaded::from_parts(&cli.flags, environment.to_vec()).unwrap().config;
     assert_eq!(config.role, NodeRole::Master);
     assert_eq!(config.name.as_ref().map(NodeName::as_str), Some("from-env"));
     assert_eq!(config.log_level, LogLevel::Trace);
@@ -199,7 +206,7 @@ fn a_wrong_variable_is_named() {
         ),
     ] {
         let environment = [(name.to_owned(), value.to_owned())];
-        let error = Config::from_parts(&Flags::default(), environment).unwrap_err();
+        let error = Loaded::from_parts(&Flags::default(), environment.to_vec()).unwrap_err();
         assert_eq!(error.to_string(), expected);
     }
 }
@@ -207,7 +214,7 @@ fn a_wrong_variable_is_named() {
 #[test]
 fn a_file_asked_for_by_name_must_exist() {
     let cli = Cli::parse_from(["piccolo-nodeagent", "--config", "/no/such/file.yaml"]);
-    let error = Config::from_parts(&cli.flags, no_environment()).unwrap_err();
+    let error = Loaded::from_parts(&cli.flags, Vec::new()).unwrap_err();
     assert_eq!(error.to_string(), "cannot read /no/such/file.yaml");
 }
 
@@ -254,7 +261,7 @@ fn master_addresses_are_read_strictly() {
         (":5", None),
         ("", None),
     ] {
-        let read = value::read::<MasterAddress>(text).ok().map(|m| m.to_string());
+        let read = read(&MASTER, text).ok().map(|m| m.to_string());
         assert_eq!(read.as_deref(), expected, "{text}");
     }
 }
@@ -268,7 +275,7 @@ proptest! {
         ],
     ) {
         parse(&text).ok();
-        value::read::<MasterAddress>(&text).ok();
-        value::read::<value::PodmanSocket>(&text).ok();
+        read(&MASTER, &text).ok();
+        read(&PodmanSocket, &text).ok();
     }
 }

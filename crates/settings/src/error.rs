@@ -2,49 +2,82 @@
 
 use std::path::PathBuf;
 
-use super::place::Setting;
+use crate::tree::Position;
 
-/// Why there is no configuration. Nothing was started or changed.
+const SHOWN_CHARS_MAX: usize = 80;
+
+/// Why there are no settings. Nothing was started or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{} is larger than {limit_bytes} bytes", path.display())]
     TooLarge { path: PathBuf, limit_bytes: u64 },
-    #[error("{}:{line}:{column}: {problem}", path.display())]
-    File { path: PathBuf, line: u64, column: u64, problem: String },
+    #[error("{}:{}:{}: {problem}", path.display(), at.line, at.column)]
+    File { path: PathBuf, at: Position, problem: String },
     #[error("{variable} in the environment: {problem}")]
     Environment { variable: String, problem: String },
-    /// Values that are right each by itself.
-    #[error("{problem}")]
-    Together { setting: Setting, problem: String },
+    /// Values that are right each by itself, and that neither file nor environment has set.
+    #[error("{0}")]
+    Together(String),
+}
+
+/// What is wrong, and where in the file if it is from one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub at: Option<Position>,
+    pub problem: String,
+}
+
+impl Problem {
+    pub(crate) fn at(at: Position, problem: impl Into<String>) -> Self {
+        Self { at: Some(at), problem: problem.into() }
+    }
+}
+
+impl From<String> for Problem {
+    fn from(problem: String) -> Self {
+        Self { at: None, problem }
+    }
+}
+
+/// Values that are right each by itself, but not together. [`crate::Origins::blame`] finds the place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clash {
+    /// The settings that may be the wrong ones, the likeliest first.
+    pub keys: Vec<String>,
+    pub problem: String,
+}
+
+impl Clash {
+    pub fn new<const N: usize>(keys: [&str; N], problem: impl Into<String>) -> Self {
+        Self { keys: keys.map(str::to_owned).to_vec(), problem: problem.into() }
+    }
+}
+
+/// A text as it is shown in an error.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(SHOWN_CHARS_MAX).collect::<String>().escape_debug().to_string()
 }
 
 /// `unknown key NAME`, with the nearest known one if it is near, else all of them.
-pub(super) fn unknown<'a>(
-    what: &str,
-    name: &str,
-    known: impl Iterator<Item = &'a str> + Clone,
-) -> String {
+pub(crate) fn unknown(what: &str, name: &str, known: &[String]) -> String {
     let near = known
-        .clone()
+        .iter()
         .map(|k| (distance(name, k), k))
         .min()
         .filter(|(distance, k)| *distance <= 1 + k.chars().count() / 4);
-    let name: String = name.chars().take(80).collect();
+    let name = shown(name);
     match near {
         Some((_, near)) => format!("unknown {what} `{name}`; did you mean `{near}`?"),
-        None => {
-            let known: Vec<_> = known.collect();
-            format!("unknown {what} `{name}`; known are {}", known.join(", "))
-        }
+        None => format!("unknown {what} `{name}`; known are {}", known.join(", ")),
     }
 }
 
 /// How many characters must be inserted, removed, replaced or swapped with their neighbour.
 fn distance(from: &str, to: &str) -> usize {
     let (from, to): (Vec<char>, Vec<char>) =
-        (from.chars().take(80).collect(), to.chars().collect());
+        (from.chars().take(SHOWN_CHARS_MAX).collect(), to.chars().collect());
     let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (i, a) in from.iter().enumerate() {
@@ -68,14 +101,14 @@ mod tests {
 
     #[test]
     fn near_words_are_found_and_far_ones_are_not() {
-        let known = ["masters", "name", "state_dir"];
+        let known = ["masters", "name", "state_dir"].map(str::to_owned);
         for (name, expected) in [
             ("mastres", "unknown key `mastres`; did you mean `masters`?"),
             ("master", "unknown key `master`; did you mean `masters`?"),
             ("state-dir", "unknown key `state-dir`; did you mean `state_dir`?"),
             ("zzz", "unknown key `zzz`; known are masters, name, state_dir"),
         ] {
-            assert_eq!(unknown("key", name, known.into_iter()), expected);
+            assert_eq!(unknown("key", name, &known), expected);
         }
     }
 }

@@ -1,0 +1,187 @@
+//! The table of the agent's settings, and how each is written.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use piccolo_core::model::{Labels, NodeKind, NodeRole, check_labels};
+use piccolo_core::node_agent::pressure::Threshold;
+use piccolo_settings::value::{
+    AbsolutePath, HostAndPort, Name, Parsed, Reader, Seconds, Whole, Words, path,
+};
+use piccolo_settings::{Field, List, Maybe, One, Pairs, Schema, Setting};
+
+use super::{Config, LogLevel, SystemCheckProgram};
+use crate::podman::watcher::Method;
+
+/// The gRPC port of a master. HLD §7.1.
+const MASTER_PORT: u16 = 47098;
+
+pub(super) const MASTER: HostAndPort = HostAndPort(MASTER_PORT);
+pub(super) const IP: Parsed<IpAddr> = Parsed::expecting("an IP address");
+pub(super) const SECONDS: Seconds = Seconds(1, 3600);
+pub(super) const ROLE: Words<NodeRole> =
+    Words(&[("sub", NodeRole::Sub), ("master", NodeRole::Master)]);
+pub(super) const KIND: Words<NodeKind> =
+    Words(&[("embedded", NodeKind::Embedded), ("cloud", NodeKind::Cloud)]);
+pub(super) const WATCH: Words<Method> =
+    Words(&[("auto", Method::Auto), ("events", Method::Events)]);
+pub(super) const LOG_LEVEL: Words<LogLevel> = Words(&[
+    ("off", LogLevel::Off),
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+]);
+
+/// What begins `PICCOLO_AGENT_` in the environment is a setting, or one of these.
+pub(super) const CONFIG_VARIABLE: &str = "CONFIG";
+pub(super) const SCHEMA: Schema<Config> = Schema {
+    settings: SETTINGS,
+    prefix: super::ENVIRONMENT_PREFIX,
+    other_variables: &[CONFIG_VARIABLE, "TOKEN"],
+};
+
+const SETTINGS: &[Setting<Config>] = &[
+    Setting { key: "masters", field: |c| Box::new(List(&mut c.masters, MASTER)) },
+    Setting { key: "name", field: |c| Box::new(Maybe(&mut c.name, Name)) },
+    Setting { key: "address", field: |c| Box::new(Maybe(&mut c.address, IP)) },
+    Setting { key: "bind_address", field: |c| Box::new(Maybe(&mut c.bind_address, IP)) },
+    Setting { key: "role", field: |c| Box::new(One(&mut c.role, ROLE)) },
+    Setting { key: "kind", field: |c| Box::new(One(&mut c.kind, KIND)) },
+    Setting { key: "labels", field: |c| Box::new(Pairs(&mut c.labels, check_label)) },
+    Setting { key: "state_dir", field: |c| Box::new(One(&mut c.state_dir, AbsolutePath)) },
+    Setting {
+        key: "control_socket",
+        field: |c| Box::new(One(&mut c.control_socket, AbsolutePath)),
+    },
+    Setting { key: "log_level", field: |c| Box::new(One(&mut c.log_level, LOG_LEVEL)) },
+    Setting {
+        key: "sampling_interval_s",
+        field: |c| Box::new(One(&mut c.sampling_interval, SECONDS)),
+    },
+    Setting { key: "disks", field: |c| Box::new(List(&mut c.disks, AbsolutePath)) },
+    Setting { key: "reconnect_max_s", field: |c| Box::new(One(&mut c.reconnect_max, SECONDS)) },
+    Setting { key: "system_check", field: |c| Box::new(One(&mut c.system_check, SystemCheckPath)) },
+    Setting { key: "podman.socket", field: |c| Box::new(One(&mut c.podman.socket, PodmanSocket)) },
+    Setting { key: "podman.watch", field: |c| Box::new(One(&mut c.podman.watch, WATCH)) },
+    Setting {
+        key: "thresholds.cpu.raise_percent",
+        field: |c| percent(&mut c.thresholds.cpu.raise),
+    },
+    Setting {
+        key: "thresholds.cpu.clear_percent",
+        field: |c| percent(&mut c.thresholds.cpu.clear),
+    },
+    Setting {
+        key: "thresholds.memory.raise_percent",
+        field: |c| percent(&mut c.thresholds.memory.raise),
+    },
+    Setting {
+        key: "thresholds.memory.clear_percent",
+        field: |c| percent(&mut c.thresholds.memory.clear),
+    },
+    Setting {
+        key: "thresholds.disk.raise_percent",
+        field: |c| percent(&mut c.thresholds.disk.raise),
+    },
+    Setting {
+        key: "thresholds.disk.clear_percent",
+        field: |c| percent(&mut c.thresholds.disk.clear),
+    },
+    Setting {
+        key: "thresholds.temperature.raise_celsius",
+        field: |c| celsius(&mut c.thresholds.temperature.raise),
+    },
+    Setting {
+        key: "thresholds.temperature.clear_celsius",
+        field: |c| celsius(&mut c.thresholds.temperature.clear),
+    },
+    Setting {
+        key: "journal.entries_max",
+        field: |c| Box::new(One(&mut c.journal.entries_max, Whole::within(10, 1_000_000))),
+    },
+    Setting {
+        key: "journal.size_max_mib",
+        field: |c| {
+            let mebibytes = Whole::within(1, 1024).in_units_of(1024 * 1024);
+            Box::new(One(&mut c.journal.bytes_max, mebibytes))
+        },
+    },
+];
+
+fn percent(value: &mut u32) -> Box<dyn Field + '_> {
+    Box::new(One(value, Whole::within(1, 100)))
+}
+
+fn celsius(value: &mut u32) -> Box<dyn Field + '_> {
+    Box::new(One(value, Whole::within(1, 200)))
+}
+
+/// The thresholds with the name of each and the unit in its keys.
+pub(super) fn thresholds(config: &mut Config) -> [(&'static str, &'static str, &mut Threshold); 4] {
+    let thresholds = &mut config.thresholds;
+    [
+        ("cpu", "percent", &mut thresholds.cpu),
+        ("memory", "percent", &mut thresholds.memory),
+        ("disk", "percent", &mut thresholds.disk),
+        ("temperature", "celsius", &mut thresholds.temperature),
+    ]
+}
+
+/// By itself; how many there may be is for all of them together.
+pub(super) fn check_label(key: &str, value: &str) -> Result<(), String> {
+    let one = Labels::from([(key.to_owned(), value.to_owned())]);
+    check_labels("labels", &one).map_err(|error| error.to_string())
+}
+
+/// Podman's socket; `None` for a node without containers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PodmanSocket;
+
+impl Reader for PodmanSocket {
+    type Value = Option<PathBuf>;
+
+    fn expected(&self) -> String {
+        "the path of a socket, such as `/run/podman/podman.sock`, or `none`".into()
+    }
+
+    fn read(&self, text: &str) -> Option<Self::Value> {
+        if text == "none" {
+            return Some(None);
+        }
+        AbsolutePath.read(text.strip_prefix("unix://").unwrap_or(text)).map(Some)
+    }
+
+    fn show(&self, value: &Self::Value) -> String {
+        value.as_deref().map_or_else(|| "none".into(), path)
+    }
+}
+
+/// Where the system check is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SystemCheckPath;
+
+impl Reader for SystemCheckPath {
+    type Value = SystemCheckProgram;
+
+    fn expected(&self) -> String {
+        "`auto`, `none`, or the path of a program".into()
+    }
+
+    fn read(&self, text: &str) -> Option<Self::Value> {
+        match text {
+            "auto" => Some(SystemCheckProgram::Auto),
+            "none" => Some(SystemCheckProgram::None),
+            path => AbsolutePath.read(path).map(SystemCheckProgram::At),
+        }
+    }
+
+    fn show(&self, value: &Self::Value) -> String {
+        match value {
+            SystemCheckProgram::Auto => "auto".into(),
+            SystemCheckProgram::None => "none".into(),
+            SystemCheckProgram::At(program) => path(program),
+        }
+    }
+}
