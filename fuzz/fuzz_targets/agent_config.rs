@@ -15,7 +15,7 @@ fuzz_target!(|yaml: &[u8]| {
     FILE.with_borrow(|file| {
         fs::write(file.path(), yaml).expect("a temporary file");
         let flags = Flags { config: Some(file.path().to_owned()), ..Flags::default() };
-        if let Err(error) = Config::from_parts(&flags, []) {
+        if let Err(error) = Config::from_parts(&flags, Vec::new()) {
             assert!(!error.to_string().is_empty());
         }
     });

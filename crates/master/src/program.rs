@@ -106,7 +106,7 @@ fn allow_many_files() {
 async fn check_config(flags: &Flags) -> anyhow::Result<()> {
     let config = Config::load(flags)?;
     startup::check(&config)?;
-    say(&format!("# the configuration is good; in force is\n{}\n", config.in_force()?))
+    say(&format!("# the configuration is good; in force is\n{}\n", Config::in_force(flags)?))
 }
 
 async fn migrate(flags: &Flags, args: &MigrateArgs) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::{Context, Result};
 use piccolo_core::model::{CheckLevel, Finding};
 use piccolo_rpc::tls::token::JoinToken;
+use piccolo_settings::{Origin, Shown};
 use serde_json::{Value, json};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -16,7 +17,9 @@ use tokio::{
 use crate::{
     agent::{self, Files, LocalRequest, StateLock, Taken, ask},
     check,
-    config::{Config, JoinArguments, Loaded, OutputFormat, RunArguments, StatusArguments, token},
+    config::{
+        Config, JoinArguments, Loaded, OutputFormat, RunArguments, SCHEMA, StatusArguments, token,
+    },
     logging,
 };
 
@@ -125,12 +128,12 @@ pub fn join(config: &Config, arguments: &JoinArguments) -> Result<ExitCode> {
 ///
 /// # Errors
 /// A runtime cannot be made.
-pub fn check(loaded: &Loaded, arguments: &StatusArguments) -> Result<ExitCode> {
+pub fn check(loaded: &mut Loaded, arguments: &StatusArguments) -> Result<ExitCode> {
     let findings = runtime()?.block_on(check::findings(&loaded.config));
     match arguments.output {
         OutputFormat::Json => {
             let findings: Vec<_> = findings.iter().map(finding).collect();
-            let settings: Vec<_> = loaded.shown().into_iter().map(setting).collect();
+            let settings: Vec<_> = SCHEMA.show(loaded).into_iter().map(setting).collect();
             let all = json!({ "findings": findings, "settings": settings });
             print(&all, OutputFormat::Json);
         }
@@ -188,21 +191,22 @@ fn table(findings: &[Finding]) {
     }
 }
 
-fn setting((key, value, from): (&str, String, String)) -> Value {
-    let from = if from.is_empty() { "default" } else { &from };
-    json!({ "key": key, "value": value, "from": from })
+fn setting((key, value, from): (&str, Shown, Option<Origin>)) -> Value {
+    let from = from.map_or_else(|| "default".into(), |from| from.to_string());
+    json!({ "key": key, "value": value.to_string(), "from": from })
 }
 
 /// What somebody has set, and that the rest is as it comes.
-fn settings(loaded: &Loaded) {
-    let (default, given): (Vec<_>, Vec<_>) =
-        loaded.shown().into_iter().partition(|(.., from)| from.is_empty());
-    println!("\nSETTING                      VALUE                                FROM");
+fn settings(loaded: &mut Loaded) {
+    let (given, default): (Vec<_>, Vec<_>) =
+        SCHEMA.show(loaded).into_iter().partition(|(.., from)| from.is_some());
+    println!("\n{:<37} {:<36} FROM", "SETTING", "VALUE");
     for (key, value, from) in given {
-        let value = value.replace(char::is_control, "?");
-        println!("{key:<28} {value:<36} {from}");
+        let value = value.to_string().replace(char::is_control, "?");
+        let from = from.map(|from| from.to_string()).unwrap_or_default();
+        println!("{key:<37} {value:<36} {from}");
     }
-    println!("{} more at their defaults; `-o json` shows them too", default.len());
+    println!("{} more are at their defaults; `-o json` shows them too", default.len());
 }
 
 fn parse(token: &token::Token) -> Result<JoinToken> {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use piccolo_nodeagent::{
     commands,
-    config::{Cli, Command, Flags, Loaded, RunArguments},
+    config::{Cli, Command, Config, Flags, Loaded, RunArguments},
 };
 
 fn main() -> ExitCode {
@@ -13,11 +13,11 @@ fn main() -> ExitCode {
     let is_check = matches!(cli.command, Some(Command::Check(_)));
     let result = match cli.command {
         Some(Command::Version) => commands::version(),
-        command => load(&cli.flags).and_then(|loaded| match command {
+        command => load(&cli.flags).and_then(|mut loaded| match command {
             None => commands::run(loaded.config, &RunArguments::default()),
             Some(Command::Run(arguments)) => commands::run(loaded.config, &arguments),
             Some(Command::Status(arguments)) => commands::status(&loaded.config, &arguments),
-            Some(Command::Check(arguments)) => commands::check(&loaded, &arguments),
+            Some(Command::Check(arguments)) => commands::check(&mut loaded, &arguments),
             Some(Command::Leave) => commands::leave(&loaded.config),
             Some(Command::Join(arguments)) => commands::join(&loaded.config, &arguments),
             Some(Command::Version) => commands::version(),
@@ -35,5 +35,5 @@ fn main() -> ExitCode {
 }
 
 fn load(flags: &Flags) -> anyhow::Result<Loaded> {
-    Ok(Loaded::from_process(flags)?)
+    Ok(Config::load(flags)?)
 }

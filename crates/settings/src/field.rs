@@ -25,8 +25,33 @@ pub trait Field {
     /// # Errors
     /// What was expected and what was found; the field is then as before.
     fn set(&mut self, given: &Given<'_>) -> Result<(), Problem>;
-    /// As people would write it on one line; empty if there is no value.
-    fn show(&self) -> String;
+    /// As it would be written.
+    fn show(&self) -> Shown;
+}
+
+/// A value as it would be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shown {
+    Nothing,
+    Text(String),
+    List(Vec<String>),
+    Pairs(BTreeMap<String, String>),
+}
+
+impl fmt::Display for Shown {
+    /// On one line, as in the environment.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Text(text) => f.write_str(text),
+            Self::List(texts) => f.write_str(&texts.join(",")),
+            Self::Pairs(pairs) => {
+                let pairs: Vec<_> =
+                    pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                f.write_str(&pairs.join(","))
+            }
+        }
+    }
 }
 
 /// A value that is always there.
@@ -47,8 +72,8 @@ impl<R: Reader> Field for One<'_, R> {
         Ok(())
     }
 
-    fn show(&self) -> String {
-        self.1.show(self.0)
+    fn show(&self) -> Shown {
+        Shown::Text(self.1.show(self.0))
     }
 }
 
@@ -58,8 +83,8 @@ impl<R: Reader> Field for Maybe<'_, R> {
         Ok(())
     }
 
-    fn show(&self) -> String {
-        self.0.as_ref().map(|value| self.1.show(value)).unwrap_or_default()
+    fn show(&self) -> Shown {
+        self.0.as_ref().map_or(Shown::Nothing, |value| Shown::Text(self.1.show(value)))
     }
 }
 
@@ -78,8 +103,8 @@ impl<R: Reader> Field for List<'_, R> {
         Ok(())
     }
 
-    fn show(&self) -> String {
-        self.0.iter().map(|value| self.1.show(value)).collect::<Vec<_>>().join(", ")
+    fn show(&self) -> Shown {
+        Shown::List(self.0.iter().map(|value| self.1.show(value)).collect())
     }
 }
 
@@ -114,9 +139,8 @@ impl Field for Pairs<'_> {
         Ok(())
     }
 
-    fn show(&self) -> String {
-        let pairs: Vec<_> = self.0.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        pairs.join(", ")
+    fn show(&self) -> Shown {
+        Shown::Pairs(self.0.clone())
     }
 }
 
@@ -148,24 +172,24 @@ pub(crate) fn misshapen(node: &Node, expected: &str) -> Problem {
 
 impl<R: Reader> fmt::Debug for One<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.show())
+        write!(f, "{}", self.show())
     }
 }
 
 impl<R: Reader> fmt::Debug for Maybe<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.show())
+        write!(f, "{}", self.show())
     }
 }
 
 impl<R: Reader> fmt::Debug for List<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.show())
+        write!(f, "{}", self.show())
     }
 }
 
 impl fmt::Debug for Pairs<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.show())
+        write!(f, "{}", self.show())
     }
 }

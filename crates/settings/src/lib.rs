@@ -9,12 +9,15 @@ mod error;
 mod field;
 mod origin;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod tree;
 pub mod value;
+mod yaml;
 
 pub use error::{Clash, Error, Problem};
-pub use field::{Field, List, Maybe, One, Pairs};
+pub use field::{Field, Given, List, Maybe, One, Pairs, Shown};
 pub use origin::{Origin, Origins};
-pub use schema::{Schema, Setting};
+pub use schema::{Loaded, Schema, Setting, process_environment};
 pub use tree::Position;
-pub use value::{Reader, read};
+pub use value::{Reader, by, read};

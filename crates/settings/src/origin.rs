@@ -35,9 +35,22 @@ impl Origins {
         self.0.get(key)
     }
 
-    /// The last one to set it is its origin.
-    pub fn set(&mut self, key: &str, origin: Origin) {
+    pub(crate) fn set(&mut self, key: &str, origin: Origin) {
         self.0.insert(key.to_owned(), origin);
+    }
+
+    /// A flag, where it was given, over what is there.
+    pub fn flag<T>(&mut self, key: &str, place: &mut T, flag: Option<T>) {
+        if let Some(value) = flag {
+            *place = value;
+            self.set(key, Origin::Flag);
+        }
+    }
+
+    /// A flag that may be given several times. A list is never put together from several sources.
+    pub fn flags<T: Clone, L: FromIterator<T>>(&mut self, key: &str, place: &mut L, flags: &[T]) {
+        let given = (!flags.is_empty()).then(|| flags.iter().cloned().collect());
+        self.flag(key, place, given);
     }
 
     /// The place of the first of the settings that was given.

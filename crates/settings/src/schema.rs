@@ -5,12 +5,15 @@ use std::io::Read as _;
 use std::path::Path;
 
 use crate::error::{Error, Problem, unknown};
-use crate::field::{Field, Given, Written, misshapen};
+use crate::field::{Field, Given, Shown, Written, misshapen};
 use crate::origin::{Origin, Origins};
 use crate::tree::{self, Content, Entry, Node};
 
 /// A configuration with every comment takes 6 KiB.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// Names the file.
+const CONFIG_VARIABLE: &str = "CONFIG";
 
 /// One setting of the configuration `C`.
 pub struct Setting<C> {
@@ -21,11 +24,30 @@ pub struct Setting<C> {
 
 /// All settings of a service.
 pub struct Schema<C: 'static> {
+    /// Those of a section stand together.
     pub settings: &'static [Setting<C>],
+    /// Read if nobody names another one; it may be missing.
+    pub default_file: &'static str,
     /// What its variables begin with. Every variable that begins so must be a setting.
     pub prefix: &'static str,
     /// Variables that are no settings and are read elsewhere, without the prefix.
     pub other_variables: &'static [&'static str],
+}
+
+/// The settings in force, and who gave those that are not at their defaults.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Loaded<C> {
+    pub config: C,
+    pub origins: Origins,
+}
+
+/// The variables of this process, as far as they are text.
+#[must_use]
+pub fn process_environment() -> Vec<(String, String)> {
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    });
+    variables.collect()
 }
 
 impl<C> fmt::Debug for Setting<C> {
@@ -41,11 +63,35 @@ impl<C> fmt::Debug for Schema<C> {
 }
 
 impl<C> Schema<C> {
+    /// The file that `named` says, or else the variable `..._CONFIG`, or else the default one; and the environment
+    /// over it.
+    ///
+    /// # Errors
+    /// A file that was named cannot be read, or a key or value is wrong.
+    pub fn load(
+        &self,
+        named: Option<&Path>,
+        environment: Vec<(String, String)>,
+    ) -> Result<Loaded<C>, Error>
+    where
+        C: Default,
+    {
+        let variable = format!("{}{CONFIG_VARIABLE}", self.prefix);
+        let of_environment = environment.iter().find(|(name, _)| *name == variable);
+        let named = named.or(of_environment.map(|(_, file)| Path::new(file)));
+        let mut loaded = Loaded { config: C::default(), origins: Origins::default() };
+        let Loaded { config, origins } = &mut loaded;
+        let path = named.unwrap_or(Path::new(self.default_file));
+        self.file(config, origins, path, named.is_some())?;
+        self.environment(config, origins, environment)?;
+        Ok(loaded)
+    }
+
     /// Reads a file over `config`. A missing one changes nothing unless it was asked for by name.
     ///
     /// # Errors
     /// It cannot be read, or something in it is wrong; `config` is then of no use.
-    pub fn file(
+    fn file(
         &self,
         config: &mut C,
         origins: &mut Origins,
@@ -86,7 +132,7 @@ impl<C> Schema<C> {
     ///
     /// # Errors
     /// One of them is unknown or wrong; `config` is then of no use.
-    pub fn environment(
+    fn environment(
         &self,
         config: &mut C,
         origins: &mut Origins,
@@ -94,7 +140,7 @@ impl<C> Schema<C> {
     ) -> Result<(), Error> {
         for (variable, text) in variables {
             let Some(name) = variable.strip_prefix(self.prefix) else { continue };
-            if self.other_variables.contains(&name) {
+            if name == CONFIG_VARIABLE || self.other_variables.contains(&name) {
                 continue;
             }
             let setting = self.settings.iter().find(|setting| variable_of(setting.key) == name);
@@ -117,16 +163,23 @@ impl<C> Schema<C> {
     /// For `--help`: the variables, without the prefix.
     pub fn variables(&self) -> impl Iterator<Item = String> {
         let settings = self.settings.iter().map(|setting| variable_of(setting.key));
-        self.other_variables.iter().map(|&name| name.to_owned()).chain(settings)
+        let others = [CONFIG_VARIABLE].into_iter().chain(self.other_variables.iter().copied());
+        others.map(str::to_owned).chain(settings)
     }
 
-    /// Every setting as it is in force: key, value, origin unless it is the default.
-    pub fn show(&self, config: &mut C, origins: &Origins) -> Vec<(&'static str, String, String)> {
-        let origin = |key| origins.of(key).map(ToString::to_string).unwrap_or_default();
-        let shown = self
-            .settings
-            .iter()
-            .map(|setting| (setting.key, (setting.field)(config).show(), origin(setting.key)));
+    /// For `--help`: what the environment may say.
+    pub fn environment_help(&self) -> String {
+        let lines: String =
+            self.variables().map(|name| format!("\n  {}{name}", self.prefix)).collect();
+        format!("Environment (below flags, above the file; lists are separated by commas):{lines}")
+    }
+
+    /// Every setting as it is in force: its key, its value, and its origin unless that is the default.
+    pub fn show(&self, loaded: &mut Loaded<C>) -> Vec<(&'static str, Shown, Option<Origin>)> {
+        let Loaded { config, origins } = loaded;
+        let shown = self.settings.iter().map(|setting| {
+            (setting.key, (setting.field)(config).show(), origins.of(setting.key).cloned())
+        });
         shown.collect()
     }
 

@@ -12,6 +12,9 @@ use piccolo_core::model::NodeName;
 
 use crate::error::shown;
 
+/// As the kernel has it.
+const PATH_BYTES_MAX: usize = 4096;
+
 /// How one kind of value is written.
 pub trait Reader {
     type Value;
@@ -31,6 +34,14 @@ pub fn read<R: Reader>(reader: &R, text: &str) -> Result<R::Value, String> {
     let text = text.trim();
     let wrong = || format!("expected {}, found `{}`", reader.expected(), shown(text));
     reader.read(text).ok_or_else(wrong)
+}
+
+/// The same for a flag, as clap wants it.
+pub fn by<R>(reader: R) -> impl Fn(&str) -> Result<R::Value, String> + Clone + Send + Sync + 'static
+where
+    R: Reader + Clone + Send + Sync + 'static,
+{
+    move |text| read(&reader, text)
 }
 
 /// `KEY=VALUE`, for flags.
@@ -149,6 +160,84 @@ fn whole(text: &str, range: &RangeInclusive<u64>) -> Option<u64> {
     range.contains(&number).then_some(number)
 }
 
+/// A span of time: `90d`, `12h`, `30m`, `20s`, `500ms`, or seconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Span;
+
+/// From the largest to the smallest, in milliseconds.
+const UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+
+impl Reader for Span {
+    type Value = Duration;
+
+    fn expected(&self) -> String {
+        "a span of time, such as `90d`, `12h`, `30m`, `20s` or `500ms`".into()
+    }
+
+    fn read(&self, text: &str) -> Option<Duration> {
+        const YEARS_100: u64 = 100 * 366 * 86_400 * 1000;
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let unit = if unit.is_empty() { "s" } else { unit.trim() };
+        let (_, size) = UNITS.into_iter().find(|(name, _)| *name == unit)?;
+        let ms = number.parse::<u64>().ok()?.checked_mul(size)?;
+        (1..=YEARS_100).contains(&ms).then(|| Duration::from_millis(ms))
+    }
+
+    /// In the largest unit that needs no fraction.
+    fn show(&self, value: &Duration) -> String {
+        let ms = u64::try_from(value.as_millis()).unwrap_or(u64::MAX);
+        let unit = UNITS.into_iter().find(|(_, size)| ms >= *size && ms.is_multiple_of(*size));
+        let (unit, size) = unit.unwrap_or(("ms", 1));
+        format!("{}{unit}", ms / size)
+    }
+}
+
+/// What another reads, or `none`.
+#[derive(Debug, Clone, Copy)]
+pub struct OrNone<R>(pub R);
+
+impl<R: Reader> Reader for OrNone<R> {
+    type Value = Option<R::Value>;
+
+    fn expected(&self) -> String {
+        format!("{}, or `none`", self.0.expected())
+    }
+
+    fn read(&self, text: &str) -> Option<Self::Value> {
+        if text == "none" { Some(None) } else { self.0.read(text).map(Some) }
+    }
+
+    fn show(&self, value: &Self::Value) -> String {
+        value.as_ref().map_or_else(|| "none".into(), |value| self.0.show(value))
+    }
+}
+
+/// Any path.
+#[derive(Debug, Clone, Copy)]
+pub struct AnyPath;
+
+impl Reader for AnyPath {
+    type Value = PathBuf;
+
+    fn expected(&self) -> String {
+        "a path".into()
+    }
+
+    fn read(&self, text: &str) -> Option<PathBuf> {
+        let valid = !text.is_empty() && text.len() < PATH_BYTES_MAX && !text.contains('\0');
+        valid.then(|| text.into())
+    }
+
+    fn show(&self, value: &PathBuf) -> String {
+        path(value)
+    }
+}
+
+/// `true` or `false`.
+pub const YES_OR_NO: Words<bool> = Words(&[("true", true), ("false", false)]);
+
 /// A path that begins with `/`.
 #[derive(Debug, Clone, Copy)]
 pub struct AbsolutePath;
@@ -161,8 +250,7 @@ impl Reader for AbsolutePath {
     }
 
     fn read(&self, text: &str) -> Option<PathBuf> {
-        let valid = text.starts_with('/') && text.len() < 4096 && !text.contains('\0');
-        valid.then(|| text.into())
+        AnyPath.read(text).filter(|_| text.starts_with('/'))
     }
 
     fn show(&self, value: &PathBuf) -> String {
@@ -234,15 +322,20 @@ impl Reader for HostAndPort {
             None if rest.is_empty() => self.0,
             None => return None,
         };
-        let valid = if text.starts_with('[') {
-            host.parse::<Ipv6Addr>().is_ok()
-        } else {
-            NodeName::parse("host", host).is_ok()
-        };
-        valid.then(|| HostPort { host: host.to_owned(), port })
+        is_host(host, text.starts_with('[')).then(|| HostPort { host: host.to_owned(), port })
     }
 
     fn show(&self, value: &HostPort) -> String {
         value.to_string()
+    }
+}
+
+/// A host name or an address of version 4, or in brackets one of version 6.
+#[must_use]
+pub fn is_host(text: &str, in_brackets: bool) -> bool {
+    if in_brackets {
+        text.parse::<Ipv6Addr>().is_ok()
+    } else {
+        NodeName::parse("host", text).is_ok()
     }
 }

@@ -1,16 +1,25 @@
-//! The command line of `piccolo-master`. Every setting here may be in the environment too.
+//! The command line of `piccolo-master`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use piccolo_core::{model::NodeName, state_manager::Approval, topology::Readiness};
 use piccolo_rpc::tls::MinVersion;
 
-use super::{Advertised, ClusterId, LogFilter, Span, StoreName, Switch, value::read};
+use piccolo_settings::{
+    Loaded, by,
+    value::{AnyPath, HostPort, Name, OrNone, Span},
+};
+
+use super::settings::{
+    ADDRESS, APPROVAL, Advertised, ClusterId, LogFilter, READINESS, SCHEMA, STORE, StoreKind,
+    TLS_VERSION, Written,
+};
 
 /// The PICCOLO master: one process with everything that a cluster needs.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "piccolo-master", version, disable_help_subcommand = true)]
+#[command(after_long_help = SCHEMA.environment_help())]
 pub struct Cli {
     /// What to do; `run` if left out.
     #[command(subcommand)]
@@ -56,71 +65,99 @@ pub struct MigrateArgs {
     pub wipe: bool,
 }
 
-/// Settings of the command line and the environment. They weigh more than the file.
+/// Settings of the command line. They override the environment and the file.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Settings")]
 pub struct Flags {
     /// The configuration file [default: /etc/piccolo/master.yaml]
-    #[arg(long, global = true, value_name = "FILE", env = "PICCOLO_MASTER_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Keys, certificates and the embedded store [default: /var/lib/piccolo/master]
-    #[arg(long, global = true, value_name = "DIR", env = "PICCOLO_MASTER_STATE_DIR", value_parser = read::<PathBuf>)]
+    #[arg(long, global = true, value_name = "DIR", value_parser = by(AnyPath))]
     pub state_dir: Option<PathBuf>,
     /// Where agents and people connect [default: 0.0.0.0:47098]
-    #[arg(long, global = true, value_name = "ADDRESS:PORT", env = "PICCOLO_MASTER_LISTEN", value_parser = read::<SocketAddr>)]
+    #[arg(long, global = true, value_name = "ADDRESS:PORT", value_parser = by(ADDRESS))]
     pub listen: Option<SocketAddr>,
     /// For /metrics and /healthz; `none` for no such port [default: 0.0.0.0:47099]
-    #[arg(long, global = true, value_name = "ADDRESS:PORT", env = "PICCOLO_MASTER_HTTPS_LISTEN", value_parser = read::<Switch>)]
+    #[arg(long, global = true, value_name = "ADDRESS:PORT", value_parser = by(OrNone(ADDRESS)))]
     pub https_listen: Option<Switch>,
     /// Where others reach this master; may be given several times.
-    #[arg(long, global = true, value_name = "HOST[:PORT]", env = "PICCOLO_MASTER_ADVERTISE", value_delimiter = ',', value_parser = read::<Advertised>)]
-    pub advertise: Vec<Advertised>,
+    #[arg(long, global = true, value_name = "HOST[:PORT]", value_delimiter = ',', value_parser = by(Advertised))]
+    pub advertise: Vec<HostPort>,
     /// The id of a new cluster [default: a random one]
-    #[arg(long, global = true, value_name = "ID", env = "PICCOLO_MASTER_CLUSTER_ID", value_parser = read::<ClusterId>)]
-    pub cluster_id: Option<ClusterId>,
+    #[arg(long, global = true, value_name = "ID", value_parser = by(ClusterId))]
+    pub cluster_id: Option<String>,
     /// The name of a new cluster [default: piccolo]
-    #[arg(long, global = true, value_name = "NAME", env = "PICCOLO_MASTER_CLUSTER_NAME", value_parser = read::<NodeName>)]
+    #[arg(long, global = true, value_name = "NAME", value_parser = by(Name))]
     pub cluster_name: Option<NodeName>,
     /// Whether a valid token is enough to join: `auto` or `manual` [default: auto]
-    #[arg(long, global = true, env = "PICCOLO_MASTER_APPROVAL", value_parser = read::<Approval>)]
+    #[arg(long, global = true, value_parser = by(APPROVAL))]
     pub approval: Option<Approval>,
     /// What becomes of a node whose system check has errors: `enforce` or `warn` [default: warn]
-    #[arg(long, global = true, env = "PICCOLO_MASTER_READINESS", value_parser = read::<Readiness>)]
+    #[arg(long, global = true, value_parser = by(READINESS))]
     pub readiness: Option<Readiness>,
     /// Of the nodes' certificates [default: 90d]
-    #[arg(long, global = true, value_name = "SPAN", env = "PICCOLO_MASTER_CERTIFICATE_LIFETIME", value_parser = read::<Span>)]
-    pub certificate_lifetime: Option<Span>,
+    #[arg(long, global = true, value_name = "SPAN", value_parser = by(Span))]
+    pub certificate_lifetime: Option<Duration>,
     /// The oldest TLS that is spoken: `1.2` or `1.3` [default: 1.3]
-    #[arg(long, global = true, value_name = "VERSION", env = "PICCOLO_MASTER_TLS_MIN_VERSION", value_parser = read::<MinVersion>)]
+    #[arg(long, global = true, value_name = "VERSION", value_parser = by(TLS_VERSION))]
     pub tls_min_version: Option<MinVersion>,
     /// What is logged, such as `info` or `info,piccolo_master=debug` [default: info]
-    #[arg(long, global = true, value_name = "FILTER", env = "PICCOLO_MASTER_LOG", value_parser = read::<LogFilter>)]
-    pub log: Option<LogFilter>,
+    #[arg(long, global = true, value_name = "FILTER", value_parser = by(LogFilter))]
+    pub log: Option<String>,
     /// `embedded` or `etcd` [default: embedded]
-    #[arg(long, global = true, value_name = "KIND", env = "PICCOLO_MASTER_STORE", value_parser = read::<StoreName>)]
-    pub store: Option<StoreName>,
+    #[arg(long, global = true, value_name = "KIND", value_parser = by(STORE))]
+    pub store: Option<StoreKind>,
     /// Of etcd; may be given several times.
-    #[arg(
-        long = "store-endpoint",
-        global = true,
-        value_name = "URL",
-        env = "PICCOLO_MASTER_STORE_ENDPOINTS",
-        value_delimiter = ','
-    )]
+    #[arg(long = "store-endpoint", global = true, value_name = "URL", value_delimiter = ',')]
     pub store_endpoints: Vec<String>,
     /// The CA of etcd's certificates.
-    #[arg(long, global = true, value_name = "FILE", env = "PICCOLO_MASTER_STORE_CA", value_parser = read::<PathBuf>)]
+    #[arg(long, global = true, value_name = "FILE", value_parser = by(AnyPath))]
     pub store_ca: Option<PathBuf>,
     /// Our certificate for etcd.
-    #[arg(long, global = true, value_name = "FILE", env = "PICCOLO_MASTER_STORE_CERTIFICATE", value_parser = read::<PathBuf>)]
+    #[arg(long, global = true, value_name = "FILE", value_parser = by(AnyPath))]
     pub store_certificate: Option<PathBuf>,
     /// Our key for etcd.
-    #[arg(long, global = true, value_name = "FILE", env = "PICCOLO_MASTER_STORE_KEY", value_parser = read::<PathBuf>)]
+    #[arg(long, global = true, value_name = "FILE", value_parser = by(AnyPath))]
     pub store_key: Option<PathBuf>,
     /// Our user of etcd.
-    #[arg(long, global = true, value_name = "NAME", env = "PICCOLO_MASTER_STORE_USER")]
+    #[arg(long, global = true, value_name = "NAME")]
     pub store_user: Option<String>,
     /// A file with the user's password.
-    #[arg(long, global = true, value_name = "FILE", env = "PICCOLO_MASTER_STORE_PASSWORD_FILE", value_parser = read::<PathBuf>)]
+    #[arg(long, global = true, value_name = "FILE", value_parser = by(AnyPath))]
     pub store_password_file: Option<PathBuf>,
+}
+
+/// `none`, or where to listen. Named, because clap would take an option within an option for something else.
+type Switch = Option<SocketAddr>;
+
+impl Flags {
+    /// Over what is there.
+    pub(super) fn apply(&self, loaded: &mut Loaded<Written>) {
+        let Loaded { config, origins } = loaded;
+        origins.flag("state_dir", &mut config.state_dir, self.state_dir.clone());
+        origins.flag("listen", &mut config.listen, self.listen);
+        origins.flag("https_listen", &mut config.https_listen, self.https_listen);
+        origins.flags("advertise", &mut config.advertise, &self.advertise);
+        origins.flag("cluster_id", &mut config.cluster_id, self.cluster_id.clone().map(Some));
+        origins.flag("cluster_name", &mut config.cluster_name, self.cluster_name.clone().map(Some));
+        origins.flag("approval", &mut config.approval, self.approval);
+        origins.flag("readiness", &mut config.readiness, self.readiness);
+        let lifetime = self.certificate_lifetime;
+        origins.flag("certificate_lifetime", &mut config.certificate_lifetime, lifetime);
+        origins.flag("tls_min_version", &mut config.tls_min_version, self.tls_min_version);
+        origins.flag("log", &mut config.log_filter, self.log.clone());
+        let store = &mut config.store;
+        origins.flag("store.kind", &mut store.kind, self.store);
+        origins.flags("store.endpoints", &mut store.endpoints, &self.store_endpoints);
+        for (key, place, flag) in [
+            ("store.ca", &mut store.ca, &self.store_ca),
+            ("store.certificate", &mut store.certificate, &self.store_certificate),
+            ("store.key", &mut store.key, &self.store_key),
+            ("store.password_file", &mut store.password_file, &self.store_password_file),
+        ] {
+            origins.flag(key, place, flag.clone().map(Some));
+        }
+        origins.flag("store.user", &mut store.user, self.store_user.clone().map(Some));
+    }
 }

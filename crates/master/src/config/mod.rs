@@ -4,50 +4,27 @@
 //! nothing is started. `config/master.yaml` is the commented template.
 
 pub mod cli;
-mod file;
-mod show;
+mod settings;
 #[cfg(test)]
 mod tests;
-mod value;
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::CommandFactory as _;
 use piccolo_core::{
     failure_detector::Timing, model::NodeName, state_manager::Approval, topology::Readiness,
 };
 use piccolo_rpc::tls::{MinVersion, limits::Limits};
+pub use piccolo_settings::Error;
+use piccolo_settings::{Loaded, process_environment};
 
-pub(crate) use self::value::{Advertised, ClusterId, Endpoint, LogFilter, Span, StoreName, Switch};
-use self::{cli::Flags, file::Layer};
+use self::{
+    cli::Flags,
+    settings::{SCHEMA, Written, config_of},
+};
 
-/// Where the file is, where nobody says otherwise.
-pub const DEFAULT_FILE: &str = "/etc/piccolo/master.yaml";
-/// Every variable that begins so must be a setting.
-pub const ENVIRONMENT_PREFIX: &str = "PICCOLO_MASTER_";
 /// gRPC and HTTPS (design §6).
 pub const GRPC_PORT: u16 = 47098;
 pub const HTTPS_PORT: u16 = 47099;
-
-/// Why there is no configuration. Nothing was started or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("cannot read {}", path.display())]
-    Read { path: PathBuf, source: std::io::Error },
-    #[error("{} is larger than {limit_bytes} bytes", path.display())]
-    TooLarge { path: PathBuf, limit_bytes: u64 },
-    #[error("{}:{line}:{column}: {problem}", path.display())]
-    File { path: PathBuf, line: u64, column: u64, problem: String },
-    /// Values that are right each by itself.
-    #[error("{0}")]
-    Together(String),
-    #[error("{name} in the environment: unknown setting; expected one of {expected}")]
-    Environment { name: String, expected: String },
-}
 
 /// Every setting, with its default where none was given.
 #[derive(Debug, Clone)]
@@ -100,27 +77,28 @@ pub struct EtcdConfig {
 }
 
 impl Config {
-    /// Reads the file that the flags name, or the default one if it is there; the flags (and the environment, which clap
-    /// has read into them) weigh more.
+    /// The settings of this process: its flags, its environment and its file.
     ///
     /// # Errors
-    /// [`ConfigError`], with the place.
-    pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
-        check_environment(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))?;
-        let default = || Some(Path::new(DEFAULT_FILE)).filter(|path| path.exists());
-        let (file, source) = match flags.config.as_deref().or_else(default) {
-            Some(path) => Layer::from_file(path).map(|(file, source)| (file, Some(source)))?,
-            None => (Layer::default(), None),
-        };
-        file.under(flags).into_config().map_err(|clash| clash.at(source.as_ref()))
+    /// [`Error`], with the place.
+    pub fn load(flags: &Flags) -> Result<Self, Error> {
+        config_of(written(flags)?)
+    }
+
+    /// The same as a configuration file.
+    ///
+    /// # Errors
+    /// [`Error`], with the place.
+    pub fn in_force(flags: &Flags) -> Result<String, Error> {
+        Ok(SCHEMA.to_yaml(&mut written(flags)?))
     }
 
     /// Everything at its default.
     ///
     /// # Errors
     /// None: the defaults go together.
-    pub fn defaults() -> Result<Self, ConfigError> {
-        Layer::default().into_config().map_err(|clash| clash.at(None))
+    pub fn defaults() -> Result<Self, Error> {
+        config_of(Loaded::default())
     }
 
     /// The embedded store's file.
@@ -150,14 +128,8 @@ impl Config {
     }
 }
 
-/// A misspelt variable would leave its setting at another value, and nobody would know.
-fn check_environment(names: impl Iterator<Item = String>) -> Result<(), ConfigError> {
-    let command = cli::Cli::command();
-    let known = command.get_arguments().filter_map(|a| a.get_env()?.to_str());
-    let known: Vec<&str> = known.collect();
-    let ours = |name: &String| name.starts_with(ENVIRONMENT_PREFIX);
-    match names.filter(ours).find(|name| !known.contains(&name.as_str())) {
-        None => Ok(()),
-        Some(name) => Err(ConfigError::Environment { name, expected: known.join(", ") }),
-    }
+fn written(flags: &Flags) -> Result<Loaded<Written>, Error> {
+    let mut loaded = SCHEMA.load(flags.config.as_deref(), process_environment())?;
+    flags.apply(&mut loaded);
+    Ok(loaded)
 }

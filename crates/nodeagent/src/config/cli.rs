@@ -7,20 +7,20 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use piccolo_core::model::{NodeKind, NodeName, NodeRole};
 
-use piccolo_settings::value::{AbsolutePath, HostPort, Name, Reader, pair};
-use piccolo_settings::{Origin, Origins, read};
+use piccolo_settings::by;
+use piccolo_settings::value::{AbsolutePath, HostPort, Name, pair};
 
 use super::settings::{
     IP, KIND, LOG_LEVEL, MASTER, PodmanSocket, ROLE, SCHEMA, SECONDS, SystemCheckPath, WATCH,
     check_label,
 };
-use super::{Config, ENVIRONMENT_PREFIX, LogLevel, SystemCheckProgram};
+use super::{Loaded, LogLevel, SystemCheckProgram};
 use crate::podman::watcher::Method;
 
 /// The PICCOLO NodeAgent: reports this node to its master and keeps its containers as desired.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "piccolo-nodeagent", version, disable_help_subcommand = true)]
-#[command(after_long_help = environment_help())]
+#[command(after_long_help = SCHEMA.environment_help())]
 pub struct Cli {
     /// What to do; `run` if left out.
     #[command(subcommand)]
@@ -133,64 +133,32 @@ pub struct Flags {
 
 impl Flags {
     /// Over what is there.
-    pub(super) fn apply(&self, config: &mut Config, origins: &mut Origins) {
-        let mut over = Over { origins };
-        over.all("masters", &mut config.masters, &self.masters);
-        over.all("labels", &mut config.labels, &self.labels);
-        over.one("name", &mut config.name, self.name.clone().map(Some));
-        over.one("address", &mut config.address, self.address.map(Some));
-        over.one("bind_address", &mut config.bind_address, self.bind_address.map(Some));
-        over.one("role", &mut config.role, self.role);
-        over.one("kind", &mut config.kind, self.kind);
-        over.one("state_dir", &mut config.state_dir, self.state_dir.clone());
-        over.one("control_socket", &mut config.control_socket, self.control_socket.clone());
-        over.one("log_level", &mut config.log_level, self.log_level);
-        over.one("sampling_interval_s", &mut config.sampling_interval, self.sampling_interval_s);
-        over.one("reconnect_max_s", &mut config.reconnect_max, self.reconnect_max_s);
-        over.one("system_check", &mut config.system_check, self.system_check.clone());
-        over.one("podman.socket", &mut config.podman.socket, self.podman_socket.clone());
-        over.one("podman.watch", &mut config.podman.watch, self.podman_watch);
+    pub(super) fn apply(&self, loaded: &mut Loaded) {
+        let Loaded { config, origins } = loaded;
+        origins.flags("masters", &mut config.masters, &self.masters);
+        origins.flags("labels", &mut config.labels, &self.labels);
+        origins.flag("name", &mut config.name, self.name.clone().map(Some));
+        origins.flag("address", &mut config.address, self.address.map(Some));
+        origins.flag("bind_address", &mut config.bind_address, self.bind_address.map(Some));
+        origins.flag("role", &mut config.role, self.role);
+        origins.flag("kind", &mut config.kind, self.kind);
+        origins.flag("state_dir", &mut config.state_dir, self.state_dir.clone());
+        origins.flag("control_socket", &mut config.control_socket, self.control_socket.clone());
+        origins.flag("log_level", &mut config.log_level, self.log_level);
+        let (sampling, reconnect) = (self.sampling_interval_s, self.reconnect_max_s);
+        origins.flag("sampling_interval_s", &mut config.sampling_interval, sampling);
+        origins.flag("reconnect_max_s", &mut config.reconnect_max, reconnect);
+        origins.flag("system_check", &mut config.system_check, self.system_check.clone());
+        origins.flag("podman.socket", &mut config.podman.socket, self.podman_socket.clone());
+        origins.flag("podman.watch", &mut config.podman.watch, self.podman_watch);
     }
 }
 
 /// `none`, or where it is. Named, because clap would take an option within an option for something else.
 type Socket = Option<PathBuf>;
 
-struct Over<'a> {
-    origins: &'a mut Origins,
-}
-
-impl Over<'_> {
-    fn one<T>(&mut self, key: &str, place: &mut T, flag: Option<T>) {
-        if let Some(value) = flag {
-            *place = value;
-            self.origins.set(key, Origin::Flag);
-        }
-    }
-
-    /// A list is never put together from several sources.
-    fn all<T: Clone, C: FromIterator<T>>(&mut self, key: &str, place: &mut C, flags: &[T]) {
-        let given = (!flags.is_empty()).then(|| flags.iter().cloned().collect());
-        self.one(key, place, given);
-    }
-}
-
-/// For clap.
-fn by<R>(reader: R) -> impl Fn(&str) -> Result<R::Value, String> + Clone + Send + Sync + 'static
-where
-    R: Reader + Clone + Send + Sync + 'static,
-{
-    move |text| read(&reader, text)
-}
-
 fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = pair(text)?;
     check_label(&key, &value)?;
     Ok((key, value))
-}
-
-fn environment_help() -> String {
-    let lines: String =
-        SCHEMA.variables().map(|name| format!("\n  {ENVIRONMENT_PREFIX}{name}")).collect();
-    format!("Environment (below flags, above the file; lists are separated by commas):{lines}")
 }

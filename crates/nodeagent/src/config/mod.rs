@@ -1,6 +1,6 @@
 //! What the agent is told: a YAML file, then the environment, then flags; the later wins.
 //!
-//! [`Loaded`] has the settings in force and who gave each of them. The table in [`settings`] is all that file and
+//! [`Config::load`] gives the settings in force and who gave each of them. The table [`SCHEMA`] is all that file and
 //! environment are read by; the commented template is `config/nodeagent.yaml`; [`Cli`] has the subcommands.
 //!
 //! A join token is never taken from the command line, where every user of the board could read
@@ -11,24 +11,20 @@ mod settings;
 pub mod token;
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use piccolo_core::model::{Labels, NodeKind, NodeName, NodeRole, check_labels};
 use piccolo_core::node_agent::pressure::{Threshold, Thresholds};
 use piccolo_settings::value::HostPort;
-use piccolo_settings::{Clash, Error, Origins};
+use piccolo_settings::{Clash, Error, process_environment};
 
 pub use cli::{Cli, Command, Flags, JoinArguments, OutputFormat, RunArguments, StatusArguments};
 
 use crate::journal;
 use crate::podman::watcher::Method;
-use settings::SCHEMA;
+pub use settings::SCHEMA;
 
-/// Read if neither `--config` nor `PICCOLO_AGENT_CONFIG` names another one; it may be missing.
-pub const DEFAULT_FILE: &str = "/etc/piccolo/nodeagent.yaml";
-/// What every variable of the environment begins with.
-pub const ENVIRONMENT_PREFIX: &str = "PICCOLO_AGENT_";
 const MASTERS_MAX: usize = 16;
 const DISKS_MAX: usize = 32;
 
@@ -126,73 +122,28 @@ impl Default for Config {
     }
 }
 
-/// The settings in force, and who gave those that are not at their defaults.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Loaded {
-    pub config: Config,
-    pub origins: Origins,
-}
+/// With who gave each of them.
+pub type Loaded = piccolo_settings::Loaded<Config>;
 
-impl Loaded {
+impl Config {
     /// The settings of this process: its flags, its environment and its file.
     ///
     /// # Errors
     /// The file cannot be read, or a key or value is wrong: see [`Error`].
-    pub fn from_process(flags: &Flags) -> Result<Self, Error> {
-        let variables = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
-        });
-        Self::from_parts(flags, variables.collect())
+    pub fn load(flags: &Flags) -> Result<Loaded, Error> {
+        Self::from_parts(flags, process_environment())
     }
 
-    /// As [`Self::from_process`], with an environment of the caller's choice.
+    /// As [`Self::load`], with an environment of the caller's choice.
     ///
     /// # Errors
-    /// As [`Self::from_process`].
-    pub fn from_parts(flags: &Flags, environment: Vec<(String, String)>) -> Result<Self, Error> {
-        let variable = format!("{ENVIRONMENT_PREFIX}{}", settings::CONFIG_VARIABLE);
-        let of_environment = environment.iter().find(|(name, _)| *name == variable);
-        let of_environment = of_environment.map(|(_, file)| Path::new(file));
-        let named = flags.config.as_deref().or(of_environment);
-        let mut loaded = Self::default();
-        let Self { config, origins } = &mut loaded;
-        SCHEMA.file(config, origins, named.unwrap_or(Path::new(DEFAULT_FILE)), named.is_some())?;
-        SCHEMA.environment(config, origins, environment)?;
-        flags.apply(config, origins);
-        loaded.judged()
+    /// As [`Self::load`].
+    pub fn from_parts(flags: &Flags, environment: Vec<(String, String)>) -> Result<Loaded, Error> {
+        let mut loaded = SCHEMA.load(flags.config.as_deref(), environment)?;
+        flags.apply(&mut loaded);
+        judged(loaded)
     }
 
-    /// Each setting with its value and its origin, which is empty for a default.
-    #[must_use]
-    pub fn shown(&self) -> Vec<(&'static str, String, String)> {
-        SCHEMA.show(&mut self.config.clone(), &self.origins)
-    }
-
-    /// What no single value shows.
-    fn judged(mut self) -> Result<Self, Error> {
-        let origins = &self.origins;
-        let mut default = Config::default();
-        let defaults = settings::thresholds(&mut default);
-        for ((name, unit, threshold), (.., default)) in
-            settings::thresholds(&mut self.config).into_iter().zip(defaults)
-        {
-            let keys = ["raise", "clear"].map(|end| format!("thresholds.{name}.{end}_{unit}"));
-            let given = [&keys[0], &keys[1]].map(|key| origins.of(key).is_some());
-            *threshold = completed(*threshold, given, *default);
-            let Threshold { raise, clear } = *threshold;
-            if clear >= raise {
-                let problem = format!(
-                    "thresholds.{name}: it is cleared at {clear}, which must be below {raise}, where it is raised"
-                );
-                return Err(origins.blame(Clash { keys: keys.to_vec(), problem }));
-            }
-        }
-        self.config.check().map_err(|clash| self.origins.blame(clash))?;
-        Ok(self)
-    }
-}
-
-impl Config {
     fn check(&self) -> Result<(), Clash> {
         check_labels("labels", &self.labels)
             .map_err(|error| Clash::new(["labels"], error.to_string()))?;
@@ -206,6 +157,29 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// What no single value shows.
+fn judged(mut loaded: Loaded) -> Result<Loaded, Error> {
+    let origins = &loaded.origins;
+    let mut default = Config::default();
+    let defaults = settings::thresholds(&mut default);
+    for ((name, unit, threshold), (.., default)) in
+        settings::thresholds(&mut loaded.config).into_iter().zip(defaults)
+    {
+        let keys = ["raise", "clear"].map(|end| format!("thresholds.{name}.{end}_{unit}"));
+        let given = [&keys[0], &keys[1]].map(|key| origins.of(key).is_some());
+        *threshold = completed(*threshold, given, *default);
+        let Threshold { raise, clear } = *threshold;
+        if clear >= raise {
+            let problem = format!(
+                "thresholds.{name}: it is cleared at {clear}, which must be below {raise}, where it is raised"
+            );
+            return Err(origins.blame(Clash { keys: keys.to_vec(), problem }));
+        }
+    }
+    loaded.config.check().map_err(|clash| loaded.origins.blame(clash))?;
+    Ok(loaded)
 }
 
 /// Where it is raised was given without where it is cleared, and that would be on the wrong side: then it

@@ -34,12 +34,12 @@ pub(super) const LOG_LEVEL: Words<LogLevel> = Words(&[
     ("trace", LogLevel::Trace),
 ]);
 
-/// What begins `PICCOLO_AGENT_` in the environment is a setting, or one of these.
-pub(super) const CONFIG_VARIABLE: &str = "CONFIG";
-pub(super) const SCHEMA: Schema<Config> = Schema {
+/// Of the file and the environment.
+pub const SCHEMA: Schema<Config> = Schema {
     settings: SETTINGS,
-    prefix: super::ENVIRONMENT_PREFIX,
-    other_variables: &[CONFIG_VARIABLE, "TOKEN"],
+    default_file: "/etc/piccolo/nodeagent.yaml",
+    prefix: "PICCOLO_AGENT_",
+    other_variables: &["TOKEN"],
 };
 
 const SETTINGS: &[Setting<Config>] = &[

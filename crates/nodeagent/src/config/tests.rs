@@ -1,4 +1,5 @@
 use std::fmt::Write as _;
+use std::path::Path;
 
 use clap::{CommandFactory, Parser};
 use proptest::prelude::*;
@@ -14,7 +15,7 @@ fn load(text: &str) -> Result<Loaded, Error> {
     let mut loaded = Loaded::default();
     let path = Path::new("nodeagent.yaml");
     SCHEMA.yaml(&mut loaded.config, &mut loaded.origins, path, text)?;
-    loaded.judged()
+    judged(loaded)
 }
 
 fn parse(text: &str) -> Result<Config, Error> {
@@ -48,9 +49,9 @@ fn the_template_shows_every_setting_with_its_default() {
         writeln!(text, "{}", enabled(line)).unwrap();
         text
     });
-    let loaded = load(&text).unwrap();
-    for (key, _, origin) in loaded.shown() {
-        assert!(!origin.is_empty(), "the template does not show {key}");
+    let mut loaded = load(&text).unwrap();
+    for (key, _, origin) in SCHEMA.show(&mut loaded) {
+        assert!(origin.is_some(), "the template does not show {key}");
     }
     let config = loaded.config;
     assert_eq!(config.masters.len(), 2);
@@ -146,7 +147,7 @@ fn what_is_wrong_only_beside_others_names_its_place_too() {
     ] {
         std::fs::write(&file, text).unwrap();
         let flags = Flags { config: Some(file.clone()), ..Flags::default() };
-        let error = Loaded::from_parts(&flags, Vec::new()).unwrap_err().to_string();
+        let error = Config::from_parts(&flags, Vec::new()).unwrap_err().to_string();
         let begin = format!("{}{place}", file.display());
         assert!(error.starts_with(&begin) && error.contains(part), "{text}: {error}");
     }
@@ -154,7 +155,7 @@ fn what_is_wrong_only_beside_others_names_its_place_too() {
     std::fs::write(&file, "masters: [m:1]\n").unwrap();
     let masters = vec![read(&MASTER, "m:1").unwrap(); 17];
     let flags = Flags { config: Some(file), masters, ..Flags::default() };
-    let error = Loaded::from_parts(&flags, Vec::new()).unwrap_err();
+    let error = Config::from_parts(&flags, Vec::new()).unwrap_err();
     assert_eq!(error.to_string(), "masters: 17 entries, more than 16");
     assert!(Cli::try_parse_from(["piccolo-nodeagent", "--label", "a b=c"]).is_err());
 }
@@ -175,7 +176,7 @@ fn flags_override_the_environment_which_overrides_the_file() {
     ];
     let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let cli = Cli::parse_from(["piccolo-nodeagent", "run", "--log-level", "trace"]);
-    let config = Loaded::from_parts(&cli.flags, environment.to_vec()).unwrap().config;
+    let config = Config::from_parts(&cli.flags, environment.to_vec()).unwrap().config;
     assert_eq!(config.role, NodeRole::Master);
     assert_eq!(config.name.as_ref().map(NodeName::as_str), Some("from-env"));
     assert_eq!(config.log_level, LogLevel::Trace);
@@ -206,7 +207,7 @@ fn a_wrong_variable_is_named() {
         ),
     ] {
         let environment = [(name.to_owned(), value.to_owned())];
-        let error = Loaded::from_parts(&Flags::default(), environment.to_vec()).unwrap_err();
+        let error = Config::from_parts(&Flags::default(), environment.to_vec()).unwrap_err();
         assert_eq!(error.to_string(), expected);
     }
 }
@@ -214,7 +215,7 @@ fn a_wrong_variable_is_named() {
 #[test]
 fn a_file_asked_for_by_name_must_exist() {
     let cli = Cli::parse_from(["piccolo-nodeagent", "--config", "/no/such/file.yaml"]);
-    let error = Loaded::from_parts(&cli.flags, Vec::new()).unwrap_err();
+    let error = Config::from_parts(&cli.flags, Vec::new()).unwrap_err();
     assert_eq!(error.to_string(), "cannot read /no/such/file.yaml");
 }
 
@@ -239,7 +240,7 @@ fn the_command_line_is_well_formed_and_takes_no_token() {
 fn help_names_the_variables_and_the_exit_codes() {
     let help = Cli::command().render_long_help().to_string();
     for name in ["CONFIG", "TOKEN", "MASTERS", "STATE_DIR", "JOURNAL_SIZE_MAX_MIB"] {
-        assert!(help.contains(&format!("\n  {ENVIRONMENT_PREFIX}{name}")), "{name}: {help}");
+        assert!(help.contains(&format!("\n  PICCOLO_AGENT_{name}")), "{name}: {help}");
     }
     let mut command = Cli::command();
     let help = command.find_subcommand_mut("check").unwrap().render_help().to_string();
