@@ -23,7 +23,7 @@ use crate::sim;
 use crate::workspace::Workspace;
 
 pub(crate) fn task(workspace: &Workspace) -> Result<()> {
-    setup::make_ready(workspace, &[Purpose::Up, Purpose::Etcd, Purpose::Test])?;
+    setup::make_ready(workspace, &[Purpose::Up, Purpose::Etcd, Purpose::Test, Purpose::Dist])?;
     let mut plan = Plan::new();
     check::formatting_and_lints(workspace, &mut plan);
     wire_steps(workspace, &mut plan)?;
@@ -43,6 +43,9 @@ pub(crate) fn task(workspace: &Workspace) -> Result<()> {
     let mut seeds = sim::command(workspace);
     seeds.args(["--", "--seeds", "20000"]);
     plan.push(Step::new("twenty thousand simulated clusters", seeds));
+    let mut agents = Command::new(std::env::current_exe()?);
+    agents.args(["dist", "--agents", "--only", "aarch64", "--only", "armv7"]);
+    plan.push(Step::new("NodeAgents for ARM", agents));
     plan.push(rust_tests(workspace));
     // Without it the tests on hosts fail and say why; all others are worth running.
     if let Err(error) = e2e::make_hosts_ready(workspace) {

@@ -55,6 +55,11 @@ impl Workspace {
         self.tools().join("python/bin/python")
     }
 
+    /// A program that a Python package brings.
+    pub(crate) fn tool(&self, name: &str) -> PathBuf {
+        self.tools().join("python/bin").join(name)
+    }
+
     /// What Python packages the tools and tests need, pinned.
     pub(crate) fn python_requirements(&self) -> PathBuf {
         self.root.join("tests/wire/requirements.txt")

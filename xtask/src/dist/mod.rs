@@ -1,13 +1,16 @@
 //! `cargo xtask dist`: the three executables as they are shipped, static, for three kinds of board.
 //!
-//! They land in `target/dist/ARCHITECTURE`, and with everything else that `scripts/install.sh` needs in
-//! `target/dist/piccolo-VERSION-ARCHITECTURE.tar.gz`; digests of all are in `target/dist/SHA256SUMS`.
+//! They land in `target/dist/ARCHITECTURE`, each with what it is made of (`.cdx.json`, CycloneDX); with everything else
+//! that `scripts/install.sh` needs in `target/dist/piccolo-VERSION-ARCHITECTURE.tar.gz`; and in packages for Debian and
+//! RPM families. Digests of all are in `target/dist/SHA256SUMS`.
 //! Each executable is run once before it counts, those for ARM under qemu.
 //!
 //! With `--executables` nothing is built: a release is made of the executables in that folder, for this
 //! machine. Tests and testbeds install that.
 
+mod packages;
 mod release;
+mod sbom;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,9 +26,12 @@ use crate::workspace::Workspace;
 
 /// The HLD's smallest board has 512 MB of memory and little flash.
 const AGENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
-const EXECUTABLES: [&str; 3] = ["piccolo-nodeagent", "piccolo-master", "piccolo"];
-/// One for each, in the same order.
-const PACKAGES: [&str; 3] = ["piccolo-nodeagent", "piccolo-master", "piccolo-cli"];
+/// With the package that each is built from.
+const EXECUTABLES: [(&str, &str); 3] = [
+    ("piccolo-nodeagent", "piccolo-nodeagent"),
+    ("piccolo-master", "piccolo-master"),
+    ("piccolo", "piccolo-cli"),
+];
 
 /// What a board's processor is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -71,13 +77,16 @@ pub(crate) struct Options {
     /// For this architecture only; may be given more than once
     #[arg(long, value_name = "ARCHITECTURE")]
     only: Vec<Architecture>,
+    /// Only the NodeAgents, and nothing to install
+    #[arg(long)]
+    agents: bool,
     /// Build nothing: make a release of these executables, e.g. of target/debug
-    #[arg(long, value_name = "FOLDER", conflicts_with = "only")]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["only", "agents"])]
     executables: Option<PathBuf>,
     /// Where to put that release [default: target/dist]
     #[arg(long, value_name = "FOLDER", requires = "executables")]
     into: Option<PathBuf>,
-    /// Make no tarball of it
+    /// Make no tarball and no packages of it
     #[arg(long, requires = "executables")]
     folder_only: bool,
 }
@@ -85,7 +94,7 @@ pub(crate) struct Options {
 pub(crate) fn task(workspace: &Workspace, options: &Options) -> Result<()> {
     match &options.executables {
         Some(executables) => of_executables(workspace, executables, options),
-        None => of_builds(workspace, &options.only),
+        None => of_builds(workspace, options),
     }
 }
 
@@ -99,38 +108,37 @@ fn of_executables(workspace: &Workspace, executables: &Path, options: &Options) 
     };
     let parts = release::Parts { executables, architecture, emulator: None };
     let folder = release::make(workspace, &parts, &into)?;
-    let made = if options.folder_only { folder } else { release::pack(&folder)? };
-    println!("{}", made.display());
+    let mut made = vec![folder.clone()];
+    if !options.folder_only {
+        setup::make_ready(workspace, &[Purpose::Packages])?;
+        made = packages::make(workspace, &folder, architecture)?;
+        made.push(release::pack(&folder)?);
+    }
+    made.iter().for_each(|path| println!("{}", path.display()));
     Ok(())
 }
 
-fn of_builds(workspace: &Workspace, only: &[Architecture]) -> Result<()> {
-    setup::make_ready(workspace, &[Purpose::Dist])?;
-    let cross = workspace.target().join("cross");
+fn of_builds(workspace: &Workspace, options: &Options) -> Result<()> {
+    let packages: &[Purpose] = if options.agents { &[] } else { &[Purpose::Packages] };
+    setup::make_ready(workspace, &[&[Purpose::Dist], packages].concat())?;
     let dist = workspace.target().join("dist");
     fs::create_dir_all(&dist).with_context(|| format!("cannot make {}", dist.display()))?;
-    let line = Line::start("a toolchain for boards, in target/cross");
-    let mut script = Command::new(workspace.root().join("scripts/cross-setup.sh"));
-    let made = run::logged(script.arg(&cross), &dist.join("cross-setup.log"));
-    made.context("the toolchain for boards could not be made")?;
-    line.done("");
+    let cross = toolchain(workspace, &dist)?;
 
-    let architectures = if only.is_empty() { Architecture::value_variants() } else { only };
+    let all = Architecture::value_variants();
+    let architectures = if options.only.is_empty() { all } else { &options.only };
+    let executables = if options.agents { &EXECUTABLES[..1] } else { &EXECUTABLES[..] };
     let mut report = Vec::new();
     for architecture in architectures {
-        let folder = build(workspace, &cross, &dist, *architecture)?;
-        for name in EXECUTABLES {
+        let folder = build(workspace, &cross, &dist, *architecture, executables)?;
+        for (name, _) in executables {
             try_once(&cross, *architecture, &folder.join(name))?;
             let bytes = fs::metadata(folder.join(name)).context("an executable is gone")?.len();
-            report.push((*architecture, name, bytes));
+            report.push((*architecture, *name, bytes));
         }
-        let emulator = architecture.emulator().map(|name| cross.join("root/usr/bin").join(name));
-        let parts = release::Parts {
-            executables: &folder,
-            architecture: architecture.name(),
-            emulator: emulator.as_deref(),
-        };
-        release::pack(&release::make(workspace, &parts, &dist)?)?;
+        if !options.agents {
+            release_of(workspace, &cross, &dist, *architecture)?;
+        }
     }
     write_digests(&dist)?;
     show(&report);
@@ -140,18 +148,54 @@ fn of_builds(workspace: &Workspace, only: &[Architecture]) -> Result<()> {
     Ok(())
 }
 
+fn toolchain(workspace: &Workspace, dist: &Path) -> Result<PathBuf> {
+    let cross = workspace.target().join("cross");
+    let line = Line::start("a toolchain for boards, in target/cross");
+    let mut script = Command::new(workspace.root().join("scripts/cross-setup.sh"));
+    let made = run::logged(script.arg(&cross), &dist.join("cross-setup.log"));
+    made.context("the toolchain for boards could not be made")?;
+    line.done("");
+    Ok(cross)
+}
+
+/// What can be installed of the executables in `target/dist/ARCHITECTURE`, and what each is made of.
+fn release_of(
+    workspace: &Workspace,
+    cross: &Path,
+    dist: &Path,
+    architecture: Architecture,
+) -> Result<()> {
+    let folder = dist.join(architecture.name());
+    let emulator = architecture.emulator().map(|name| cross.join("root/usr/bin").join(name));
+    let parts = release::Parts {
+        executables: &folder,
+        architecture: architecture.name(),
+        emulator: emulator.as_deref(),
+    };
+    let release = release::make(workspace, &parts, dist)?;
+    release::pack(&release)?;
+    packages::make(workspace, &release, architecture.name())?;
+    for (name, package) in EXECUTABLES {
+        let sbom = sbom::of(workspace, package, name, architecture.target())?;
+        let path = folder.join(format!("{name}.cdx.json"));
+        fs::write(&path, sbom).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
 /// Builds into a target folder of its own: another compiler would spoil the usual one.
 fn build(
     workspace: &Workspace,
     cross: &Path,
     dist: &Path,
     architecture: Architecture,
+    executables: &[(&str, &str)],
 ) -> Result<PathBuf> {
     let folder = dist.join(architecture.name());
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let log = dist.join(format!("build-{}.log", architecture.name()));
     fs::remove_file(&log).ok();
-    for (package, name) in PACKAGES.into_iter().zip(EXECUTABLES) {
+    for (name, package) in executables {
         let line = Line::start(format!("{name} for {}", architecture.name()));
         let mut command = cargo_for_boards(workspace, cross, architecture, package);
         if let Err(error) = run::logged(&mut command, &log) {
@@ -202,23 +246,25 @@ fn try_once(cross: &Path, architecture: Architecture, executable: &Path) -> Resu
     Ok(())
 }
 
+/// Of all that somebody may fetch from here.
 fn write_digests(dist: &Path) -> Result<()> {
-    let mut command = Command::new("sha256sum");
-    command.current_dir(dist);
-    for architecture in Architecture::value_variants() {
-        for name in EXECUTABLES {
-            let path = format!("{}/{name}", architecture.name());
-            if dist.join(&path).is_file() {
-                command.arg(path);
+    let mut files = Vec::new();
+    let folders = Architecture::value_variants().iter().map(|one| PathBuf::from(one.name()));
+    for folder in folders.chain([PathBuf::new()]) {
+        let Ok(entries) = fs::read_dir(dist.join(&folder)) else { continue };
+        for entry in entries {
+            let entry = entry.context("target/dist changes while it is read")?;
+            let name = entry.file_name();
+            let ending = Path::new(&name).extension().unwrap_or_default().to_string_lossy();
+            let is_log = ["log", ""].contains(&&*ending) && folder.as_os_str().is_empty();
+            if entry.path().is_file() && !is_log {
+                files.push(folder.join(name));
             }
         }
-        let tarball =
-            format!("piccolo-{}-{}.tar.gz", env!("CARGO_PKG_VERSION"), architecture.name());
-        if dist.join(&tarball).is_file() {
-            command.arg(tarball);
-        }
     }
-    let sums = run::answer(&mut command).context("sha256sum failed")?;
+    files.sort();
+    let mut command = Command::new("sha256sum");
+    let sums = run::answer(command.current_dir(dist).args(files)).context("sha256sum failed")?;
     fs::write(dist.join("SHA256SUMS"), sums + "\n").context("cannot write SHA256SUMS")
 }
 
@@ -228,6 +274,6 @@ fn show(report: &[(Architecture, &str, u64)]) {
         println!("{name:<20}{:<10}{bytes:>12}", architecture.name());
     }
     println!(
-        "\nin target/dist, with a tarball to install for each; digests are in target/dist/SHA256SUMS"
+        "\nin target/dist, with a tarball, packages and what each is made of; digests are in target/dist/SHA256SUMS"
     );
 }

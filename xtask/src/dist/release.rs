@@ -60,7 +60,7 @@ pub(crate) fn make(workspace: &Workspace, parts: &Parts<'_>, into: &Path) -> Res
         fs::remove_dir_all(&folder)
             .with_context(|| format!("cannot clear {}", folder.display()))?;
     }
-    for executable in EXECUTABLES {
+    for (executable, _) in EXECUTABLES {
         put(&parts.executables.join(executable), &folder.join("bin").join(executable))?;
     }
     for (from, to) in FILES {
@@ -152,13 +152,19 @@ pub(crate) fn pack(folder: &Path) -> Result<PathBuf> {
         folder.parent().zip(folder.file_name()).context("the release has no name")?;
     let name = name.to_string_lossy();
     let tarball = into.join(format!("{name}.tar.gz"));
-    let time = std::env::var("SOURCE_DATE_EPOCH").unwrap_or_else(|_| TIME_OF_FILES.to_owned());
-    let time_is_good = !time.is_empty() && time.chars().all(|c| c.is_ascii_digit());
-    ensure!(time_is_good, "SOURCE_DATE_EPOCH is `{time}`; expected seconds since 1970");
+    let time = time_of_files()?;
     let script = "set -o pipefail; tar --sort=name --format=gnu --owner=0 --group=0 --numeric-owner \
                   --mtime=\"@$1\" --mode=u+rwX,go+rX,go-w -c \"$2\" | gzip -9 -n >\"$2.tar.gz\"";
     let mut command = Command::new("bash");
     command.current_dir(into).args(["-c", script, "pack", &time, &name]);
     run::answer(&mut command).with_context(|| format!("{} cannot be made", tarball.display()))?;
     Ok(tarball)
+}
+
+/// Seconds since 1970.
+pub(super) fn time_of_files() -> Result<String> {
+    let time = std::env::var("SOURCE_DATE_EPOCH").unwrap_or_else(|_| TIME_OF_FILES.to_owned());
+    let is_good = !time.is_empty() && time.chars().all(|c| c.is_ascii_digit());
+    ensure!(is_good, "SOURCE_DATE_EPOCH is `{time}`; expected seconds since 1970");
+    Ok(time)
 }

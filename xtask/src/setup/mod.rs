@@ -32,6 +32,8 @@ pub(crate) enum Purpose {
     Bench,
     /// Static executables for boards
     Dist,
+    /// Packages for Debian and RPM families
+    Packages,
     /// libFuzzer
     Fuzz,
 }
@@ -84,6 +86,8 @@ pub(crate) fn make_ready(workspace: &Workspace, purposes: &[Purpose]) -> Result<
     }
     if purposes.contains(&Purpose::Test) {
         tools::install_buf(workspace, &mut missing)?;
+    }
+    if purposes.iter().any(|purpose| [Purpose::Test, Purpose::Packages].contains(purpose)) {
         tools::install_python(workspace, &mut missing)?;
     }
     if !missing.is_nothing() {

