@@ -21,6 +21,8 @@ const CONTAINERS: usize = 10;
 /// Each takes all hosts for a while.
 const MASTER_KILLS: usize = 5;
 const BOOTS: usize = 5;
+const DEPLOYMENTS: usize = 5;
+const DEPLOYED: usize = 3;
 /// Longer than the allowance after a restart: whoever is lost by mistake is lost by then.
 const LOST_WITHIN: Duration = Duration::from_secs(9);
 /// For the memory of an agent with its containers.
@@ -35,7 +37,41 @@ pub(crate) fn measure(ground: &Ground) -> Result<Vec<Figure>> {
     figures.extend(killed_master(&cluster)?);
     figures.push(memory(&cluster)?);
     cluster.end()?;
+    figures.push(deployment(ground)?);
     Ok(figures)
+}
+
+/// Three bare hosts by one command, which returns when all are Ready; taken away again in between.
+fn deployment(ground: &Ground) -> Result<Figure> {
+    let folder = testbed::folder_in(&ground.target);
+    let cluster = HostCluster::with_bare_nodes(&folder, &ground.programs, DEPLOYED)?;
+    let release = cluster.executables();
+    let release =
+        release.parent().context("the executables are in no release")?.display().to_string();
+    let ssh = cluster.testbed.ssh_config().display().to_string();
+    let hosts: Vec<String> = cluster.nodes().map(|host| format!("root@{}", host.name())).collect();
+    let node = |verb: &[&str]| {
+        let hosts = hosts.iter().map(String::as_str);
+        let words: Vec<_> = ["node"]
+            .iter()
+            .chain(verb)
+            .copied()
+            .chain(["--ssh-config", &ssh])
+            .chain(hosts)
+            .collect();
+        let output = cluster.piccolo(&words)?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        anyhow::Ok(())
+    };
+    let mut times = Vec::new();
+    for _ in 0..DEPLOYMENTS {
+        let begun = Instant::now();
+        node(&["deploy", "--release", &release])?;
+        times.push(begun.elapsed().as_secs_f64());
+        node(&["undeploy", "--purge"])?;
+    }
+    cluster.end()?;
+    Ok(Figure::many("piccolo node deploy: 3 bare hosts -> all Ready", "s", times).at_most(15.0))
 }
 
 fn system_check(ground: &Ground, cluster: &HostCluster) -> Result<Figure> {
