@@ -26,6 +26,8 @@ pub const ALL: &[&str] = &[
     "a spent token readmits its node",
     "an agent trusts its own clock",
     "an earlier life is not stepped over",
+    "an end is told before its code is known",
+    "an end without its code passes for a success",
     "an expired agent is not told why",
     "an older generation is accepted",
     "any session may speak",

@@ -32,8 +32,3 @@ impl ContainerReport {
         matches!(self.state.as_str(), "exited" | "stopped" | "dead")
     }
 }
-
-/// Ended by itself with something other than success.
-pub fn has_failed(container: &ContainerReport) -> bool {
-    container.has_ended() && container.exit_code.unwrap_or(0) != 0
-}

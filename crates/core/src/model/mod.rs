@@ -10,7 +10,7 @@ mod system_check;
 pub use access::{
     AuditEnds, AuditEntry, AuditOutcome, ChainError, TokenRecord, UserRecord, verify_chain,
 };
-pub use container::{ContainerReport, has_failed};
+pub use container::ContainerReport;
 pub use event::{Event, EventKind, JournalEntry, Severity};
 pub use ids::{
     FieldError, Labels, NodeId, NodeName, SessionId, UserName, check_address, check_labels,

@@ -6,7 +6,6 @@ use super::{Effect, NodeAgent, Observation, Phase, Runtime, Sample};
 use crate::{
     model::{
         Condition, ConditionKind, ContainerReport, EventKind, JournalEntry, Severity, SystemInfo,
-        has_failed,
     },
     mutant::mutant,
     session::{CONTAINERS_MAX, METRICS_MAX, Picture, StatusReport, TEXT_BYTES_MAX, ToMaster},
@@ -62,19 +61,34 @@ impl NodeAgent {
         if let Runtime::Up { version } = &observation.runtime {
             self.system.runtime_version.clone_from(version);
         }
-        if !matches!(observation.runtime, Runtime::Down { .. }) {
-            let containers = observation.containers.into_iter().take(CONTAINERS_MAX);
-            let seen: Vec<_> = containers.map(presentable).collect();
+        let is_down = |runtime: &Runtime| matches!(runtime, Runtime::Down { .. });
+        let down = is_down(&observation.runtime);
+        if let Some(seen) = self.seen(observation.containers, down) {
             let known = self.observed.containers.replace(seen.clone());
             worth_telling |= known.as_deref().map(steady) != Some(steady(&seen));
             // what was there before we looked for the first time is no news
             if let Some(known) = known {
+                let was_down = before.as_ref().is_some_and(is_down);
+                let (known, seen) = (looks(&known, was_down), looks(&seen, down));
                 self.tell_container_changes(now, out, &known, &seen);
             }
         }
         if worth_telling {
             self.report(now, out);
         }
+    }
+
+    /// While Podman is down: those known last, of which some have ended, as the kernel says.
+    fn seen(&self, containers: Vec<ContainerReport>, down: bool) -> Option<Vec<ContainerReport>> {
+        if !down {
+            return Some(containers.into_iter().take(CONTAINERS_MAX).map(presentable).collect());
+        }
+        let ended = |known: &ContainerReport| {
+            let is_it = |c: &&ContainerReport| c.id == known.id && c.has_ended();
+            containers.iter().find(is_it).filter(|_| known.is_running())
+        };
+        let known = self.observed.containers.as_ref()?;
+        Some(known.iter().map(|c| ended(c).cloned().map_or(c.clone(), presentable)).collect())
     }
 
     fn runtime_changed(&mut self, now: Now, out: &mut Vec<Effect>, runtime: &Runtime) {
@@ -103,17 +117,19 @@ impl NodeAgent {
         &mut self,
         now: Now,
         out: &mut Vec<Effect>,
-        known: &[ContainerReport],
-        seen: &[ContainerReport],
+        known: &[Look<'_>],
+        seen: &[Look<'_>],
     ) {
-        for container in seen {
-            let before = known.iter().find(|c| c.id == container.id);
-            for (severity, kind, what) in changes(before, container) {
+        for look in seen {
+            let container = look.container;
+            let before = known.iter().find(|k| k.container.id == container.id);
+            for (severity, kind, what) in changes(before, look) {
                 let message = format!("container {} {what}", container.name);
                 self.record_container(now, out, severity, kind, message, container);
             }
         }
-        for gone in known.iter().filter(|c| !seen.iter().any(|s| s.id == c.id)) {
+        let known = known.iter().map(|look| look.container);
+        for gone in known.filter(|c| !seen.iter().any(|s| s.container.id == c.id)) {
             let message = format!("container {} was removed", gone.name);
             let kind = EventKind::ContainerRemoved;
             self.record_container(now, out, Severity::Info, kind, message, gone);
@@ -232,30 +248,59 @@ impl NodeAgent {
     }
 }
 
+/// A container as it was seen, and whether its end can be told of: its exit code is known, or Podman is down
+/// and cannot be asked. Until then, a moment, it counts as running: an end without a code says neither that it
+/// failed nor that it did not.
+struct Look<'c> {
+    container: &'c ContainerReport,
+    is_over: bool,
+    is_running: bool,
+}
+
+fn looks(containers: &[ContainerReport], down: bool) -> Vec<Look<'_>> {
+    let look = |container: &ContainerReport| {
+        let can_be_told = down
+            || container.exit_code.is_some()
+            || mutant!("an end is told before its code is known");
+        let is_over = container.has_ended() && can_be_told;
+        (is_over, container.is_running() || (container.has_ended() && !is_over))
+    };
+    let looks = containers.iter().map(|container| (container, look(container)));
+    looks
+        .map(|(container, (is_over, is_running))| Look { container, is_over, is_running })
+        .collect()
+}
+
 /// What happened to a container between two looks.
-fn changes(
-    before: Option<&ContainerReport>,
-    now: &ContainerReport,
-) -> Vec<(Severity, EventKind, String)> {
+fn changes(before: Option<&Look<'_>>, look: &Look<'_>) -> Vec<(Severity, EventKind, String)> {
     let mut changes = Vec::new();
-    let was_running = before.is_some_and(ContainerReport::is_running);
-    let ended_now = now.has_ended() && !before.is_some_and(ContainerReport::has_ended);
+    let now = look.container;
+    let was_running = before.is_some_and(|b| b.is_running);
     let restarted =
-        before.is_some_and(|b| b.started_at != now.started_at) && was_running && now.is_running();
-    if ended_now {
-        let code = now.exit_code.map_or("an unknown code".to_owned(), |code| code.to_string());
-        changes.push(if has_failed(now) {
-            (Severity::Warning, EventKind::ContainerDied, format!("died with exit code {code}"))
-        } else {
-            (Severity::Info, EventKind::ContainerExited, "has ended".to_owned())
+        before.is_some_and(|b| b.is_running && b.container.started_at != now.started_at);
+    if look.is_over && !before.is_some_and(|b| b.is_over) {
+        let code = match now.exit_code {
+            None if mutant!("an end without its code passes for a success") => Some(0),
+            code => code,
+        };
+        changes.push(match code {
+            Some(0) => (Severity::Info, EventKind::ContainerExited, "has ended".to_owned()),
+            Some(code) => {
+                let what = format!("died with exit code {code}");
+                (Severity::Warning, EventKind::ContainerDied, what)
+            }
+            None => {
+                let what = "died; Podman does not say with which exit code".to_owned();
+                (Severity::Warning, EventKind::ContainerDied, what)
+            }
         });
     } else if now.is_running() && !was_running {
         changes.push((Severity::Info, EventKind::ContainerStarted, "is running".to_owned()));
-    } else if restarted {
+    } else if now.is_running() && restarted {
         changes.push((Severity::Info, EventKind::ContainerStarted, "was restarted".to_owned()));
     }
     let unhealthy = |c: &ContainerReport| c.health == "unhealthy";
-    if unhealthy(now) && !before.is_some_and(unhealthy) {
+    if unhealthy(now) && !before.is_some_and(|b| unhealthy(b.container)) {
         changes.push((Severity::Warning, EventKind::ContainerUnhealthy, "is unhealthy".to_owned()));
     }
     changes

@@ -269,6 +269,65 @@ fn containers_are_not_told_of_before_the_runtime_has_answered() {
     assert_eq!(told_containers(&effects), Some(vec!["app".to_owned()]));
 }
 
+fn down(containers: Vec<ContainerReport>) -> Input {
+    let runtime = Runtime::Down { why: "it hangs".to_owned() };
+    Input::Observed(Observation { runtime, containers })
+}
+
+/// What is told of a container that runs, and then is seen like this, look by look.
+#[track_caller]
+fn check_told(looks: Vec<Input>, expect: &[(EventKind, &str)]) {
+    let mut agent = agent(Snapshot::default(), CERTIFIED);
+    let _ = in_session(&mut agent, 10);
+    let _ = agent.handle(at(20), observed(vec![container("app", "running")]));
+    let effects = (30..).zip(looks).flat_map(|(ms, look)| agent.handle(at(ms), look));
+    let told: Vec<_> = effects
+        .filter_map(|effect| match effect {
+            Effect::JournalAppend(entry) => Some((entry.kind, entry.message)),
+            _ => None,
+        })
+        .filter(|(kind, _)| !matches!(kind, EventKind::RuntimeUp | EventKind::RuntimeDown))
+        .collect();
+    let told: Vec<_> = told.iter().map(|(kind, message)| (*kind, message.as_str())).collect();
+    assert_eq!(told, expect);
+}
+
+#[test]
+fn a_death_is_told_once_with_its_code_and_without_where_nobody_can_be_asked() {
+    let ended = || container("app", "exited");
+    let with_code = |code| ContainerReport { exit_code: Some(code), ..ended() };
+    let failed = (EventKind::ContainerDied, "container app died with exit code 137");
+    let well = (EventKind::ContainerExited, "container app has ended");
+    let unknown =
+        (EventKind::ContainerDied, "container app died; Podman does not say with which exit code");
+    let one = |c: ContainerReport| observed(vec![c]);
+    check_told(vec![one(with_code(137))], &[failed]);
+    // a slow board: the kernel knows first, and Podman a moment later
+    check_told(vec![one(ended()), one(with_code(137)), one(with_code(137))], &[failed]);
+    check_told(vec![one(ended()), one(with_code(0))], &[well]);
+    // Podman hangs: before the death, or just then
+    check_told(vec![down(vec![]), down(vec![ended()]), one(with_code(137))], &[unknown]);
+    check_told(vec![one(ended()), down(vec![ended()]), one(with_code(0))], &[unknown]);
+    check_told(vec![down(vec![]), one(with_code(137))], &[failed]);
+    // its policy was quicker than the answer
+    let again = ContainerReport { started_at: Some(at(40).wall), ..container("app", "running") };
+    let restarted = (EventKind::ContainerStarted, "container app was restarted");
+    check_told(vec![one(ended()), one(again)], &[restarted]);
+    let removed = (EventKind::ContainerRemoved, "container app was removed");
+    check_told(vec![one(ended()), observed(vec![])], &[removed]);
+}
+
+#[test]
+fn a_death_is_shown_at_once_although_podman_does_not_answer() {
+    let mut agent = agent(Snapshot::default(), CERTIFIED);
+    let _ = in_session(&mut agent, 10);
+    let _ = agent.handle(at(20), observed(vec![container("app", "running")]));
+    let _ = agent.handle(at(30), down(vec![]));
+    let _ = agent.handle(at(40), down(vec![container("app", "exited")]));
+    let states: Vec<_> = agent.view().containers.iter().map(|c| c.state.clone()).collect();
+    assert_eq!(states, ["exited"]);
+}
+
 #[test]
 fn a_node_without_a_runtime_has_no_containers_and_is_well() {
     let mut agent = agent(Snapshot::default(), CERTIFIED);

@@ -1,6 +1,6 @@
 //! A board: its disk, its containers, its link, and the agent's process with the shell around it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use piccolo_core::{
     api_server::{Code, Registration},
@@ -29,6 +29,8 @@ use crate::{
 
 const DEADLINE_ROUNDS_MAX: u32 = 200;
 const SAMPLE_EVERY: u64 = 10 * SECOND;
+/// Podman's answer after the kernel's word.
+const CODE_IS_LATE_BY: u64 = SECOND / 2;
 /// What is mended is seen while somebody waits for it; what is well is not looked at again in most lives.
 const CHECK_PACE: CheckPace = CheckPace {
     every: std::time::Duration::from_secs(3600),
@@ -127,6 +129,10 @@ pub(crate) struct Board {
     pub(crate) powered: bool,
     pub(crate) clockless: bool,
     pub(crate) podman_down: bool,
+    /// What the agent was told of Podman last.
+    pub(crate) observed_down: bool,
+    /// Containers that have ended since Podman answered last.
+    pub(crate) fresh_ends: BTreeSet<String>,
     pub(crate) containers: Vec<ContainerReport>,
     /// What the system says of the memory, percent.
     pub(crate) memory_percent: f32,
@@ -162,6 +168,8 @@ impl Board {
             powered: true,
             clockless,
             podman_down: false,
+            observed_down: false,
+            fresh_ends: BTreeSet::new(),
             containers,
             memory_percent: 40.0,
             trembles: false,
@@ -191,6 +199,8 @@ impl Board {
             powered: true,
             clockless: false,
             podman_down: false,
+            observed_down: false,
+            fresh_ends: BTreeSet::new(),
             containers: self.containers.clone(),
             memory_percent: 40.0,
             trembles: false,
@@ -249,13 +259,21 @@ impl Board {
         SystemCheck { findings: vec![finding], ..SystemCheck::default() }
     }
 
-    fn observation(&self) -> Observation {
-        if self.podman_down {
-            let why = "connection refused".to_owned();
-            return Observation { runtime: Runtime::Down { why }, containers: Vec::new() };
+    /// What the kernel says of containers that have ended goes before what Podman says: where that is late, or
+    /// is down, their codes are not known.
+    fn observation(&self, late: bool) -> Observation {
+        let runtime = if self.podman_down {
+            Runtime::Down { why: "connection refused".to_owned() }
+        } else {
+            Runtime::Up { version: "4.3.1".to_owned() }
+        };
+        let mut containers = self.containers.clone();
+        for ended in &mut containers {
+            if (late || self.podman_down) && self.fresh_ends.contains(&ended.id) {
+                ended.exit_code = None;
+            }
         }
-        let runtime = Runtime::Up { version: "4.3.1".to_owned() };
-        Observation { runtime, containers: self.containers.clone() }
+        Observation { runtime, containers }
     }
 }
 
@@ -388,6 +406,22 @@ impl World {
         true
     }
 
+    /// A success has the code of one, and only where Podman is down is a code not waited for.
+    fn ends_are_told_as_they_were(&mut self, b: usize, entry: &JournalEntry) {
+        let code = entry.fields.get("exit_code").map(String::as_str);
+        let is_true = match entry.kind {
+            EventKind::ContainerExited => code == Some("0"),
+            EventKind::ContainerDied => {
+                code.is_some_and(|code| code != "0")
+                    || (code.is_none() && self.boards[b].observed_down)
+            }
+            _ => true,
+        };
+        if !is_true {
+            self.judge.fail("ends_are_told_as_they_were", format!("{entry:?}"));
+        }
+    }
+
     fn agent_performs_one(&mut self, b: usize, effect: Effect) {
         self.judge.agent_performs(b, &self.boards[b].disk, &effect);
         if let Effect::JournalAppend(entry) = &effect
@@ -397,6 +431,9 @@ impl World {
         {
             let sampled = self.boards[b].sampled;
             self.judge.fail("pressure_is_raised_by_two_samples", format!("{sampled:?}"));
+        }
+        if let Effect::JournalAppend(entry) = &effect {
+            self.ends_are_told_as_they_were(b, entry);
         }
         let board = &mut self.boards[b];
         match effect {
@@ -678,7 +715,16 @@ impl World {
     pub(crate) fn observe(&mut self, b: usize, boot: u32) {
         let board = &self.boards[b];
         if board.boot == boot && board.agent.is_some() {
-            let observation = board.observation();
+            // of every other end; drawn from nothing, so that no other fault moves
+            let late = !board.fresh_ends.is_empty() && self.now.is_multiple_of(2);
+            let observation = board.observation(late);
+            if late {
+                let at = self.now + CODE_IS_LATE_BY;
+                self.push(at, Due::Observe { board: b, boot });
+            } else if !self.boards[b].podman_down {
+                self.boards[b].fresh_ends.clear();
+            }
+            self.boards[b].observed_down = self.boards[b].podman_down;
             self.agent_input(b, Input::Observed(observation));
         }
     }

@@ -321,7 +321,11 @@ impl World {
         let container = &mut self.boards[b].containers[i];
         match what {
             1 => drop(self.boards[b].containers.remove(i)),
-            2 | 3 => end(container, i32::from(failed), at),
+            2 | 3 => {
+                end(container, i32::from(failed), at);
+                let id = container.id.clone();
+                self.boards[b].fresh_ends.insert(id);
+            }
             4 => {
                 let health = if container.health == "unhealthy" { "healthy" } else { "unhealthy" };
                 health.clone_into(&mut container.health);
