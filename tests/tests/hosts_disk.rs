@@ -1,12 +1,14 @@
-//! Real hosts whose disk is full: the node stays a node, and says what happened once there is room again
-//! (HLD §4.2, §10.1, §13.3).
+//! Real hosts whose disk is full, or takes no more writes: the node stays a node, and says what happened once
+//! that is over (HLD §4.2, §10.1, §13.3).
 
 use std::error::Error;
 
 use piccolo_testkit::{
+    cluster::Programs,
     podman::IMAGE,
     testbed::{
-        cluster::{AGENT_UNIT, HostCluster},
+        cluster::{AGENT_UNIT, HostCluster, INSTALLER},
+        folder_beside_this_test,
         witness::Witness,
     },
 };
@@ -53,6 +55,120 @@ fn a_full_state_folder_costs_a_node_neither_its_session_nor_its_containers() -> 
                 && event["message"].as_str().is_some_and(|m| m.contains("late"))
         }))
     })?;
+    // the check goes on to complain of a disk of one MiB
+    witness.confirm(&cluster)?;
+    Ok(cluster.end()?)
+}
+
+const STORAGE: &str = "/var/lib/containers/storage";
+
+#[test]
+fn a_full_container_storage_is_a_condition_until_there_is_room() -> Story {
+    let cluster = HostCluster::start(1)?;
+    let host = cluster.host("node-1")?;
+    host.shell(&format!(
+        "systemctl stop podman.socket podman.service; mount -t tmpfs -o size=24m none {STORAGE}; \
+         podman import /usr/share/testbed-image.tar {IMAGE}; systemctl start podman.socket; \
+         printf 'disks: [/, {STORAGE}]\\nsampling_interval_s: 1\\n' >>/etc/piccolo/nodeagent.yaml; \
+         systemctl restart {AGENT_UNIT}"
+    ))?;
+    cluster.run_container("node-1", "web", &[])?;
+    let witness = Witness::of(&cluster)?;
+    let (not_ready, agent) =
+        (cluster.count("node-1", "NodeNotReady")?, host.unit(AGENT_UNIT, "MainPID")?);
+    host.shell(&format!("dd if=/dev/zero of={STORAGE}/filler bs=4k 2>/dev/null || true"))?;
+    cluster.wait_for_condition("node-1", "ResourcePressure")?;
+    let node = cluster.node("node-1")?;
+    assert_eq!(node["conditions"][0]["message"], "over the limit: disk", "{node}");
+    // nothing new can be started, and what runs runs on
+    assert!(host.run(&["podman", "run", "--detach", "--name", "new", IMAGE, "true"]).is_err());
+    cluster.wait_for_container("node-1", "web", "running")?;
+    assert_eq!(cluster.node("node-1")?["connected"], true);
+    host.run(&["rm", &format!("{STORAGE}/filler")])?;
+    cluster.wait_for_status("node-1", "Ready")?;
+    // whatever became of it while there was no room
+    host.shell("podman rm --force --ignore new")?;
+    host.run(&["podman", "run", "--detach", "--name", "late", IMAGE, "false"])?;
+    cluster.wait_for_container("node-1", "late", "exited")?;
+    assert_eq!(cluster.count("node-1", "NodeNotReady")?, not_ready + 1);
+    assert_eq!(host.unit(AGENT_UNIT, "MainPID")?, agent, "the agent ran on");
+    Ok(witness.conclude(cluster)?)
+}
+
+/// Certificates that are renewed every few seconds: each renewal wants to be written.
+const SHORT_LIVES: &str =
+    "certificate_lifetime: 15s\ntiming:\n  beat_silence: 10s\n  session_grace: 5s\n";
+
+#[test]
+fn a_state_folder_that_becomes_read_only_ends_no_session_and_a_new_start_says_why_not() -> Story {
+    let cluster = HostCluster::start_with(1, SHORT_LIVES)?;
+    cluster.run_container("node-1", "web", &[])?;
+    let witness = Witness::of(&cluster)?;
+    let host = cluster.host("node-1")?;
+    host.run(&["systemctl", "stop", AGENT_UNIT])?;
+    host.small_disk(STATE, 100)?;
+    host.run(&["systemctl", "start", AGENT_UNIT])?;
+    cluster.wait_until_in_session("node-1")?;
+    let agent = host.unit(AGENT_UNIT, "MainPID")?;
+    host.break_disk(STATE)?;
+    assert!(host.run(&["touch", &format!("{STATE}/new")]).is_err());
+    // the certificate of now ends, and another takes its place: in memory
+    for _ in 0..2 {
+        let before = cluster.node("node-1")?["certificate_expires_at"].clone();
+        cluster.wait("the certificate is renewed", |c| {
+            Ok(c.node("node-1")?["certificate_expires_at"] != before)
+        })?;
+    }
+    host.run(&["podman", "run", "--detach", "--name", "job", IMAGE, "false"])?;
+    cluster.wait_for_count("node-1", "ContainerDied", 1)?;
+    assert_eq!(host.unit(AGENT_UNIT, "MainPID")?, agent, "the agent ran on");
+    assert_eq!(cluster.node("node-1")?["status"], "Ready");
+    // one that starts could promise nothing: it says so, and is tried again until it can
+    host.run(&["systemctl", "restart", "--no-block", AGENT_UNIT])?;
+    cluster.wait("the agent says what is wrong", |_| {
+        Ok(host.journal(AGENT_UNIT).contains("Read-only file system"))
+    })?;
+    cluster.wait_for_status("node-1", "NotReady")?;
+    host.run(&["systemctl", "stop", AGENT_UNIT])?;
+    host.mend_disk(STATE)?;
+    host.run(&["systemctl", "start", AGENT_UNIT])?;
+    cluster.wait_until_in_session("node-1")?;
+    assert_eq!(cluster.count("node-1", "NodeRegistered")?, 1);
+    host.run(&["podman", "run", "--detach", "--name", "late", IMAGE, "false"])?;
+    cluster.wait_for_count("node-1", "ContainerDied", 2)?;
+    Ok(witness.conclude(cluster)?)
+}
+
+#[test]
+fn a_root_that_is_read_only_takes_an_installation_an_upgrade_and_its_removal() -> Story {
+    let programs = Programs::beside_this_test()?;
+    let cluster = HostCluster::with_bare_nodes(&folder_beside_this_test()?, &programs, 1)?;
+    let host = cluster.host("node-1")?;
+    host.run(&["podman", "run", "--detach", "--name", "web", IMAGE, "sleep", "100000"])?;
+    let witness = Witness::of(&cluster)?;
+    cluster.bring_release("node-1")?;
+    let before =
+        host.shell("find /etc /var/lib -xdev -path /var/lib/containers -prune -o -print | sort")?;
+    // `/etc` and `/var` are file systems of their own; so is /root, where the release lies, as a stick would
+    // who writes to /var does so by its own mount from now on
+    host.shell(
+        "for folder in /etc /var /root; do mount --rbind $folder $folder; done; \
+         systemctl restart systemd-journald; mount -o remount,bind,ro /",
+    )?;
+    assert!(host.run(&["touch", "/opt/new"]).is_err() && host.run(&["touch", "/var/new"]).is_ok());
+    host.run(&["rm", "/var/new"])?;
+    cluster.install_agents()?;
+    cluster.wait_for_container("node-1", "web", "running")?;
+    let first = host.run(&["readlink", "/var/lib/piccolo/current"])?;
+    cluster.upgrade("node-1")?;
+    assert_ne!(host.run(&["readlink", "/var/lib/piccolo/current"])?, first);
+    cluster.wait_until_in_session("node-1")?;
+    witness.confirm(&cluster)?;
+    host.run(&[INSTALLER, "--uninstall", "--purge"])?;
+    cluster.wait_for_status("node-1", "NotReady")?;
+    let after =
+        host.shell("find /etc /var/lib -xdev -path /var/lib/containers -prune -o -print | sort")?;
+    assert_eq!(after, before, "nothing is left of it");
     witness.confirm(&cluster)?;
     Ok(cluster.end()?)
 }

@@ -31,8 +31,7 @@ fn three_bare_hosts_join_and_are_ready_with_their_containers() -> Story {
         assert_eq!(cluster.count(host.name(), "NodeReady")?, 1);
         assert_eq!(cluster.count(host.name(), "NodeNotReady")?, 0);
     }
-    witness.confirm(&cluster)?;
-    Ok(cluster.end()?)
+    Ok(witness.conclude(cluster)?)
 }
 
 #[test]
@@ -64,6 +63,5 @@ fn a_newer_release_takes_over_while_containers_run_on() -> Story {
     let current = host.run(&["readlink", "--canonicalize", "/opt/piccolo/current"])?;
     assert!(runs.starts_with(&current), "{runs} runs, and {current} is installed");
     assert_eq!(cluster.count("node-1", "ContainerDied")?, 0);
-    witness.confirm(&cluster)?;
-    Ok(cluster.end()?)
+    Ok(witness.conclude(cluster)?)
 }

@@ -57,8 +57,7 @@ fn a_cable_is_out_for_ten_seconds_and_what_happened_meanwhile_is_told_once() -> 
     assert_eq!(cluster.count("node-2", "NodeNotReady")?, 0);
     assert_eq!(cluster.count("node-1", "NodeNotReady")?, 1);
     assert_eq!(host.unit(AGENT_UNIT, "MainPID")?, agent, "the agent ran on");
-    witness.confirm(&cluster)?;
-    Ok(cluster.end()?)
+    Ok(witness.conclude(cluster)?)
 }
 
 #[test]
@@ -74,8 +73,7 @@ fn a_cable_that_loses_every_tenth_packet_delays_what_is_told_and_loses_nothing()
     assert!(done.status.success(), "{done:?}");
     cluster.host("node-1")?.run(&["podman", "kill", "job"])?;
     cluster.wait_for_count("node-1", "ContainerDied", 1)?;
-    witness.confirm(&cluster)?;
-    Ok(cluster.end()?)
+    Ok(witness.conclude(cluster)?)
 }
 
 #[test]
@@ -94,6 +92,5 @@ fn a_cable_that_carries_one_way_only_is_seen_whichever_way_it_is() -> Story {
     host.pass_what_it_is_sent()?;
     expect(&mut watch, "Ready")?;
     assert_eq!(cluster.count("node-1", "NodeNotReady")?, 2);
-    witness.confirm(&cluster)?;
-    Ok(cluster.end()?)
+    Ok(witness.conclude(cluster)?)
 }

@@ -40,8 +40,7 @@ fn a_host_without_power_is_not_ready_and_ready_after_its_boot() -> Story {
     assert_eq!(cluster.count("node-1", "NodeNotReady")?, 1);
     assert_eq!(cluster.count("node-2", "NodeNotReady")?, 0);
     assert!(of_all.confirm(&cluster).is_err(), "a container that was started anew is noticed");
-    witness.confirm(&cluster)?;
-    Ok(cluster.end()?)
+    Ok(witness.conclude(cluster)?)
 }
 
 #[test]
@@ -72,6 +71,5 @@ fn a_host_that_boots_without_a_network_works_and_tells_it_later() -> Story {
     let events = cluster.events()?;
     let died = events.iter().find(|event| event["kind"] == "ContainerDied").ok_or("no event")?;
     assert_eq!(died["delivered_late"], true, "{died}");
-    witness.confirm(&cluster)?;
-    Ok(cluster.end()?)
+    Ok(witness.conclude(cluster)?)
 }

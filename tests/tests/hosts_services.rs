@@ -27,8 +27,7 @@ fn a_killed_agent_is_started_again_by_systemd() -> Story {
     assert_eq!(host.unit(AGENT_UNIT, "NRestarts")?, "1");
     assert_eq!(cluster.count("node-1", "NodeRegistered")?, 1);
     assert_eq!(cluster.count("node-1", "ContainerStarted")?, 1);
-    witness.confirm(&cluster)?;
-    Ok(cluster.end()?)
+    Ok(witness.conclude(cluster)?)
 }
 
 #[test]
@@ -49,8 +48,7 @@ fn a_frozen_agent_is_started_again_by_the_watchdog() -> Story {
         Ok(host.unit(AGENT_UNIT, "NRestarts")? == "1")
     })?;
     cluster.wait_until_in_session("node-1")?;
-    witness.confirm(&cluster)?;
-    Ok(cluster.end()?)
+    Ok(witness.conclude(cluster)?)
 }
 
 #[test]
@@ -61,18 +59,42 @@ fn podman_that_is_stopped_is_a_condition_until_it_is_back() -> Story {
     host.run(&["systemctl", "stop", "podman.socket", "podman.service"])?;
     // The agent lets Podman sleep, so it asks for it only now: a process of a container has ended.
     host.run(&["podman", "kill", "job"])?;
-    cluster.wait("the condition PodmanUnavailable is raised", |c| {
-        Ok(c.node("node-1")?["conditions"][0]["kind"] == "PodmanUnavailable")
-    })?;
+    cluster.wait_for_condition("node-1", "PodmanUnavailable")?;
     host.run(&["systemctl", "start", "podman.socket"])?;
-    cluster.wait("it is cleared", |c| {
-        Ok(c.node("node-1")?["conditions"].as_array().is_some_and(Vec::is_empty))
-    })?;
+    cluster.wait_until_without_conditions("node-1")?;
     cluster.wait_for_count("node-1", "ContainerDied", 1)?;
     cluster.wait_for_container("node-1", "web", "running")?;
     assert_eq!(cluster.count("node-1", "NodeNotReady")?, 0);
-    witness.confirm(&cluster)?;
-    Ok(cluster.end()?)
+    Ok(witness.conclude(cluster)?)
+}
+
+#[test]
+fn podman_that_accepts_and_never_answers_is_a_condition_and_holds_up_no_beat() -> Story {
+    let cluster = HostCluster::start(2)?;
+    for (node, name) in [("node-1", "web"), ("node-1", "job"), ("node-2", "web")] {
+        cluster.run_container(node, name, &[])?;
+    }
+    let witness = Witness::of(&cluster)?.except("node-1", "job");
+    let host = cluster.host("node-1")?;
+    // the socket's connections go to a service in which nothing moves
+    host.run(&["systemctl", "start", "podman.service"])?;
+    host.freeze("podman.service")?;
+    // a death is seen although nobody can be asked: the kernel tells it
+    host.run(&["podman", "kill", "job"])?;
+    cluster.wait_for_container("node-1", "job", "exited")?;
+    cluster.wait_for_condition("node-1", "PodmanUnavailable")?;
+    let node = cluster.node("node-1")?;
+    assert_eq!((&node["status"], &node["connected"]), (&"Ready".into(), &true.into()), "{node}");
+    assert!(cluster.node("node-2")?["conditions"].as_array().is_some_and(Vec::is_empty));
+    // what needs no Podman works
+    cluster.done(&["log-level", "node-1", "info"])?;
+    host.thaw("podman.service")?;
+    cluster.wait_until_without_conditions("node-1")?;
+    cluster.wait_for_count("node-1", "ContainerDied", 1)?;
+    for (kind, count) in [("RuntimeDown", 1), ("RuntimeUp", 1), ("NodeNotReady", 0)] {
+        cluster.wait_for_count("node-1", kind, count)?;
+    }
+    Ok(witness.conclude(cluster)?)
 }
 
 #[test]
@@ -95,6 +117,5 @@ fn a_killed_master_is_back_before_any_node_is_missed() -> Story {
         assert_eq!(cluster.node(node.name())?["status"], "Ready");
         assert_eq!(cluster.count(node.name(), "NodeNotReady")?, 0);
     }
-    witness.confirm(&cluster)?;
-    Ok(cluster.end()?)
+    Ok(witness.conclude(cluster)?)
 }

@@ -5,6 +5,7 @@
 
 use std::{
     fs, io as std_io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -75,6 +76,48 @@ fn children(group: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(group).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     folders.map(|entry| entry.path()).collect()
+}
+
+/// The bytes a second that a service of the host may write to the disk that `folder` is on.
+pub(super) fn limit_writes(
+    name: &str,
+    service: &str,
+    folder: &Path,
+    bytes_per_second: Option<u32>,
+) -> Result<()> {
+    let disk = disk_of(folder)?;
+    let limit = bytes_per_second.map(|limit| limit.to_string());
+    let (file, text) = if are_v1() {
+        // 0 is no limit
+        ("blkio.throttle.write_bps_device", format!("{disk} {}", limit.as_deref().unwrap_or("0")))
+    } else {
+        ("io.max", format!("{disk} wbps={}", limit.as_deref().unwrap_or("max")))
+    };
+    let all = trees().into_iter().map(|tree| tree.join(name));
+    let group = all
+        .flat_map(|group| below(&group))
+        .find(|group| group.ends_with(service) && group.join(file).exists());
+    let missing = || Error::Unexpected(format!("{service} has no control group with {file}"));
+    fs::write(group.ok_or_else(missing)?.join(file), text)
+        .map_err(io(&format!("disk {disk} cannot be slowed down")))
+}
+
+fn below(group: &Path) -> Vec<PathBuf> {
+    let mut all = vec![group.to_owned()];
+    all.extend(children(group).iter().flat_map(|child| below(child)));
+    all
+}
+
+/// `MAJOR:MINOR` of the whole disk; a partition cannot be limited.
+fn disk_of(folder: &Path) -> Result<String> {
+    let device = fs::metadata(folder).map_err(io("a host's folder"))?.dev();
+    let number = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let block = Path::new("/sys/dev/block").join(&number);
+    if !block.join("partition").exists() {
+        return Ok(number);
+    }
+    let whole = fs::read_to_string(block.join("../dev")).map_err(io("the disk of a partition"))?;
+    Ok(whole.trim().to_owned())
 }
 
 /// Where v1 is in use, a v2 tree beside it is left alone.

@@ -26,6 +26,8 @@ pub const AGENT_UNIT: &str = "piccolo-nodeagent.service";
 const EXECUTABLES: [&str; 3] = ["piccolo-master", "piccolo-nodeagent", "piccolo"];
 /// Where a release is copied to on a host.
 const RELEASE: &str = "/root/release";
+/// The installer of that release.
+pub const INSTALLER: &str = "/root/release/install.sh";
 const CONTEXT: &str = "/var/lib/piccolo/master/admin.context.yaml";
 /// Of a token that is used at once.
 const TOKEN_TTL: &str = "10m";
@@ -48,6 +50,17 @@ impl HostCluster {
         Self::of(&folder, &Programs::beside_this_test()?, nodes)
     }
 
+    /// The same with lines of YAML for the master's configuration.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(nodes: usize, master: &str) -> Result<Self> {
+        let folder = super::folder_beside_this_test()?;
+        let cluster = Self::bare(&folder, &Programs::beside_this_test()?, nodes, master)?;
+        cluster.install_agents()?;
+        Ok(cluster)
+    }
+
     /// The same with `programs`, and everything below `folder`.
     ///
     /// # Errors
@@ -63,13 +76,17 @@ impl HostCluster {
     /// # Errors
     /// As [`Self::start`].
     pub fn with_bare_nodes(folder: &Path, programs: &Programs, nodes: usize) -> Result<Self> {
+        Self::bare(folder, programs, nodes, "")
+    }
+
+    fn bare(folder: &Path, programs: &Programs, nodes: usize, master: &str) -> Result<Self> {
         let release = release(folder, programs)?;
         let mut names = vec![MASTER.to_owned()];
         names.extend((1..=nodes).map(|number| format!("node-{number}")));
         let testbed = Testbed::with_names(folder, &names)?;
         let context = testbed.folder().join("admin.context.yaml");
         let cluster = Self { testbed, release, context };
-        cluster.install_master()?;
+        cluster.install_master(master)?;
         Ok(cluster)
     }
 
@@ -110,6 +127,29 @@ impl HostCluster {
         self.wait_for_container(node, name, "running")
     }
 
+    /// Whether the node carries that condition now.
+    ///
+    /// # Errors
+    /// The command fails.
+    pub fn has_condition(&self, node: &str, kind: &str) -> Result<bool> {
+        let conditions = self.node(node)?["conditions"].as_array().cloned().unwrap_or_default();
+        Ok(conditions.iter().any(|condition| condition["kind"] == kind))
+    }
+
+    /// # Errors
+    /// It is not raised in time; the journals' ends are in the message.
+    pub fn wait_for_condition(&self, node: &str, kind: &str) -> Result<()> {
+        self.wait(&format!("{node} has the condition {kind}"), |c| c.has_condition(node, kind))
+    }
+
+    /// # Errors
+    /// There are some still; the journals' ends are in the message.
+    pub fn wait_until_without_conditions(&self, node: &str) -> Result<()> {
+        self.wait(&format!("{node} has no conditions"), |c| {
+            Ok(c.node(node)?["conditions"].as_array().is_some_and(Vec::is_empty))
+        })
+    }
+
     /// # Errors
     /// It does not come about in time.
     pub fn wait_for_container(&self, node: &str, name: &str, state: &str) -> Result<()> {
@@ -127,9 +167,10 @@ impl HostCluster {
         self.testbed.end()
     }
 
-    fn install_master(&self) -> Result<()> {
+    fn install_master(&self, settings: &str) -> Result<()> {
         let host = self.testbed.host(MASTER)?;
-        host.write("/etc/piccolo/master.yaml", format!("advertise: [{}]\n", host.address()))?;
+        let config = format!("advertise: [{}]\n{settings}", host.address());
+        host.write("/etc/piccolo/master.yaml", config)?;
         // The master's user is not root, and has to read it.
         host.run(&["chmod", "0644", "/etc/piccolo/master.yaml"])?;
         self.copy_release(host, &self.release)?;
@@ -158,14 +199,30 @@ impl HostCluster {
     /// # Errors
     /// The installer fails; what it said is in the message.
     pub fn upgrade(&self, name: &str) -> Result<()> {
-        let host = self.testbed.host(name)?;
+        self.bring_newer_release(name)?;
+        self.run_installer(self.testbed.host(name)?, &[])
+    }
+
+    /// Puts the release there, where [`INSTALLER`] finds it, and installs nothing.
+    ///
+    /// # Errors
+    /// The host is off.
+    pub fn bring_release(&self, name: &str) -> Result<()> {
+        self.copy_release(self.testbed.host(name)?, &self.release)
+    }
+
+    /// Puts a newer release there, where [`INSTALLER`] finds it, and installs nothing.
+    ///
+    /// # Errors
+    /// There is no release yet.
+    pub fn bring_newer_release(&self, name: &str) -> Result<()> {
         // Bytes after an executable's end change its digest, and nothing else.
         let agent = format!("{RELEASE}/bin/piccolo-nodeagent");
-        host.shell(&format!(
+        let newer = format!(
             "printf newer >>{agent}; cd {RELEASE}; \
              find . -type f ! -name SHA256SUMS -printf '%P\\0' | sort -z | xargs -0 sha256sum >SHA256SUMS"
-        ))?;
-        self.run_installer(host, &[])
+        );
+        self.testbed.host(name)?.shell(&newer).map(drop)
     }
 
     fn copy_release(&self, host: &Host, release: &Path) -> Result<()> {
@@ -173,8 +230,23 @@ impl HostCluster {
     }
 
     fn run_installer(&self, host: &Host, arguments: &[&str]) -> Result<()> {
-        let installer = format!("{RELEASE}/install.sh");
-        host.run(&[&[installer.as_str()][..], arguments].concat()).map(drop)
+        host.run(&[&[INSTALLER][..], arguments].concat()).map(drop)
+    }
+
+    /// Runs the command line as the first administrator; it must succeed.
+    ///
+    /// # Errors
+    /// It does not; what it said is in the message.
+    pub fn done(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.piccolo(arguments)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(Error::Command {
+            command: format!("piccolo {}", arguments.join(" ")),
+            status: output.status.to_string(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
     }
 
     /// Runs the command line as the first administrator.

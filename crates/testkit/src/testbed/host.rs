@@ -23,6 +23,8 @@ const BOOT_SCRIPT: &str = include_str!("boot.sh");
 const BOOTS_WITHIN: Duration = Duration::from_secs(120);
 /// Lines of the console that are shown when it does not.
 const CONSOLE_LINES: usize = 30;
+/// How a small disk is mounted.
+const SMALL_DISK: &str = "loop,errors=remount-ro";
 /// Where the kernel's limits cannot be raised, Podman must not try.
 const LIMITS: &str = "default_ulimits = [\"nofile=20000:20000\", \"nproc=4096:4096\"]\n";
 
@@ -232,9 +234,74 @@ impl Host {
     /// # Errors
     /// The kernel has no random match.
     pub fn lose(&self, share: f32) -> Result<()> {
+        self.for_a_share("-A", share)
+    }
+
+    /// # Errors
+    /// That share was not lost before.
+    pub fn stop_losing(&self, share: f32) -> Result<()> {
+        self.for_a_share("-D", share)
+    }
+
+    fn for_a_share(&self, action: &str, share: f32) -> Result<()> {
         let share = share.to_string();
         let random = ["-m", "statistic", "--mode", "random", "--probability", &share, "-j", "DROP"];
-        self.iptables(&[&["-A", "INPUT", "-i", "eth0"][..], &random].concat())
+        self.iptables(&[&[action, "INPUT", "-i", "eth0"][..], &random].concat())
+    }
+
+    /// A small disk of its own in place of that folder, with what was in there: ext4 in a file, which becomes
+    /// read-only where it fails. Nothing may have the folder open.
+    ///
+    /// # Errors
+    /// This machine has no loop devices.
+    pub fn small_disk(&self, path: &str, mib: u32) -> Result<()> {
+        let file = disk_of(path);
+        self.shell(&format!(
+            "mknod -m 0600 /dev/loop-control c 10 237 2>/dev/null || true; \
+             for n in 0 1 2 3 4 5 6 7; do mknod -m 0600 /dev/loop$n b 7 $n 2>/dev/null || true; done; \
+             truncate --size {mib}M {file}; mkfs.ext4 -q -m 0 {file}; mkdir /run/small-disk; \
+             mount -o loop {file} /run/small-disk; cp --archive --no-target-directory {path} /run/small-disk; \
+             umount /run/small-disk; rmdir /run/small-disk; mount -o {SMALL_DISK} {file} {path}"
+        ))
+        .map(drop)
+    }
+
+    /// That disk fails: from now on it can be read, and not written.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn break_disk(&self, path: &str) -> Result<()> {
+        self.run(&["mount", "-o", "remount,abort", path]).map(drop)
+    }
+
+    /// Checked and mounted anew, as at a boot. Nothing may have the folder open.
+    ///
+    /// # Errors
+    /// It cannot be mended.
+    pub fn mend_disk(&self, path: &str) -> Result<()> {
+        let file = disk_of(path);
+        // 1: errors were corrected
+        self.shell(&format!(
+            "umount {path}; e2fsck -f -y {file} || [ $? -le 1 ]; mount -o {SMALL_DISK} {file} {path}"
+        ))
+        .map(drop)
+    }
+
+    /// What that service writes goes to the disk at so many bytes a second, from now on; for ever where `None`.
+    /// The kernel itself holds it back, so a sync takes as long as that.
+    ///
+    /// # Errors
+    /// The machine's disk is none that can be throttled.
+    pub fn limit_writes(&self, service: &str, bytes_per_second: Option<u32>) -> Result<()> {
+        self.run(&[
+            "systemctl",
+            "set-property",
+            "--runtime",
+            service,
+            "IOAccounting=yes",
+            "BlockIOAccounting=yes",
+        ])?;
+        cgroups::limit_writes(&self.place.machine, service, &self.place.folder, bytes_per_second)
     }
 
     /// In the host's network, with this machine's own iptables.
@@ -430,6 +497,11 @@ fn first_of_its_namespace(nspawn: u32) -> Option<u32> {
         let namespaces = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
         namespaces.is_some_and(|ids| ids.split_whitespace().skip(1).last() == Some("1"))
     })
+}
+
+/// Outside of the overlay, which a loop device cannot write to.
+fn disk_of(path: &str) -> String {
+    format!("/var/lib/containers/disk{}", path.replace('/', "-"))
 }
 
 fn append(path: &Path, text: &str) -> Result<()> {

@@ -257,7 +257,9 @@ fn output(command: &mut Command) -> Result<String> {
     Err(Error::Command {
         command: shown,
         status: output.status.to_string(),
-        stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        stderr: [output.stdout, output.stderr]
+            .map(|b| String::from_utf8_lossy(&b).trim().to_owned())
+            .join("\n"),
     })
 }
 

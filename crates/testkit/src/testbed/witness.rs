@@ -1,10 +1,11 @@
-//! What must be as before when a test ends: containers that nobody touched, and events told once.
+//! What must be as before when a test ends: containers that nobody touched, and events told once; the state
+//! has converged, and nothing is left behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::cluster::HostCluster;
+use super::{cluster::HostCluster, host::Host};
 use crate::cluster::{Error, Result};
 
 /// A container's host and name, and then its id, process and moment of start.
@@ -28,6 +29,20 @@ impl Witness {
     pub fn except(mut self, node: &str, container: &str) -> Self {
         self.containers.remove(&(node.to_owned(), container.to_owned()));
         self
+    }
+
+    /// How every story ends: the state converges, [`Self::confirm`] holds, and nothing is left behind.
+    ///
+    /// # Errors
+    /// It is not so; the difference is named.
+    pub fn conclude(self, cluster: HostCluster) -> Result<()> {
+        for host in cluster.nodes() {
+            cluster.wait(&format!("{} and the master agree", host.name()), |cluster| {
+                agree(cluster, host)
+            })?;
+        }
+        self.confirm(&cluster)?;
+        cluster.end()
     }
 
     /// Every container runs on as the process that it was; and of the events that each node has
@@ -64,6 +79,42 @@ impl Witness {
         }
         Ok(())
     }
+}
+
+/// Ready without a condition, on the newest configuration, with every event told, and with the containers
+/// that Podman has. An error names the first difference.
+fn agree(cluster: &HostCluster, host: &Host) -> Result<bool> {
+    let (name, node) = (host.name(), cluster.node(host.name())?);
+    let is_well = node["status"] == "Ready" && node["connected"] == true;
+    if !is_well || node["conditions"].as_array().is_none_or(|all| !all.is_empty()) {
+        return Err(Error::Unexpected(format!("{name} is not well: {node}")));
+    }
+    let topology = cluster.json(&["topology", "get", "-o", "json"])?;
+    if node["applied_generation"] != topology["generation"] {
+        return Err(Error::Unexpected(format!("{name} has not applied {topology}: {node}")));
+    }
+    let agent = host.shell(
+        "for place in /opt/piccolo /var/lib/piccolo; do \
+         agent=$place/current/bin/piccolo-nodeagent; \
+         [ ! -x $agent ] || exec $agent status -o json; done",
+    )?;
+    let agent: Value = serde_json::from_str(&agent).unwrap_or_default();
+    if agent["events_waiting"] != 0 {
+        return Err(Error::Unexpected(format!("{name} has events to tell: {agent}")));
+    }
+    let podman = host.shell(
+        "podman ps --all --quiet | xargs --no-run-if-empty podman inspect \
+         --format '{{.Name}} {{.State.Status}}'",
+    )?;
+    let podman: BTreeSet<String> = podman.lines().map(str::to_owned).collect();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let seen = node["containers"].as_array().cloned().unwrap_or_default();
+    let seen: BTreeSet<String> =
+        seen.iter().map(|one| format!("{} {}", text(&one["name"]), text(&one["state"]))).collect();
+    if podman != seen {
+        return Err(Error::Unexpected(format!("{name}: Podman has {podman:?}, we see {seen:?}")));
+    }
+    Ok(true)
 }
 
 fn running(cluster: &HostCluster) -> Result<Containers> {
