@@ -36,6 +36,11 @@ impl Figure {
         Self { name: name.into(), unit, values, target: Target::None, note: String::new() }
     }
 
+    /// The largest of several that were measured at once.
+    pub(crate) fn worst_of(name: impl Into<String>, unit: &'static str, values: &[f64]) -> Self {
+        Self::one(name, unit, values.iter().copied().fold(f64::NEG_INFINITY, f64::max))
+    }
+
     /// A row that says why it has no value.
     pub(crate) fn missing(name: impl Into<String>, unit: &'static str, why: &str) -> Self {
         Self { note: why.to_owned(), ..Self::many(name, unit, Vec::new()) }

@@ -25,11 +25,18 @@ pub(crate) struct Ground {
     pub(crate) as_shipped: bool,
     pub(crate) target: PathBuf,
     pub(crate) runs: usize,
+    /// How long the churn of the group `soak` lasts.
+    pub(crate) soak: Duration,
     scratch: TempDir,
 }
 
 impl Ground {
-    pub(crate) fn new(target: &Path, programs: Option<&Path>, runs: usize) -> Result<Self> {
+    pub(crate) fn new(
+        target: &Path,
+        programs: Option<&Path>,
+        runs: usize,
+        soak: Duration,
+    ) -> Result<Self> {
         let shipped = target.join("dist/x86_64");
         let programs = match programs {
             Some(folder) => Programs::in_folder(folder)?,
@@ -47,6 +54,7 @@ impl Ground {
             programs,
             target: target.to_owned(),
             runs: runs.max(1),
+            soak,
             scratch: tempfile::tempdir()?,
         })
     }

@@ -19,7 +19,7 @@ mod ground;
 mod groups;
 mod usage;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum as _};
@@ -38,6 +38,9 @@ struct Arguments {
     /// Runs of each time that is measured; fewer than 20 say little about the worst
     #[arg(long, default_value_t = 20, value_name = "N")]
     runs: usize,
+    /// Seconds of churn in the group soak; in fewer than 60 it is not seen to level out
+    #[arg(long, default_value_t = 600, value_name = "N", value_parser = clap::value_parser!(u64).range(20..))]
+    soak_s: u64,
     /// The folder of the three executables [default: target/dist/x86_64 where `cargo xtask dist`
     /// has been, or else target/release]
     #[arg(long, value_name = "FOLDER")]
@@ -61,7 +64,9 @@ fn main() -> ExitCode {
 
 /// Whether everything could be measured.
 fn run(arguments: &Arguments) -> Result<bool> {
-    let ground = Ground::new(&arguments.target, arguments.programs.as_deref(), arguments.runs)?;
+    let soak = Duration::from_secs(arguments.soak_s);
+    let ground =
+        Ground::new(&arguments.target, arguments.programs.as_deref(), arguments.runs, soak)?;
     println!("{ground}");
     let chosen =
         if arguments.only.is_empty() { Group::value_variants() } else { &arguments.only[..] };

@@ -11,6 +11,7 @@ mod loss;
 mod master;
 mod simulator;
 mod size;
+mod soak;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -39,6 +40,8 @@ pub(crate) enum Group {
     Load,
     /// On real hosts with systemd: the system check, a boot, a killed master, an agent's memory
     Hosts,
+    /// Ten minutes of heavy churn, and what has grown by it
+    Soak,
     /// How fast clusters are simulated
     Simulator,
 }
@@ -60,6 +63,7 @@ impl Group {
             Self::Loss => loss::measure(ground),
             Self::Load => load::measure(ground),
             Self::Hosts => hosts::measure(ground),
+            Self::Soak => soak::measure(ground),
             Self::Simulator => simulator::measure(ground),
         }
     }
