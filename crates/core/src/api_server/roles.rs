@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Code, Refusal};
-use crate::mutant::mutant;
+use crate::{mutant::mutant, time::WallTime};
 
 /// Whom a certificate speaks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -80,6 +80,8 @@ pub struct Caller {
     pub key_fingerprint: String,
     /// Of the certificate, hexadecimal.
     pub serial: String,
+    /// When the certificate began to hold.
+    pub valid_from: WallTime,
     /// The certificate's time is over: good for grace re-issue and nothing else.
     pub expired: bool,
 }
@@ -92,6 +94,7 @@ impl Caller {
             from: from.into(),
             key_fingerprint: String::new(),
             serial: String::new(),
+            valid_from: WallTime::default(),
             expired: false,
         }
     }

@@ -22,6 +22,8 @@ pub enum Severity {
 pub enum EventKind {
     ClusterCreated,
     MasterStarted,
+    /// A restored or rebuilt master has started for the first time.
+    ClusterRestored,
     NodeRegistered,
     NodeApproved,
     NodeRejected,
@@ -32,6 +34,8 @@ pub enum EventKind {
     NodeMaintenanceEnded,
     NodeRemoved,
     NodeReplaced,
+    /// A node that only the lost master knew was taken in by its certificate.
+    NodeAdopted,
     NodeLabelled,
     NodeIdentityReset,
     DuplicateIdentity,
@@ -44,6 +48,8 @@ pub enum EventKind {
     TokenRevoked,
     UserCreated,
     UserRevoked,
+    BackupFailed,
+    BackupMade,
     AgentStarted,
     MasterLost,
     MasterFound,

@@ -7,7 +7,10 @@
 use super::{Answer, Node, Registered, RequestId, StateManager, keys, log::Draft, outbox::Outbox};
 use crate::{
     api_server::{Call, Caller, Code, Refusal, Registration, Role},
-    model::{EventKind, Labels, NodeId, NodeRecord, NodeRole, NodeStatus, Severity, TokenRecord},
+    model::{
+        EventKind, Labels, NodeId, NodeName, NodeRecord, NodeRole, NodeStatus, Severity,
+        TokenRecord,
+    },
     mutant::mutant,
     time::{Now, Timestamp},
 };
@@ -52,6 +55,10 @@ impl StateManager {
             .help("make one on the master: piccolo token create"));
         }
         self.check_standing(by)?;
+        if !self.nodes.contains_key(&registration.node) && by.id == registration.node.as_str() {
+            let message = "the node is not known here; its certificate is good for a session still";
+            return Err(Refusal::new(Code::Unauthenticated, "TokenRequired", message));
+        }
         if by.id != registration.node.as_str() {
             return Err(speaks_for_another(by, registration.node.as_str()));
         }
@@ -215,13 +222,7 @@ impl StateManager {
             return Ok(Some(holder));
         }
         self.tell_duplicate(now, out, &holder, EventKind::DuplicateName);
-        let alive = if live { ", which is alive" } else { "" };
-        Err(Refusal::new(
-            Code::AlreadyExists,
-            "DuplicateName",
-            format!("hostname: {} is the name of node {holder} already{alive}", registration.name),
-        )
-        .help("give the board another host name; for a re-flashed board: piccolo node reset-identity NAME"))
+        Err(name_is_taken(&registration.name, &holder, live))
     }
 
     fn use_token(&mut self, out: &mut Outbox, mut token: TokenRecord, node: &NodeId) {
@@ -301,6 +302,7 @@ impl StateManager {
         self.names.insert(record.name.key(), record.id.clone());
         let timing = self.timing();
         self.nodes.insert(registration.node.clone(), Node::new(record, timing, now.at));
+        self.settle_identity(out, &registration.node);
         out.touch(&registration.node);
         self.happened(now, out, draft);
         self.settle(now, out, &registration.node);
@@ -373,7 +375,11 @@ impl StateManager {
             }
             Role::Master | Role::Sub => {
                 let node = self.nodes.iter().find(|(id, _)| id.as_str() == by.id).map(|(_, n)| n);
+                let believed = self.believes(by);
                 let Some(node) = node else {
+                    if believed {
+                        return Ok(());
+                    }
                     return revoked("was removed, or never joined").map_err(|refusal: Refusal| {
                         refusal.help("join again with a token: piccolo-nodeagent join")
                     });
@@ -388,10 +394,18 @@ impl StateManager {
                     return revoked("is being removed");
                 }
                 let known = node.record.has_key(&by.key_fingerprint);
-                if known { Ok(()) } else { revoked("has another key now") }
+                if known || believed { Ok(()) } else { revoked("has another key now") }
             }
         }
     }
+}
+
+pub(super) fn name_is_taken(name: &NodeName, holder: &NodeId, live: bool) -> Refusal {
+    let alive = if live { ", which is alive" } else { "" };
+    let message = format!("hostname: {name} is the name of node {holder} already{alive}");
+    Refusal::new(Code::AlreadyExists, "DuplicateName", message).help(
+        "give the board another host name; for a re-flashed board: piccolo node reset-identity NAME",
+    )
 }
 
 pub(super) fn speaks_for_another(by: &Caller, id: &str) -> Refusal {

@@ -2,14 +2,15 @@
 //!
 //! Not stored: metrics, containers, beats. Heartbeats are one value, written once a minute at most.
 
-use std::{collections::BTreeMap, collections::VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::restoration::Restoration;
 use crate::{
     model::{
-        AuditEnds, AuditEntry, Event, NodeId, NodeName, NodeRecord, TokenRecord, UserName,
-        UserRecord,
+        AuditEnds, AuditEntry, Event, FieldError, NodeId, NodeName, NodeRecord, TokenRecord,
+        UserName, UserRecord,
     },
     session::SEQUENCE_MAX,
     time::WallTime,
@@ -26,15 +27,20 @@ pub const TOPOLOGY_SECRETS: &str = "/piccolo/v1/sealed/topology";
 pub const AUDIT_ENDS: &str = "/piccolo/v1/sealed/audit";
 pub const HEARTBEATS: &str = "/piccolo/v1/heartbeats";
 pub const EPOCH: &str = "/piccolo/v1/meta/epoch";
+/// Of the last restore.
+pub const RESTORATION: &str = "/piccolo/v1/meta/restoration";
+/// Nodes whose record counts again since the last restore.
+pub const SETTLED: &str = "/piccolo/v1/meta/settled/";
 pub const EVENTS: &str = "/piccolo/v1/events/";
 pub const AUDIT: &str = "/piccolo/v1/audit/";
 /// Nodes in one of the values below [`HEARTBEATS`] at most: with ids of full length it takes 400 KB, and a
 /// store takes 512 KiB.
 pub const HEARTBEATS_PER_VALUE_MAX: usize = 5_000;
-/// Starts of the master at most: revisions begin at 2^32 times its number.
-const EPOCH_MAX: u64 = 1 << 31;
+/// Starts of the master at most: revisions begin at 2^32 times its number. A restored master begins at the seconds
+/// since 1970.
+pub(super) const EPOCH_MAX: u64 = u32::MAX as u64 - 1;
 const NODES: &str = "/piccolo/v1/nodes/";
-const TOKENS: &str = "/piccolo/v1/tokens/";
+pub(super) const TOKENS: &str = "/piccolo/v1/tokens/";
 const USERS: &str = "/piccolo/v1/users/";
 
 pub fn node(id: &NodeId) -> String {
@@ -44,6 +50,10 @@ pub fn node(id: &NodeId) -> String {
 /// The values that heartbeats are divided among; the first is the only one of most clusters.
 pub fn heartbeats(part: usize) -> String {
     if part == 0 { HEARTBEATS.to_owned() } else { format!("{HEARTBEATS}/{part}") }
+}
+
+pub fn settled(id: &NodeId) -> String {
+    format!("{SETTLED}{id}")
 }
 
 pub fn token(hash: &str) -> String {
@@ -102,12 +112,16 @@ pub struct Snapshot {
     pub(super) heartbeats: BTreeMap<NodeId, WallTime>,
     pub(super) log: LogSnapshot,
     pub(super) epoch: u64,
+    pub(super) restoration: Option<Restoration>,
+    pub(super) settled: BTreeSet<NodeId>,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct LogSnapshot {
     /// Id and time, oldest first.
     pub(super) events: VecDeque<(u64, WallTime)>,
+    /// The next event has this id at least.
+    pub(super) events_from: u64,
     /// What is there of the audit log: the oldest entry's id, 0 where there is none, and the newest entry.
     pub(super) audit_first: u64,
     pub(super) audit_last: Option<AuditEntry>,
@@ -127,6 +141,8 @@ impl Snapshot {
             heartbeats: BTreeMap::new(),
             log: LogSnapshot::default(),
             epoch: 0,
+            restoration: None,
+            settled: BTreeSet::new(),
         }
     }
 
@@ -150,6 +166,15 @@ impl Snapshot {
         } else if key == EPOCH {
             self.epoch = decode(key, value)?;
             check_count(key, self.epoch, EPOCH_MAX)?;
+        } else if key == RESTORATION {
+            self.restoration = Some(decode(key, value)?);
+        } else if let Some(id) = key.strip_prefix(SETTLED) {
+            let id = NodeId::parse("node_id", id);
+            let problem = |error: FieldError| CorruptRecord {
+                key: key.to_owned(),
+                problem: error.to_string(),
+            };
+            self.settled.insert(id.map_err(problem)?);
         } else if key.starts_with(NODES) {
             let record: NodeRecord = decode(key, value)?;
             self.nodes.insert(record.id.clone(), record);

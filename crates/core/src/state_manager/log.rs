@@ -107,6 +107,7 @@ impl Log {
             events.push_back((id, no_earlier(events.back(), at)));
         }
         let next_event = snapshot.events.back().map_or(0, |(id, _)| *id) + 1;
+        let next_event = next_event.max(snapshot.events_from);
         Self {
             events,
             events_max,
@@ -267,6 +268,22 @@ impl StateManager {
             why = format!("{why} (before it, {untold} more refusals were only counted)");
         }
         self.append_audit(now, out, by, call, target, AuditOutcome::Refused(bounded(&why)));
+    }
+
+    /// Nobody called: it was done to the store.
+    pub(super) fn audit_restore(&mut self, now: Now, out: &mut Outbox, message: &str) {
+        let entry = AuditEntry {
+            id: 0,
+            at: now.wall,
+            who: "the master itself".to_owned(),
+            from: String::new(),
+            call: "Restore".to_owned(),
+            target: message.to_owned(),
+            outcome: AuditOutcome::Done,
+            previous_hash: String::new(),
+            hash: String::new(),
+        };
+        self.log.append_audit(entry, out);
     }
 
     fn append_audit(

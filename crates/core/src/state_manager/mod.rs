@@ -6,6 +6,7 @@
 //! - [`keys`]: what is stored, under which keys; [`Snapshot`] reads it back
 //! - `node`: one node at run time; `settle` derives status and conditions from what is known
 //! - `join`, `sessions`, `operator`: the inputs
+//! - `restoration`: what a restored master does not know, and how it gets by
 //! - `log`: events and the audit chain, both bounded
 //! - `outbox`: gathers writes and effects of one input into one commit and what follows it
 
@@ -18,6 +19,7 @@ mod node;
 mod operator;
 mod outbox;
 mod reads;
+mod restoration;
 mod sessions;
 mod settle;
 #[cfg(test)]
@@ -30,8 +32,9 @@ use std::{
 
 pub use keys::{CorruptRecord, Snapshot};
 pub use reads::ClusterStatus;
+pub use restoration::{Restoration, is_restored};
 
-use self::{log::Log, node::Node, outbox::Outbox};
+use self::{log::Log, node::Node, outbox::Outbox, restoration::Settled};
 use crate::{
     api_server::{Call, Caller, JoinLimiter, Refusal, Registration, Role, Selector},
     failure_detector::Timing,
@@ -339,11 +342,14 @@ pub struct StateManager {
     retention_at: Timestamp,
     started: Now,
     commands_sent: u64,
+    restoration: Option<Restoration>,
+    settled: Settled,
 }
 
 impl StateManager {
     /// After a (re)start nothing is known of who is alive: every detector begins afresh.
-    pub fn restore(snapshot: Snapshot, settings: Settings, now: Now) -> Self {
+    pub fn restore(mut snapshot: Snapshot, settings: Settings, now: Now) -> Self {
+        snapshot.leap(now.wall);
         let mut topology = snapshot.topology;
         topology.config.extend(snapshot.secrets);
         let timing = topology.timing(settings.timing);
@@ -373,6 +379,8 @@ impl StateManager {
             retention_at: now.at + RETENTION_EVERY,
             started: now,
             commands_sent: 0,
+            restoration: snapshot.restoration,
+            settled: snapshot.settled,
             settings,
         };
         let ids: Vec<_> = manager.nodes.keys().cloned().collect();
@@ -393,6 +401,7 @@ impl StateManager {
             out.put(keys::TOPOLOGY, &self.topology);
             self.happened(now, &mut out, log::cluster_created(&self.topology));
         }
+        self.tell_of_restoration(now, &mut out);
         self.happened(now, &mut out, log::master_started(self.epoch));
         self.finish(out)
     }

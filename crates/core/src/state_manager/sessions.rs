@@ -35,7 +35,9 @@ impl StateManager {
         hello: Hello,
     ) {
         let id = hello.node.clone();
-        if let Err((reason, refusal)) = self.check_session(now, out, by, &hello) {
+        let met = self.meet(now, out, by, &hello).map_err(|r| (GoodbyeReason::Protocol, r));
+        let checked = met.and_then(|()| self.check_session(now, out, by, &hello));
+        if let Err((reason, refusal)) = checked {
             self.audit_refusal(now, out, by, Call::Session, id.as_str(), &refusal);
             let goodbye = Goodbye { reason, message: refusal.message };
             out.effects.push(Effect::Close { node: id, session, goodbye });

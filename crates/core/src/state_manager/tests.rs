@@ -15,19 +15,19 @@ use crate::{
     session::EVENTS_PER_BATCH_MAX,
 };
 
-fn at(ms: u64) -> Now {
+pub(super) fn at(ms: u64) -> Now {
     Now { at: Timestamp::from_millis(ms), wall: WallTime(i64::try_from(ms).unwrap()) }
 }
 
 /// A master with its store, as a shell would have it.
-struct Cluster {
-    machine: StateManager,
-    store: BTreeMap<String, Vec<u8>>,
+pub(super) struct Cluster {
+    pub(super) machine: StateManager,
+    pub(super) store: BTreeMap<String, Vec<u8>>,
     requests: u64,
 }
 
 impl Cluster {
-    fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: Settings) -> Self {
         let name = NodeName::parse("name", "robot").unwrap();
         let machine = StateManager::restore(Snapshot::empty("c1", name), settings, at(0));
         let mut cluster = Self { machine, store: BTreeMap::new(), requests: 0 };
@@ -45,7 +45,7 @@ impl Cluster {
         cluster
     }
 
-    fn perform(&mut self, effects: &[Effect]) {
+    pub(super) fn perform(&mut self, effects: &[Effect]) {
         for effect in effects {
             let Effect::Commit(transaction) = effect else { continue };
             for (key, value) in &transaction.writes {
@@ -57,13 +57,13 @@ impl Cluster {
         }
     }
 
-    fn input(&mut self, ms: u64, input: Input) -> Vec<Effect> {
+    pub(super) fn input(&mut self, ms: u64, input: Input) -> Vec<Effect> {
         let effects = self.machine.handle(at(ms), input);
         self.perform(&effects);
         effects
     }
 
-    fn ask(&mut self, ms: u64, by: Caller, request: Request) -> Result<Answer, Refusal> {
+    pub(super) fn ask(&mut self, ms: u64, by: Caller, request: Request) -> Result<Answer, Refusal> {
         self.requests += 1;
         let id = RequestId(self.requests);
         let effects = self.input(ms, Input::Request { id, by, request });
@@ -74,7 +74,7 @@ impl Cluster {
         reply.unwrap()
     }
 
-    fn restart(&mut self, settings: Settings, ms: u64) {
+    pub(super) fn restart(&mut self, settings: Settings, ms: u64) {
         let name = NodeName::parse("name", "robot").unwrap();
         let mut snapshot = Snapshot::empty("c1", name);
         for (key, value) in &self.store {
@@ -85,7 +85,7 @@ impl Cluster {
         self.perform(&effects);
     }
 
-    fn token(&mut self, ms: u64, uses: u32, name: Option<&str>) -> String {
+    pub(super) fn token(&mut self, ms: u64, uses: u32, name: Option<&str>) -> String {
         let hash = format!("{:064x}", self.requests + 1);
         let request = TokenRequest {
             hash: hash.clone(),
@@ -98,37 +98,51 @@ impl Cluster {
         hash
     }
 
-    fn join(&mut self, ms: u64, node: &str, hash: &str) -> Result<Answer, Refusal> {
+    pub(super) fn join(&mut self, ms: u64, node: &str, hash: &str) -> Result<Answer, Refusal> {
         let registration = registration(node, hash);
         let by = Caller::anonymous("10.0.0.1");
         self.ask(ms, by, Request::Register(Box::new(registration)))
     }
 
-    fn audit(&self) -> Vec<AuditEntry> {
+    pub(super) fn audit(&self) -> Vec<AuditEntry> {
         let stored = self.store.iter().filter(|(key, _)| key.starts_with(keys::AUDIT));
         stored.map(|(key, value)| keys::decode(key, value).unwrap()).collect()
     }
 
-    fn status(&self, node: &str) -> Option<NodeStatus> {
+    pub(super) fn status(&self, node: &str) -> Option<NodeStatus> {
         let mut nodes = self.machine.nodes();
         nodes.find(|view| view.record.id.as_str() == node).map(|view| view.record.status)
     }
 
-    fn open(&mut self, ms: u64, node: &str, session: &str, previous: Option<&str>) -> Vec<Effect> {
+    pub(super) fn open(
+        &mut self,
+        ms: u64,
+        node: &str,
+        session: &str,
+        previous: Option<&str>,
+    ) -> Vec<Effect> {
         self.open_with(ms, node, (session, previous), |_| {})
     }
 
     /// What `change` makes of its Hello.
-    fn open_with(
+    pub(super) fn open_with(
         &mut self,
         ms: u64,
         node: &str,
         (session, previous): (&str, Option<&str>),
         change: impl Fn(&mut Hello),
     ) -> Vec<Effect> {
-        let mut hello = Hello {
+        let mut hello = Self::hello(node);
+        hello.previous_session = previous.map(SessionId::new);
+        change(&mut hello);
+        let session = SessionId::new(session);
+        self.input(ms, Input::SessionOpened { by: sub(node), session, hello })
+    }
+
+    pub(super) fn hello(node: &str) -> Hello {
+        Hello {
             node: NodeId::parse("node", node).unwrap(),
-            previous_session: previous.map(SessionId::new),
+            previous_session: None,
             applied_generation: 1,
             next_sequence: 1,
             events_dropped: 0,
@@ -139,25 +153,28 @@ impl Cluster {
             clock: WallTime(0),
             system_check: None,
             system_check_pending: false,
-        };
-        change(&mut hello);
-        let session = SessionId::new(session);
-        self.input(ms, Input::SessionOpened { by: sub(node), session, hello })
+        }
     }
 
-    fn say(&mut self, ms: u64, node: &str, session: &str, message: ToMaster) -> Vec<Effect> {
+    pub(super) fn say(
+        &mut self,
+        ms: u64,
+        node: &str,
+        session: &str,
+        message: ToMaster,
+    ) -> Vec<Effect> {
         let node = NodeId::parse("node", node).unwrap();
         let session = SessionId::new(session);
         self.input(ms, Input::FromAgent { node, session, message })
     }
 }
 
-fn admin() -> Caller {
+pub(super) fn admin() -> Caller {
     let (role, id, serial) = (Role::Admin, "admin".to_owned(), "1".to_owned());
     Caller { role, id, serial, ..Caller::anonymous("10.0.9.9") }
 }
 
-fn sub(node: &str) -> Caller {
+pub(super) fn sub(node: &str) -> Caller {
     let (id, key_fingerprint) = (node.to_owned(), format!("key-{node}"));
     Caller { role: Role::Sub, id, key_fingerprint, ..Caller::anonymous("10.0.0.1") }
 }

@@ -3,6 +3,7 @@
 use piccolo_core::{
     api_server::{Call, Caller, Code, Refusal, Role},
     state_manager::{Answer, Request},
+    time::WallTime,
 };
 use piccolo_rpc::{
     status,
@@ -31,6 +32,7 @@ pub(crate) fn caller_of(peer: Option<&PeerInfo>, now: u64) -> Caller {
         from,
         key_fingerprint: identity.spki_sha256.clone(),
         serial: identity.serial.clone(),
+        valid_from: WallTime::from_secs(i64::try_from(identity.not_before).unwrap_or(i64::MAX)),
         // a connection may outlive the certificate that it was opened with
         expired: identity.expired || identity.expired_at(now),
     }

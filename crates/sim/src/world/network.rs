@@ -9,6 +9,7 @@ use piccolo_core::{
     node_agent,
     session::{Hello, ToAgent, ToMaster},
     state_manager::{Answer, Input, Request},
+    time::WallTime,
 };
 
 use super::{Due, World, master::Arrival};
@@ -267,6 +268,7 @@ impl World {
                 id: certificate.node.to_string(),
                 key_fingerprint: certificate.key.clone(),
                 serial: certificate.serial.to_string(),
+                valid_from: WallTime(0),
                 expired: certificate.not_after <= self.master.clock.now(self.now).wall,
                 from,
             },

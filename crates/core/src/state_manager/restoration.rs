@@ -1,0 +1,438 @@
+//! A master that was set back: restored from a backup, or rebuilt from its certificate authority alone.
+//!
+//! Between the backup and the restore the lost master went on, and others remember what it told them. Three rules
+//! make up for what is not known here:
+//!
+//! 1. *Numbers never come again.* The number of starts (and with it every revision), the generation and the ids of
+//!    events go on from the time of the restore, which is more than the lost master can have come to. So each node
+//!    takes our configuration for the newest, and no watcher goes on from a place that means something else now.
+//! 2. *A certificate that our authority issued after the backup is believed, once for each node.* The node has renewed
+//!    its key since, or has joined since. Whoever was removed before the backup has no such certificate.
+//! 3. *What people decided since is forgotten, and that is said*: as an event, in the audit log, and in the status.
+//!    Join tokens are not restored at all, for nobody knows how often they were used.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Approval, Snapshot, StateManager, join::name_is_taken, keys, log::Draft, node::Node,
+    outbox::Outbox,
+};
+use crate::{
+    api_server::{Caller, Code, Refusal, Role},
+    model::{
+        EventKind, Labels, NodeId, NodeKind, NodeName, NodeRecord, NodeRole, NodeStatus, Severity,
+        check_address,
+    },
+    session::Hello,
+    time::{Now, WallTime},
+};
+
+/// A certificate begins to hold so long before it was issued at most: clocks differ.
+const BACKDATED_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// Written by a restore beside what it has restored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restoration {
+    /// What happened after it is not known here. The beginning of time where there was no backup.
+    pub backup_at: WallTime,
+    pub restored_at: WallTime,
+    /// Whether a master has started since, and taken the rules of this file into account.
+    pub begun: bool,
+}
+
+impl Restoration {
+    /// What is restored was true then.
+    pub fn from_backup(backup_at: WallTime, restored_at: WallTime) -> Self {
+        Self { backup_at, restored_at: restored_at.max(backup_at), begun: false }
+    }
+
+    /// Nothing is known but the certificate authority.
+    pub fn from_authority(restored_at: WallTime) -> Self {
+        Self::from_backup(WallTime::default(), restored_at)
+    }
+
+    pub fn is_rebuilt(&self) -> bool {
+        self.backup_at == WallTime::default()
+    }
+
+    /// Whether the lost master can have issued it unknown to us.
+    fn may_have_issued(&self, valid_from: WallTime) -> bool {
+        valid_from.plus(BACKDATED_MAX) >= self.backup_at && valid_from <= self.restored_at
+    }
+}
+
+/// What is to be taken from a backup: everything but what must not be true twice.
+pub fn is_restored(key: &str) -> bool {
+    !key.starts_with(keys::TOKENS)
+        && key != keys::RESTORATION
+        && !key.starts_with(keys::SETTLED)
+        && key.starts_with(keys::ROOT)
+}
+
+impl Snapshot {
+    /// Numbers that others may remember go on from the time of the restore.
+    pub(super) fn leap(&mut self, now: WallTime) {
+        let Some(restoration) = self.restoration.as_ref().filter(|r| !r.begun) else { return };
+        // a machine without a clock thinks that it is 1970
+        let ms = u64::try_from(now.max(restoration.restored_at).0).unwrap_or(0);
+        self.epoch = self.epoch.max((ms / 1000).min(keys::EPOCH_MAX - 1));
+        self.topology.generation = (self.topology.generation + 1).max(ms / 1000);
+        self.log.events_from = ms;
+    }
+}
+
+impl StateManager {
+    /// Of the last restore, if there was one.
+    pub fn restoration(&self) -> Option<&Restoration> {
+        self.restoration.as_ref()
+    }
+
+    /// The first start after a restore.
+    pub(super) fn tell_of_restoration(&mut self, now: Now, out: &mut Outbox) {
+        let Some(restoration) = self.restoration.as_mut().filter(|r| !r.begun) else { return };
+        restoration.begun = true;
+        let restoration = restoration.clone();
+        out.put(keys::RESTORATION, &restoration);
+        out.put(keys::TOPOLOGY, &self.topology.without_secrets());
+        let message = if restoration.is_rebuilt() {
+            "the cluster was rebuilt from its certificate authority; nodes are taken in as they come"
+        } else {
+            "the master was restored from a backup; what happened since it was made is not known here"
+        };
+        let draft = Draft::cluster(Severity::Warning, EventKind::ClusterRestored, message)
+            .field("backup_at_ms", restoration.backup_at.0.to_string());
+        self.happened(now, out, draft);
+        self.audit_restore(now, out, message);
+    }
+
+    /// Whether the certificate alone is enough: the lost master may have issued it after the backup.
+    pub(super) fn believes(&self, by: &Caller) -> bool {
+        let node = matches!(by.role, Role::Master | Role::Sub);
+        let issued =
+            |restoration: &Restoration| restoration.may_have_issued(by.valid_from) && !by.expired;
+        node && self.restoration.as_ref().is_some_and(issued)
+            && !self.settled.iter().any(|id| id.as_str() == by.id)
+    }
+
+    /// A node that comes for the first time since the restore: takes its key in, or the whole node.
+    pub(super) fn meet(
+        &mut self,
+        now: Now,
+        out: &mut Outbox,
+        by: &Caller,
+        hello: &Hello,
+    ) -> Result<(), Refusal> {
+        if by.id != hello.node.as_str() || !self.believes(by) {
+            return Ok(());
+        }
+        match self.nodes.get_mut(&hello.node) {
+            None => self.adopt(now, out, by, hello)?,
+            // it is leaving, or is another's: that is for others to say
+            Some(node) if node.record.status == NodeStatus::Terminating => return Ok(()),
+            Some(node) if !node.record.has_key(&by.key_fingerprint) => {
+                node.record.key_requested(by.key_fingerprint.clone());
+                out.touch(&hello.node);
+            }
+            Some(_) => {}
+        }
+        self.settle_identity(out, &hello.node);
+        Ok(())
+    }
+
+    /// From now on the record counts, and no certificate beside it.
+    pub(super) fn settle_identity(&mut self, out: &mut Outbox, id: &NodeId) {
+        if self.restoration.is_some() && self.settled.insert(id.clone()) {
+            out.put(keys::settled(id), &true);
+        }
+    }
+
+    /// From what it says of itself; its labels are lost.
+    fn adopt(
+        &mut self,
+        now: Now,
+        out: &mut Outbox,
+        by: &Caller,
+        hello: &Hello,
+    ) -> Result<(), Refusal> {
+        let name = NodeName::parse("hostname", &hello.hostname)?;
+        if let Some(holder) = self.names.get(&name.key()) {
+            return Err(name_is_taken(&name, holder, false));
+        }
+        check_address("ip_address", &hello.ip)?;
+        hello.resources.check("resources")?;
+        hello.system.check()?;
+        if self.nodes.len() >= self.settings.nodes_max {
+            let message = format!("the cluster has {} nodes, and takes no more", self.nodes.len());
+            return Err(Refusal::new(Code::ResourceExhausted, "TooManyNodes", message));
+        }
+        let approved = self.settings.approval == Approval::Auto;
+        let record = NodeRecord {
+            id: hello.node.clone(),
+            name,
+            ip: hello.ip.clone(),
+            role: if by.role == Role::Master { NodeRole::Master } else { NodeRole::Sub },
+            kind: NodeKind::Embedded,
+            status: if approved { NodeStatus::Initializing } else { NodeStatus::Pending },
+            status_since: now.wall,
+            initialized: false,
+            resources: hello.resources,
+            system: hello.system.clone(),
+            labels: Labels::new(),
+            conditions: Vec::new(),
+            created_at: now.wall,
+            key_fingerprint: by.key_fingerprint.clone(),
+            previous_key_fingerprints: Vec::new(),
+            joined_with: String::new(),
+            acknowledged_sequence: 0,
+            events_dropped: hello.events_dropped,
+            applied_generation: 0,
+            certificate_expires_at: None,
+            speaks_sessions: false,
+            identity_reset: false,
+        };
+        let message = format!(
+            "node {} was taken in from {}: it has a certificate that was issued after the backup",
+            record.name, record.ip
+        );
+        let draft = Draft::of(&record, Severity::Warning, EventKind::NodeAdopted, message);
+        self.names.insert(record.name.key(), record.id.clone());
+        let timing = self.timing();
+        self.nodes.insert(hello.node.clone(), Node::new(record, timing, now.at));
+        out.touch(&hello.node);
+        self.happened(now, out, draft);
+        self.settle(now, out, &hello.node);
+        Ok(())
+    }
+}
+
+/// Nodes that came, joined or were removed since the restore.
+pub(super) type Settled = BTreeSet<NodeId>;
+
+#[cfg(test)]
+#[allow(clippy::wildcard_enum_match_arm, reason = "a test picks the effects that it is about")]
+mod tests {
+    use super::super::tests::{Cluster, admin, at, sub};
+    use super::super::{Effect, Input, Request, Settings};
+    use super::*;
+    use crate::{
+        model::{AuditEntry, SessionId, verify_chain},
+        session::ToAgent,
+        topology::TopologyType,
+    };
+
+    /// Now and here, when the backup was made, and when it was restored: milliseconds.
+    const BACKUP: u64 = 1_700_000_000_000;
+    const RESTORE: u64 = 1_700_100_000_000;
+
+    /// A cluster with the node n1, and what a backup of it holds.
+    fn backed_up(settings: Settings) -> (Cluster, std::collections::BTreeMap<String, Vec<u8>>) {
+        let mut cluster = Cluster::new(settings);
+        let hash = cluster.token(10, 5, None);
+        cluster.join(20, "n1", &hash).unwrap();
+        let _ = cluster.open(30, "n1", "s1", None);
+        let backup = cluster.store.clone();
+        (cluster, backup)
+    }
+
+    fn restore(
+        cluster: &mut Cluster,
+        mut backup: std::collections::BTreeMap<String, Vec<u8>>,
+        settings: Settings,
+    ) {
+        backup.retain(|key, _| is_restored(key));
+        let wall = |ms| WallTime(i64::try_from(ms).unwrap());
+        let restoration = Restoration::from_backup(wall(BACKUP), wall(RESTORE));
+        backup.insert(keys::RESTORATION.to_owned(), keys::encode(&restoration));
+        cluster.store = backup;
+        cluster.restart(settings, RESTORE);
+    }
+
+    fn update(cluster: &mut Cluster, ms: u64) -> u64 {
+        let record = cluster.machine.topology.clone();
+        let update = crate::topology::TopologyUpdate {
+            id: String::new(),
+            name: record.name.to_string(),
+            kind: TopologyType::BasicEmbedded,
+            parent_cluster: String::new(),
+            config: [("at".to_owned(), ms.to_string())].into(),
+            generation: 0,
+            members: Vec::new(),
+        };
+        cluster.ask(ms, admin(), Request::UpdateTopology(update)).unwrap();
+        cluster.machine.topology.generation
+    }
+
+    fn with_key(node: &str, key: &str, valid_from: u64) -> Caller {
+        let valid_from = WallTime(i64::try_from(valid_from).unwrap());
+        Caller { key_fingerprint: key.to_owned(), valid_from, ..sub(node) }
+    }
+
+    fn open_as(cluster: &mut Cluster, by: Caller, applied_generation: u64) -> Vec<Effect> {
+        let hello = Hello { applied_generation, ..Cluster::hello(&by.id) };
+        let session = SessionId::new("after");
+        cluster.input(RESTORE + 1000, Input::SessionOpened { by, session, hello })
+    }
+
+    fn config_sent(effects: &[Effect]) -> Option<u64> {
+        effects.iter().find_map(|effect| match effect {
+            Effect::Send { message: ToAgent::Config { generation, .. }, .. } => Some(*generation),
+            _ => None,
+        })
+    }
+
+    fn dismissed(effects: &[Effect]) -> Option<&str> {
+        effects.iter().find_map(|effect| match effect {
+            Effect::Close { goodbye, .. } => Some(goodbye.message.as_str()),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn a_node_that_confirmed_more_than_the_backup_knows_takes_what_was_restored() {
+        let (mut cluster, backup) = backed_up(Settings::default());
+        let lost = (0..5).map(|i| update(&mut cluster, 100 + i)).last().unwrap();
+        restore(&mut cluster, backup, Settings::default());
+        let by = with_key("n1", "key-n1", 0);
+        let sent = config_sent(&open_as(&mut cluster, by, lost)).unwrap();
+        assert!(sent > lost, "{sent} after {lost}");
+        // and what is decided from now on is newer still
+        assert!(update(&mut cluster, RESTORE + 2000) > sent);
+    }
+
+    #[test]
+    fn no_number_that_the_lost_master_gave_out_comes_again_even_if_one_backup_is_restored_twice() {
+        let (mut cluster, backup) = backed_up(Settings::default());
+        let numbers = |cluster: &Cluster| {
+            let machine = &cluster.machine;
+            [machine.revision(), machine.topology.generation, machine.events_kept().1]
+        };
+        let mut before = numbers(&cluster);
+        for again in 0..2u64 {
+            restore(&mut cluster, backup.clone(), Settings::default());
+            if again > 0 {
+                // the clock has gone on in between
+                let restoration = Restoration::from_backup(
+                    WallTime(0),
+                    WallTime(i64::try_from(RESTORE + 60_000).unwrap()),
+                );
+                cluster.store.insert(keys::RESTORATION.to_owned(), keys::encode(&restoration));
+                cluster.store.retain(|key, _| !key.starts_with(keys::EVENTS));
+                cluster.restart(Settings::default(), RESTORE + 60_000);
+            }
+            let after = numbers(&cluster);
+            assert!(before.iter().zip(after).all(|(old, new)| *old < new), "{before:?} {after:?}");
+            for i in 0..20 {
+                update(&mut cluster, RESTORE + 1000 + i);
+            }
+            before = numbers(&cluster);
+        }
+    }
+
+    #[test]
+    fn a_key_that_was_renewed_since_the_backup_is_believed_once() {
+        let (mut cluster, backup) = backed_up(Settings::default());
+        restore(&mut cluster, backup, Settings::default());
+        let renewed = with_key("n1", "renewed", BACKUP + 5000);
+        assert_eq!(dismissed(&open_as(&mut cluster, renewed.clone(), 1)), None);
+        assert!(cluster.machine.standing(&renewed).is_ok());
+        // somebody else with yet another one
+        let other = with_key("n1", "other", BACKUP + 6000);
+        assert!(cluster.machine.standing(&other).is_err());
+        cluster.restart(Settings::default(), RESTORE + 9000);
+        assert!(cluster.machine.standing(&renewed).is_ok());
+        assert!(cluster.machine.standing(&other).is_err(), "nor after a restart");
+    }
+
+    #[test]
+    fn a_certificate_from_before_the_backup_or_after_the_restore_is_not_believed() {
+        let (mut cluster, backup) = backed_up(Settings::default());
+        restore(&mut cluster, backup, Settings::default());
+        for (node, valid_from, known) in [
+            ("removed-before", BACKUP - 600_000, false),
+            ("joined-since", BACKUP - 299_000, true),
+            ("joined-since", RESTORE, true),
+            ("from-the-future", RESTORE + 1, false),
+        ] {
+            let by = with_key(node, "key", valid_from);
+            assert_eq!(cluster.machine.standing(&by).is_ok(), known, "{node}");
+            let by = Caller { expired: true, ..by };
+            assert!(cluster.machine.standing(&by).is_err(), "{node}, expired");
+        }
+    }
+
+    #[test]
+    fn a_node_that_joined_since_is_taken_in_and_stays_out_once_it_was_removed() {
+        let (mut cluster, backup) = backed_up(Settings::default());
+        restore(&mut cluster, backup, Settings::default());
+        let by = with_key("n2", "key-n2", BACKUP + 5000);
+        let effects = open_as(&mut cluster, by.clone(), 9);
+        assert_eq!(dismissed(&effects), None);
+        let sent = config_sent(&effects).unwrap();
+        let session = SessionId::new("after");
+        let applied = crate::session::ToMaster::ConfigApplied { generation: sent, rejected: None };
+        let node = NodeId::parse("node", "n2").unwrap();
+        let _ = cluster.input(RESTORE + 1100, Input::FromAgent { node, session, message: applied });
+        assert_eq!(cluster.status("n2"), Some(NodeStatus::Ready));
+        cluster.ask(RESTORE + 1200, admin(), Request::RemoveNode("n2".to_owned())).unwrap();
+        let effects = cluster.machine.handle_deadline(at(RESTORE + 60_000));
+        cluster.perform(&effects);
+        assert_eq!(cluster.status("n2"), None);
+        assert!(dismissed(&open_as(&mut cluster, by, 9)).is_some());
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_not_taken_over_by_a_certificate() {
+        let (mut cluster, backup) = backed_up(Settings::default());
+        restore(&mut cluster, backup, Settings::default());
+        let by = with_key("n2", "key-n2", BACKUP + 5000);
+        let hello = Hello { hostname: "n1".to_owned(), ..Cluster::hello("n2") };
+        let session = SessionId::new("after");
+        let effects = cluster.input(RESTORE + 1000, Input::SessionOpened { by, session, hello });
+        assert!(dismissed(&effects).unwrap().contains("is the name of node n1 already"));
+        assert_eq!(cluster.status("n2"), None);
+    }
+
+    #[test]
+    fn a_master_that_asks_people_asks_them_about_adopted_nodes_too() {
+        let manual = Settings { approval: Approval::Manual, ..Settings::default() };
+        let (mut cluster, backup) = backed_up(Settings::default());
+        restore(&mut cluster, backup, manual);
+        let by = with_key("n2", "key-n2", BACKUP + 5000);
+        assert_eq!(dismissed(&open_as(&mut cluster, by.clone(), 9)), Some("waits for approval"));
+        cluster.ask(RESTORE + 1500, admin(), Request::ApproveNode("n2".to_owned())).unwrap();
+        assert_eq!(dismissed(&open_as(&mut cluster, by, 9)), None);
+    }
+
+    #[test]
+    fn tokens_are_not_restored_and_the_restore_is_told() {
+        let (mut cluster, backup) = backed_up(Settings::default());
+        restore(&mut cluster, backup, Settings::default());
+        assert!(!cluster.store.keys().any(|key| key.starts_with(keys::TOKENS)));
+        let audit: Vec<AuditEntry> = cluster.audit();
+        verify_chain(&audit).unwrap();
+        assert_eq!(audit.last().unwrap().call, "Restore");
+        let told = |cluster: &Cluster| {
+            let events = cluster.store.iter().filter(|(key, _)| key.starts_with(keys::EVENTS));
+            let events = events.map(|(key, value)| keys::decode(key, value).unwrap());
+            events.filter(|e: &crate::model::Event| e.kind == EventKind::ClusterRestored).count()
+        };
+        assert_eq!(told(&cluster), 1);
+        cluster.restart(Settings::default(), RESTORE + 9000);
+        assert_eq!(told(&cluster), 1, "once");
+    }
+
+    #[test]
+    fn a_master_with_nothing_but_the_authority_takes_every_node_in() {
+        let mut cluster = Cluster::new(Settings::default());
+        cluster.store.clear();
+        let restoration = Restoration::from_authority(WallTime(i64::try_from(RESTORE).unwrap()));
+        cluster.store.insert(keys::RESTORATION.to_owned(), keys::encode(&restoration));
+        cluster.restart(Settings::default(), RESTORE);
+        let by = with_key("n7", "key-n7", 1_600_000_000_000);
+        let effects = open_as(&mut cluster, by, 7);
+        assert_eq!(dismissed(&effects), None);
+        assert!(config_sent(&effects).unwrap() > 7);
+    }
+}
