@@ -5,8 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    audit, completion, context, events, failure::Failure, help, log_level, man, node, status,
-    store, text::parse_duration, token, topology, user, version,
+    audit, backup, completion, context, events, failure::Failure, help, log_level, man, node,
+    status, store, text::parse_duration, token, topology, user, version,
 };
 
 const ABOUT: &str =
@@ -82,6 +82,9 @@ pub enum Command {
     /// Work on the master's store
     #[command(subcommand, after_help = store::EXAMPLES)]
     Store(store::StoreCommand),
+    /// Back the master up, and put a backup in place
+    #[command(subcommand, after_help = backup::EXAMPLES)]
+    Backup(backup::BackupCommand),
     /// See and choose the context
     #[command(subcommand, after_help = context::EXAMPLES)]
     Context(context::ContextCommand),
@@ -114,6 +117,7 @@ impl Cli {
             Command::Audit(command) => audit::run(globals, command).await,
             Command::LogLevel(args) => log_level::run(globals, args).await,
             Command::Store(command) => store::run(globals, command),
+            Command::Backup(command) => backup::run(globals, command),
             Command::Context(command) => context::run(globals, command),
             Command::Version(args) => version::run(globals, args).await,
             Command::Completion(args) => completion::run(args),

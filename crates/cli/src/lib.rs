@@ -14,6 +14,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 pub mod args;
 pub mod audit;
+pub mod backup;
 pub mod completion;
 pub mod connection;
 pub mod context;

@@ -44,12 +44,20 @@ pub struct MigrateArgs {
 /// If there is no `piccolo-master`, or it cannot be run.
 pub fn run(_: &Globals, command: &StoreCommand) -> Result<(), Failure> {
     let StoreCommand::Migrate(args) = command;
+    become_master("cannot migrate the store", &["store", "migrate"], &args.arguments)
+}
+
+/// Runs `piccolo-master` in place of this program; returns only if that fails.
+///
+/// # Errors
+/// If there is none, or it cannot be run.
+pub fn become_master(what: &str, verb: &[&str], arguments: &[OsString]) -> Result<(), Failure> {
     let master = find_master().ok_or_else(|| {
-        Failure::failed("cannot migrate the store")
+        Failure::failed(what)
             .cause(format!("{MASTER} is neither beside this program nor on PATH"))
             .help("run this on the master's machine, where piccolo-master is installed")
     })?;
-    let error = Command::new(&master).args(["store", "migrate"]).args(&args.arguments).exec();
+    let error = Command::new(&master).args(verb).args(arguments).exec();
     Err(Failure::failed(format!("{} cannot be run", master.display())).because(&error))
 }
 

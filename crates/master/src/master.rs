@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::{
     api_server::{self, Api, connections::Connections, sessions::Sessions},
+    backup,
     certificate_authority::{CertificateAuthority, server_renewal_at},
     clock::MasterClock,
     config::{Config, StoreConfig},
@@ -77,6 +78,7 @@ impl Master {
         // first, so that a port that is taken leaves nothing behind
         let listener = bind(config.listen).await?;
         let address = listener.local_addr()?;
+        backup::finish(&config.state_dir).context("a restored backup cannot be put in place")?;
         startup::check(&config)?;
         startup::make_state_dir(&config.state_dir)?;
         let wall = Clock::default();

@@ -11,7 +11,7 @@ use crate::{
     Master,
     config::{
         Config, EtcdConfig, StoreConfig,
-        cli::{Cli, Command, Flags, MigrateArgs, StoreCommand},
+        cli::{BackupCommand, Cli, Command, Flags, MigrateArgs, StoreCommand},
     },
     logging, startup,
 };
@@ -36,6 +36,7 @@ pub fn main() -> ExitCode {
         Command::Store { command: StoreCommand::Migrate(args) } => {
             in_runtime(migrate(&cli.flags, &args))
         }
+        Command::Backup { command } => in_runtime(backup(&cli.flags, command)),
         Command::Version => say(&format!("piccolo-master {}\n", env!("CARGO_PKG_VERSION"))),
     };
     match result {
@@ -124,6 +125,10 @@ async fn migrate(flags: &Flags, args: &MigrateArgs) -> anyhow::Result<()> {
          next: set store.kind in the configuration, and start the master\n",
         report.keys, report.bytes
     ))
+}
+
+async fn backup(flags: &Flags, command: BackupCommand) -> anyhow::Result<()> {
+    say(&crate::backup::commands::run(Config::load(flags)?, command).await?)
 }
 
 async fn open(

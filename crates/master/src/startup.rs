@@ -26,7 +26,7 @@ use piccolo_rpc::tls::{
 use piccolo_store::{
     EmbeddedOptions, EmbeddedStore, EtcdOptions, EtcdStore, EtcdTls, KeyRing, KeyValue, Store,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -125,7 +125,7 @@ fn served_before(config: &Config) -> PathBuf {
 }
 
 /// The machine's own name, if it can stand in a certificate.
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     piccolo_core::model::NodeName::parse("hostname", &name).map(|_| name).unwrap_or_default()
 }
@@ -303,6 +303,27 @@ struct AdminContext<'a> {
     ca: &'a str,
     certificate: String,
     key: &'a str,
+}
+
+/// The same context for masters at other addresses; `None` where it cannot be read as one.
+pub(crate) fn context_for(content: &[u8], servers: &[String]) -> Option<Zeroizing<Vec<u8>>> {
+    #[derive(Deserialize)]
+    struct Found<'a> {
+        cluster: std::borrow::Cow<'a, str>,
+        ca: std::borrow::Cow<'a, str>,
+        certificate: std::borrow::Cow<'a, str>,
+        key: std::borrow::Cow<'a, str>,
+    }
+    let text = std::str::from_utf8(content).ok()?;
+    let found: Found<'_> = serde_saphyr::from_str(text).ok()?;
+    let context = AdminContext {
+        server: servers,
+        cluster: &found.cluster,
+        ca: &found.ca,
+        certificate: found.certificate.into_owned(),
+        key: &found.key,
+    };
+    serde_saphyr::to_string(&context).ok().map(|text| Zeroizing::new(text.into_bytes()))
 }
 
 /// Makes the first administrator: a key, a certificate, and the context file with both. The record

@@ -51,7 +51,8 @@ pub enum Error {
     /// A migration into this store was not finished.
     #[error(
         "{store} holds a migration that was not finished ({detail}); run the same `piccolo store migrate` \
-         again to finish it, or `piccolo store migrate --wipe` to empty this target; the source is untouched"
+         (or `piccolo backup restore`) again to finish it, or `piccolo store migrate --wipe` to empty this target; \
+         the source is untouched"
     )]
     Incomplete { store: String, detail: String },
 

@@ -40,7 +40,7 @@ pub use crate::embedded::{EmbeddedOptions, EmbeddedStore};
 pub use crate::etcd::{EtcdOptions, EtcdStore, EtcdTls};
 pub use crate::{
     error::{Error, Result},
-    migrate::{MigrationReport, migrate, wipe_incomplete},
+    migrate::{Import, MigrationReport, is_incomplete, migrate, wipe_incomplete},
     sealed::{KeyRing, ResealReport, is_sealed},
     types::{
         Change, Compare, Health, KEY_BYTES_MAX, KeyValue, LEASE_TTL_SECONDS_MAX, LeaseId,

@@ -71,6 +71,67 @@ pub async fn wipe_incomplete(target: &dyn Store) -> Result<usize> {
     Ok(removed)
 }
 
+/// Fills a store from somewhere else than a store: marked as incomplete from the first key to the last.
+#[derive(Debug)]
+pub struct Import<'a> {
+    target: &'a dyn Store,
+    batch: Batch,
+}
+
+impl<'a> Import<'a> {
+    /// Marks the target. `from` says where its content comes from; `replace` empties it first.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where it is not empty and is not to be replaced.
+    pub async fn begin(target: &'a dyn Store, from: &str, replace: bool) -> Result<Self> {
+        let location = target.status().await?.location;
+        if replace {
+            target.txn(&Transaction::new().put(INCOMPLETE, format!("from {from}"))).await?;
+        }
+        prepare_target(target, from, &location).await?;
+        Ok(Self { target, batch: Batch::default() })
+    }
+
+    /// Goes on with a target that is marked, to finish it.
+    #[must_use]
+    pub fn resume(target: &'a dyn Store) -> Self {
+        Self { target, batch: Batch::default() }
+    }
+
+    /// Each key once.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn add(&mut self, key: String, value: Vec<u8>) -> Result<()> {
+        self.batch.add(self.target, key, value).await
+    }
+
+    /// Everything that was added is in the store; it stays marked.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn flush(&mut self) -> Result<()> {
+        std::mem::take(&mut self.batch).flush(self.target).await
+    }
+
+    /// Takes the mark away: from now on the store is good.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn finish(mut self) -> Result<()> {
+        self.flush().await?;
+        self.target.txn(&Transaction::new().delete(INCOMPLETE)).await.map(|_| ())
+    }
+}
+
+/// Whether a migration or a restore into this store was not finished.
+///
+/// # Errors
+/// Those of the store.
+pub async fn is_incomplete(target: &dyn Store) -> Result<bool> {
+    Ok(target.get(INCOMPLETE).await?.is_some())
+}
+
 async fn prepare_target(target: &dyn Store, from: &str, location: &str) -> Result<()> {
     if target.get(INCOMPLETE).await?.is_some() {
         remove_all(target).await?;
@@ -97,7 +158,8 @@ async fn copy(source: &dyn Store, target: &dyn Store, report: &mut MigrationRepo
             }
             report.keys += 1;
             report.bytes += size(&item) as u64;
-            batch.add(target, item).await?;
+            let KeyValue { key, value, .. } = item;
+            batch.add(target, key, value).await?;
         }
     }
     report.source_revision = pages.revision();
@@ -199,22 +261,21 @@ impl<'a> Items<'a> {
 }
 
 /// Puts that go to the target in one transaction.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Batch {
     transaction: Transaction,
     bytes: usize,
 }
 
 impl Batch {
-    async fn add(&mut self, target: &dyn Store, item: KeyValue) -> Result<()> {
-        let bytes = size(&item);
+    async fn add(&mut self, target: &dyn Store, key: String, value: Vec<u8>) -> Result<()> {
+        let bytes = key.len() + value.len();
         if self.transaction.operations.len() == TXN_OPERATIONS_MAX
             || self.bytes + bytes > TXN_BYTES_MAX
         {
             self.flush(target).await?;
         }
         self.bytes += bytes;
-        let KeyValue { key, value, .. } = item;
         self.transaction.operations.push(Operation::Put { key, value, lease: None });
         Ok(())
     }

@@ -95,7 +95,15 @@ impl KeyRing {
         file.take(FILE_BYTES_MAX)
             .read_to_string(&mut text)
             .map_err(|e| Error::io("read", path, e))?;
-        let keys = parse(&text).map_err(|problem| corrupt(path, problem))?;
+        Self::from_text(path, &text)
+    }
+
+    /// From what such a file holds; `path` is for messages.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] naming the wrong line.
+    pub fn from_text(path: &Path, text: &str) -> Result<Self> {
+        let keys = parse(text).map_err(|problem| corrupt(path, problem))?;
         Ok(Self { path: path.to_owned(), keys })
     }
 

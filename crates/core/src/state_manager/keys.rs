@@ -39,9 +39,9 @@ pub const HEARTBEATS_PER_VALUE_MAX: usize = 5_000;
 /// Starts of the master at most: revisions begin at 2^32 times its number. A restored master begins at the seconds
 /// since 1970.
 pub(super) const EPOCH_MAX: u64 = u32::MAX as u64 - 1;
-const NODES: &str = "/piccolo/v1/nodes/";
-pub(super) const TOKENS: &str = "/piccolo/v1/tokens/";
-const USERS: &str = "/piccolo/v1/users/";
+pub const NODES: &str = "/piccolo/v1/nodes/";
+pub const TOKENS: &str = "/piccolo/v1/tokens/";
+pub const USERS: &str = "/piccolo/v1/users/";
 
 pub fn node(id: &NodeId) -> String {
     format!("{NODES}{id}")

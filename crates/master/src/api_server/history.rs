@@ -149,13 +149,29 @@ impl Api {
         let mut until = last;
         while found.len() < limit && until >= first && until > 0 {
             let after = until.saturating_sub(PAGE as u64);
-            let mut page = self.events_between(after, until, PAGE, filter).await?;
+            let mut page: Vec<Event> =
+                self.page(keys::EVENTS, keys::event(after + 1), PAGE).await?;
+            page.retain(|event| event.id <= until);
+            until = if page.is_empty() { self.last_event_before(after).await? } else { after };
+            page.retain(|event| filter.selects(event));
             page.append(&mut found);
             found = page;
-            until = after;
         }
         let surplus = found.len().saturating_sub(limit);
         Ok(found.split_off(surplus))
+    }
+
+    /// Where there is a gap in the ids: a restored master goes on far above the one before it. 0 for none.
+    async fn last_event_before(&self, until: u64) -> Result<u64, Status> {
+        let mut last = 0;
+        loop {
+            let page: Vec<Event> = self.page(keys::EVENTS, keys::event(last + 1), PAGE).await?;
+            let before = page.iter().rev().find(|event| event.id <= until);
+            match before.map(|event| event.id) {
+                Some(id) => last = id,
+                None => return Ok(last),
+            }
+        }
     }
 
     fn audit_ends(&self) -> Result<AuditEnds, Status> {

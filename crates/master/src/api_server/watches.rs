@@ -12,7 +12,7 @@ use std::{
 
 use piccolo_core::{
     api_server::{Call, Caller, Code, Refusal, Selector},
-    model::{FieldError, NodeId, NodeView},
+    model::{EventKind, FieldError, NodeId, NodeView},
 };
 use piccolo_rpc::{status, tls::acceptor::peer_of, v1};
 use tokio::sync::mpsc;
@@ -231,16 +231,16 @@ async fn stored(
     until: u64,
 ) -> Result<u64, Over> {
     use v1::watch_events_response::Item;
-    let step = until.min(after + STORED_EVENTS as u64);
     let everything =
         EventFilter::new(String::new(), 0).map_err(|e| Over::Failed(status::field_status(e)))?;
     let first = watcher.api.published.first_event.load(Ordering::Relaxed);
-    let found = watcher.api.events_between(after, step, STORED_EVENTS, &everything).await;
+    let found = watcher.api.events_between(after, until, STORED_EVENTS, &everything).await;
     let found = found.map_err(Over::Failed)?;
     // retired while we read, or long ago
-    let none = if first > after + 1 { first } else { step + 1 };
+    let none = if first > after + 1 { first } else { until + 1 };
     let kept = found.first().map_or(none, |event| event.id);
-    if kept > after + 1 {
+    let restored = found.first().is_some_and(|event| event.kind == EventKind::ClusterRestored);
+    if kept > after + 1 && !restored {
         let missed = v1::EventsMissed { first_id: after + 1, last_id: kept - 1 };
         watcher.send(v1::WatchEventsResponse { item: Some(Item::Missed(missed)) }).await?;
     }

@@ -116,14 +116,28 @@ impl CertificateAuthority {
     /// # Errors
     /// [`AuthorityError`] if it cannot be read, is open to other users, or is no authority.
     pub fn open(path: &Path) -> Result<CertificateAuthority, AuthorityError> {
-        let (key, certificates) = identity::load_pair(path)?;
+        CertificateAuthority::from_pair(path, &identity::load_pair(path)?)
+    }
+
+    /// From what an authority's file holds; `path` is for messages.
+    ///
+    /// # Errors
+    /// [`AuthorityError`] if it is no authority.
+    pub fn from_pem(path: &Path, pem: &[u8]) -> Result<CertificateAuthority, AuthorityError> {
+        CertificateAuthority::from_pair(path, &identity::pair_from_pem(path, pem)?)
+    }
+
+    fn from_pair(
+        path: &Path,
+        (key, certificates): &(PrivateKey, Vec<CertificateDer<'static>>),
+    ) -> Result<CertificateAuthority, AuthorityError> {
         let [certificate, ..] = certificates.as_slice() else {
             return Err(AuthorityError::NotAnAuthority {
                 path: path.into(),
                 reason: "no certificate",
             });
         };
-        CertificateAuthority::from_parts(&key, certificate.clone())
+        CertificateAuthority::from_parts(key, certificate.clone())
             .map_err(|reason| AuthorityError::NotAnAuthority { path: path.into(), reason })
     }
 

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use piccolo_core::{model::NodeName, state_manager::Approval, topology::Readiness};
 use piccolo_rpc::tls::MinVersion;
 
@@ -39,6 +39,11 @@ pub enum Command {
         #[command(subcommand)]
         command: StoreCommand,
     },
+    /// Back the master up, and put a backup in place.
+    Backup {
+        #[command(subcommand)]
+        command: BackupCommand,
+    },
     /// Show the version.
     Version,
 }
@@ -63,6 +68,108 @@ pub struct MigrateArgs {
     /// Empty a target that an unfinished migration has left behind, and copy nothing.
     #[arg(long)]
     pub wipe: bool,
+}
+
+const CREATE_EXAMPLES: &str = "Examples:
+  piccolo backup create --out /mnt/usb                          # asks for the passphrase
+  piccolo backup create --passphrase-file /etc/piccolo/backup.passphrase
+  pass show piccolo | piccolo backup create --passphrase-file - --out piccolo.backup";
+const READ_EXAMPLES: &str = "Examples:
+  piccolo backup inspect piccolo.backup
+  piccolo backup verify piccolo.backup --passphrase-file /etc/piccolo/backup.passphrase
+  piccolo backup inspect piccolo.backup -o json";
+const RESTORE_EXAMPLES: &str = "Examples:
+  piccolo backup restore piccolo.backup                         # into an empty state folder
+  piccolo backup restore piccolo.backup --force                 # keeps the old state beside it";
+const REBUILD_EXAMPLES: &str = "Examples:
+  piccolo backup rebuild --authority /mnt/old-disk/ca.pem";
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum BackupCommand {
+    /// Write state, certificate authority, seal key and configuration into one sealed file
+    ///
+    /// On the master's machine, as its user or root; the master may run meanwhile. Everything is as it was at one
+    /// revision.
+    #[command(after_help = CREATE_EXAMPLES)]
+    Create(CreateArgs),
+    /// Show what a backup holds
+    #[command(after_help = READ_EXAMPLES)]
+    Inspect(ReadArgs),
+    /// Read a backup from end to end, and check that it could be restored
+    ///
+    /// Its state is read as a master reads it when it starts, every secret is opened, and the audit log is
+    /// verified. Exit code 1 where anything is wrong.
+    #[command(after_help = READ_EXAMPLES)]
+    Verify(ReadArgs),
+    /// Put a backup in place of this machine's master
+    ///
+    /// The master must not run. Killed at any moment it leaves the old state or the new one. Nodes come back without
+    /// a join; join tokens are not restored.
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore(RestoreArgs),
+    /// Begin a new master with nothing but the old one's certificate authority
+    ///
+    /// Nodes with a certificate of that authority are taken in as they come. Users, labels, tokens, topology and
+    /// logs are lost.
+    #[command(after_help = REBUILD_EXAMPLES)]
+    Rebuild(RebuildArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct PassphraseArgs {
+    /// A file with the passphrase in its first line, mode 0600; `-` for standard input [default: ask at the terminal]
+    #[arg(long = "passphrase-file", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct CreateArgs {
+    /// The file to write, or the folder to write it into [default: the current folder]
+    #[arg(long, value_name = "PATH")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub passphrase: PassphraseArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ReadArgs {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub passphrase: PassphraseArgs,
+    /// How to show it
+    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
+    pub output: OutputFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    Table,
+    Json,
+    Yaml,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RestoreArgs {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Replace a master that is there; its state is kept beside the new one
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub passphrase: PassphraseArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RebuildArgs {
+    /// The old master's ca.pem, with its key
+    #[arg(long, value_name = "FILE")]
+    pub authority: PathBuf,
+    /// Replace a master that is there; its state is kept beside the new one
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Settings of the command line. They override the environment and the file.

@@ -11,7 +11,7 @@ use std::{
 
 use piccolo_core::{
     api_server::Selector,
-    model::{AuditEnds, Event, NodeId, NodeView},
+    model::{AuditEnds, Event, EventKind, NodeId, NodeView},
 };
 use tokio::sync::watch;
 
@@ -183,7 +183,10 @@ impl Board {
     pub(crate) fn events_after(&self, id: u64) -> NextEvents {
         let inner = self.lock();
         match inner.events.front() {
-            Some(oldest) if oldest.id > id + 1 => NextEvents::Stored { until: oldest.id - 1 },
+            // the ids before a restored master's first event were never given out, or by the lost one: it tells
+            Some(oldest) if oldest.id > id + 1 && oldest.kind != EventKind::ClusterRestored => {
+                NextEvents::Stored { until: oldest.id - 1 }
+            }
             Some(_) => {
                 let first = inner.events.partition_point(|event| event.id <= id);
                 let next = inner.events.iter().skip(first).take(CHANGES_AT_ONCE_MAX);

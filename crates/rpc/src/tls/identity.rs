@@ -250,8 +250,27 @@ pub fn check_pair(
 /// # Errors
 /// [`IdentityError`] as for [`Identity::load`]; the pair is checked.
 pub fn load_pair(path: &Path) -> Result<(PrivateKey, Vec<CertificateDer<'static>>), IdentityError> {
+    pair_of(path, Bundle::load(path)?)
+}
+
+/// The same from what such a file holds; `path` is for messages.
+///
+/// # Errors
+/// [`IdentityError`] as for [`load_pair`].
+pub fn pair_from_pem(
+    path: &Path,
+    pem: &[u8],
+) -> Result<(PrivateKey, Vec<CertificateDer<'static>>), IdentityError> {
+    let bundle = Bundle::from_pem(pem);
     let content = |fault| IdentityError::Content { path: path.to_owned(), source: Box::new(fault) };
-    let bundle = Bundle::load(path)?;
+    pair_of(path, bundle.map_err(content)?)
+}
+
+fn pair_of(
+    path: &Path,
+    bundle: Bundle,
+) -> Result<(PrivateKey, Vec<CertificateDer<'static>>), IdentityError> {
+    let content = |fault| IdentityError::Content { path: path.to_owned(), source: Box::new(fault) };
     let own = bundle.certificates.first().ok_or(IdentityError::NoCertificate).map_err(content)?;
     check_pair(&bundle.key, own).map_err(content)?;
     Ok((bundle.key, bundle.certificates))

@@ -65,7 +65,12 @@ impl Engine {
             .connection
             .query_row("SELECT instance FROM meta", [], |row| row.get(0))
             .map_err(sql)?;
-        let leases = load_leases(&file.connection, Instant::now()).map_err(sql)?;
+        // to end one is the master's business
+        let leases = if options.beside_master {
+            BTreeMap::new()
+        } else {
+            load_leases(&file.connection, Instant::now()).map_err(sql)?
+        };
         let engine = Self { file, options, instance, revision, leases };
         engine.check_rows()?;
         engine.refuse_incomplete()?;

@@ -54,7 +54,8 @@ const SCHEMA: &str = "
 pub(super) struct StoreFile {
     // Dropped in this order: the lock goes when the file is closed.
     pub(super) connection: Connection,
-    _lock: Lock,
+    /// None where it is only read, beside the master that holds it.
+    _lock: Option<Lock>,
 }
 
 /// A lock that ends when this is dropped, even if a child process that is just being started
@@ -72,6 +73,9 @@ impl Drop for Lock {
 /// Locks, makes if wanted, opens and checks the file.
 pub(super) fn open(options: &EmbeddedOptions) -> Result<StoreFile> {
     let path = options.path.as_path();
+    if options.beside_master {
+        return open_beside_master(path, options);
+    }
     let lock = lock(path)?;
     let exists = path.try_exists().map_err(|e| Error::io("look for", path, e))?;
     if !exists {
@@ -86,7 +90,22 @@ pub(super) fn open(options: &EmbeddedOptions) -> Result<StoreFile> {
     tighten_mode(path)?;
     let connection = connect(path, options)?;
     check(&connection, path)?;
-    Ok(StoreFile { connection, _lock: lock })
+    Ok(StoreFile { connection, _lock: Some(lock) })
+}
+
+/// Everything is seen as it was at this moment, whatever the master writes meanwhile. Nothing is changed.
+fn open_beside_master(path: &Path, options: &EmbeddedOptions) -> Result<StoreFile> {
+    check_header(path)?;
+    let sql = |e: rusqlite::Error| explain(path, &e);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(sql)?;
+    connection.busy_timeout(options.busy_wait).map_err(sql)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(sql)?;
+    connection.set_prepared_statement_cache_capacity(16);
+    connection.execute_batch("BEGIN").map_err(sql)?;
+    // the first read is what the transaction sees from then on
+    check(&connection, path)?;
+    Ok(StoreFile { connection, _lock: None })
 }
 
 /// What to tell of an error of SQLite.

@@ -44,6 +44,8 @@ pub struct EmbeddedOptions {
     pub busy_wait: Duration,
     /// Open the target of an unfinished migration, in order to finish or to wipe it.
     pub allow_incomplete: bool,
+    /// Read what is there now, beside the master that uses the file: without its lock, and without changing anything.
+    pub beside_master: bool,
 }
 
 impl EmbeddedOptions {
@@ -55,12 +57,19 @@ impl EmbeddedOptions {
             file_bytes_max: 256 * 1024 * 1024,
             busy_wait: Duration::from_secs(5),
             allow_incomplete: false,
+            beside_master: false,
         }
     }
 
     #[must_use]
     pub fn create(mut self) -> Self {
         self.create = true;
+        self
+    }
+
+    #[must_use]
+    pub fn beside_master(mut self) -> Self {
+        self.beside_master = true;
         self
     }
 

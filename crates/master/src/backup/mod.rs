@@ -1,0 +1,64 @@
+//! Backups of a master: its state, its certificate authority, its seal key and its configuration, in one sealed
+//! file (HLD §10.3).
+//!
+//! - `create`: reads everything at one revision, beside a master that goes on
+//! - `survey`: what a backup holds, and whether it could be restored
+//! - `restore`: puts it in place, whole or not at all; and the same from nothing but the authority's file
+//! - `schedule`: backups that the master makes by itself
+//! - `records`, `sealing`, `passphrase`: the file
+//!
+//! What a restored master does about everything that it does not know is decided in
+//! `piccolo_core::state_manager::restoration`.
+
+pub(crate) mod commands;
+mod create;
+mod passphrase;
+mod records;
+mod restore;
+mod sealing;
+mod survey;
+
+pub(crate) use restore::finish;
+
+/// The files of a state folder that are part of its state.
+const AUTHORITY: &str = "ca.pem";
+const SEAL_KEY: &str = "seal.key";
+const ADMIN_CONTEXT: &str = "admin.context.yaml";
+const STORE: &str = "store.db";
+/// The settings that were in force.
+const CONFIGURATION: &str = "master.yaml";
+/// The name under which they are restored: another host has other addresses.
+const RESTORED_CONFIGURATION: &str = "master.yaml.from-backup";
+
+/// Sorts as time does, and can stand in a file name: `20261125T211500Z`.
+fn stamp(ms: i64) -> String {
+    let time = time::OffsetDateTime::from_unix_timestamp(ms / 1000);
+    let time = time.unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let (date, clock) = (time.date(), time.time());
+    format!(
+        "{:04}{:02}{:02}T{:02}{:02}{:02}Z",
+        date.year(),
+        u8::from(date.month()),
+        date.day(),
+        clock.hour(),
+        clock.minute(),
+        clock.second()
+    )
+}
+
+/// What this machine's clock shows, in milliseconds since 1970.
+fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_sorts_as_time_does() {
+        assert_eq!(stamp(0), "19700101T000000Z");
+        assert_eq!(stamp(1_764_105_301_999), "20251125T211501Z");
+    }
+}
