@@ -40,7 +40,7 @@ pub(crate) async fn run(config: Config, command: BackupCommand) -> anyhow::Resul
 
 fn create(config: &Config, args: &CreateArgs, runtime: &Handle) -> anyhow::Result<String> {
     let store = open(config, runtime)?;
-    let passphrase = passphrase::read(args.passphrase.file.as_deref(), true)?;
+    let passphrase = passphrase::read(args.passphrase.passphrase_file.as_deref(), true)?;
     // a machine without a clock thinks that it is 1970, and its master knows better
     let (heard, _) = runtime.block_on(piccolo_store::list(store.as_ref(), keys::HEARTBEATS))?;
     let floor = i64::try_from(startup::clock_floor(&heard)).unwrap_or(0) * 1000;
@@ -82,12 +82,12 @@ fn open(config: &Config, runtime: &Handle) -> anyhow::Result<Arc<dyn Store>> {
 }
 
 fn inspect(args: &ReadArgs) -> anyhow::Result<String> {
-    let passphrase = passphrase::read(args.passphrase.file.as_deref(), false)?;
+    let passphrase = passphrase::read(args.passphrase.passphrase_file.as_deref(), false)?;
     shown(&survey::inspect(&args.file, &passphrase)?, args.output)
 }
 
 fn verify(args: &ReadArgs) -> anyhow::Result<String> {
-    let passphrase = passphrase::read(args.passphrase.file.as_deref(), false)?;
+    let passphrase = passphrase::read(args.passphrase.passphrase_file.as_deref(), false)?;
     let survey = survey::verify(&args.file, &passphrase)?;
     Ok(match args.output {
         OutputFormat::Table => format!(
@@ -100,7 +100,7 @@ fn verify(args: &ReadArgs) -> anyhow::Result<String> {
 }
 
 fn restore(config: &Config, args: &RestoreArgs, runtime: &Handle) -> anyhow::Result<String> {
-    let passphrase = passphrase::read(args.passphrase.file.as_deref(), false)?;
+    let passphrase = passphrase::read(args.passphrase.passphrase_file.as_deref(), false)?;
     let restored = restore::restore(config, &args.file, &passphrase, args.force, runtime)?;
     Ok(told(config, &restored))
 }

@@ -118,8 +118,8 @@ pub enum BackupCommand {
 #[derive(Debug, Clone, Args)]
 pub struct PassphraseArgs {
     /// A file with the passphrase in its first line, mode 0600; `-` for standard input [default: ask at the terminal]
-    #[arg(long = "passphrase-file", value_name = "FILE")]
-    pub file: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]

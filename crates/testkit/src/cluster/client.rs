@@ -85,6 +85,9 @@ impl Client<'_> {
     }
 }
 
+/// Whether something holds, as far as it could be found out.
+pub type Held = Result<bool>;
+
 /// Polls until it holds.
 ///
 /// # Errors
