@@ -386,3 +386,56 @@ fn with_a_new_authority_a_node_leaves_and_joins_again() -> Story {
     cluster.start_agent("board-1")?;
     elsewhere.wait_for_ready("board-1")
 }
+
+#[test]
+fn the_master_makes_backups_keeps_the_newest_and_says_when_it_cannot() -> Story {
+    let folder = tempfile::tempdir()?;
+    let backups = folder.path().join("backups");
+    fs::create_dir(&backups)?;
+    let passphrase = passphrase_file(folder.path(), PASSPHRASE)?;
+    let settings = format!(
+        "backup:\n  folder: {}\n  every: 2s\n  keep: 2\n  passphrase_file: {passphrase}\n",
+        backups.display()
+    );
+    let options = Options { master: settings, ..Options::new(&folder.path().join("cluster"))? };
+    let cluster = Cluster::start(options)?;
+    let names = || -> Result<Vec<String>, std::io::Error> {
+        let entries = fs::read_dir(&backups)?.filter_map(Result::ok);
+        let mut names: Vec<_> = entries.map(|entry| entry.path().display().to_string()).collect();
+        names.retain(|name| name.ends_with(".backup"));
+        names.sort();
+        Ok(names)
+    };
+    let listed = || names().unwrap_or_default();
+    cluster.wait("the first backup is there", |_| Ok(!listed().is_empty()))?;
+    let first = listed().first().cloned();
+    cluster.wait("the first one is gone again", |_| {
+        let names = listed();
+        Ok(names.len() == 2 && names.first() != first.as_ref())
+    })?;
+    let status = cluster.json(&["status", "-o", "json"])?;
+    assert_eq!(
+        (&status["backup"]["problem"], &status["backup"]["every_seconds"]),
+        (&"".into(), &2.into())
+    );
+    let newest = listed().pop().unwrap_or_default();
+    let config = cluster.folder().join("master.yaml");
+    let verify = ["verify", &newest, "--passphrase-file", &passphrase];
+    ok(&backup(&cluster.programs().cli, &config, &verify)?)?;
+
+    fs::set_permissions(&passphrase, fs::Permissions::from_mode(0o644))?;
+    let count = |c: &Cluster, kind: &str| {
+        let events = c.json(&["events", "-n", "1000", "-o", "json"])?;
+        let events = events.as_array().or_else(|| events["events"].as_array()).cloned();
+        Ok(events.unwrap_or_default().iter().filter(|event| event["kind"] == kind).count())
+    };
+    cluster.wait("the failure is told", |c| Ok(count(c, "BackupFailed")? == 1))?;
+    cluster.wait("the status says why", |c| {
+        let status = c.json(&["status", "-o", "json"])?;
+        Ok(status["backup"]["problem"].as_str().is_some_and(|why| why.contains("has mode 644")))
+    })?;
+    fs::set_permissions(&passphrase, fs::Permissions::from_mode(0o600))?;
+    cluster.wait("and when it works again", |c| Ok(count(c, "BackupMade")? == 1))?;
+    assert_eq!(count(&cluster, "BackupFailed")?, 1, "told once");
+    Ok(())
+}

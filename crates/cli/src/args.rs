@@ -5,8 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    audit, backup, completion, context, events, failure::Failure, help, log_level, man, node,
-    status, store, text::parse_duration, token, topology, user, version,
+    audit, backup, completion, context, doctor, events, failure::Failure, help, log_level, man,
+    node, status, store, text::parse_duration, token, topology, user, version,
 };
 
 const ABOUT: &str =
@@ -55,6 +55,12 @@ pub enum Command {
     /// with the reason.
     #[command(after_help = status::EXAMPLES)]
     Status(status::StatusArgs),
+    /// Look at the whole cluster, and say what is wrong and what to do
+    ///
+    /// Each finding has a level: ok, warning or error. Exit code 1 if there is an error. Where no
+    /// master answers, it names the step that fails: name, TCP, TLS, certificate.
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::DoctorArgs),
     /// See and operate nodes
     #[command(subcommand, after_help = node::EXAMPLES, visible_alias = "nodes")]
     Node(node::NodeCommand),
@@ -109,6 +115,7 @@ impl Cli {
         let globals = &self.globals;
         match &self.command {
             Command::Status(args) => status::run(globals, args).await,
+            Command::Doctor(args) => doctor::run(globals, args).await,
             Command::Node(command) => node::run(globals, command).await,
             Command::Token(command) => token::run(globals, command).await,
             Command::User(command) => user::run(globals, command).await,

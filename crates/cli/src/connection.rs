@@ -111,6 +111,24 @@ impl Cluster {
         })
     }
 
+    /// One of them, and no other.
+    ///
+    /// # Errors
+    /// As [`Cluster::connect`].
+    pub async fn connect_to(&self, address: &str) -> Result<Client<'_>, Failure> {
+        match self.dial(address).await {
+            Ok(channel) => Ok(self.client(channel, address.to_owned())),
+            Err(error) => {
+                Err(self.unreachable(&[(address.to_owned(), fault::dial_problem(&error))]))
+            }
+        }
+    }
+
+    /// What dials, with our certificate.
+    pub fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
     /// The whole of a dial is limited, not only its parts.
     async fn dial(&self, address: &str) -> Result<Channel, ChannelError> {
         self.connector.channel(address).await

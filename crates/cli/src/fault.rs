@@ -149,10 +149,7 @@ pub fn dial_problem(error: &ChannelError) -> String {
     if let Some(ConnectError::Timeout(limit)) = find::<ConnectError>(error) {
         return format!("no answer within {} s", limit.as_secs_f32());
     }
-    let mut deepest: &(dyn Error + 'static) = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
+    let deepest = deepest(error);
     match find::<ConnectError>(error) {
         Some(tls @ ConnectError::Tls(_)) => format!("{tls}: {deepest}"),
         Some(
@@ -162,8 +159,17 @@ pub fn dial_problem(error: &ChannelError) -> String {
             | ConnectError::Io(_)
             | ConnectError::Peer(_),
         )
-        | None => deepest.to_string(),
+        | None => deepest,
     }
+}
+
+/// What it all comes from.
+pub fn deepest(error: &(dyn Error + 'static)) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
 }
 
 /// Whether it is about a master that is well, but not of the context's cluster.

@@ -18,6 +18,7 @@ pub mod backup;
 pub mod completion;
 pub mod connection;
 pub mod context;
+pub mod doctor;
 pub mod events;
 pub mod failure;
 pub mod fault;

@@ -14,7 +14,7 @@ use crate::{
     output::{
         Cell, Format, Look, OutputArgs, Table, Tone, document, fields, figure, print, text, word,
     },
-    text::{NOTHING, age, bytes, clean, moment, or_nothing, until},
+    text::{NOTHING, age, bytes, clean, moment, or_nothing, span, until},
     words,
 };
 
@@ -76,7 +76,20 @@ pub struct StatusView {
     pub approval: String,
     pub ca_expires_at: Option<String>,
     pub events_kept: u64,
+    /// Absent where the master makes none by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupView>,
     pub problems: Vec<ProblemView>,
+}
+
+/// Backups that the master makes by itself.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BackupView {
+    pub last_at: Option<String>,
+    pub last_file: String,
+    pub every_seconds: u64,
+    /// Why the last one was not made; empty where it was.
+    pub problem: String,
 }
 
 /// A node that is not well.
@@ -116,6 +129,12 @@ impl StatusView {
             approval: status.approval.clone(),
             ca_expires_at: time(status.ca_expires_at.as_ref()),
             events_kept: status.events_kept,
+            backup: status.backup.as_ref().map(|backup| BackupView {
+                last_at: time(backup.last_at.as_ref()),
+                last_file: backup.last_file.clone(),
+                every_seconds: backup.every_seconds,
+                problem: backup.problem.clone(),
+            }),
             problems: problems.collect(),
         }
     }
@@ -181,7 +200,9 @@ pub fn render(status: &v1::GetClusterStatusResponse, nodes: &[v1::Node], look: &
             ("Events", format!("{} kept", status.events_kept)),
             ("Approval", or_nothing(&status.approval)),
             ("CA", ca),
-        ],
+        ]
+        .into_iter()
+        .chain(status.backup.as_ref().map(|newest| ("Backup", backup(newest, look)))),
     );
     out.push('\n');
     if nodes.is_empty() {
@@ -193,6 +214,19 @@ pub fn render(status: &v1::GetClusterStatusResponse, nodes: &[v1::Node], look: &
         out.push_str(&problems(nodes, look));
     }
     out
+}
+
+/// `3h ago, every 1d`, or why there is none.
+fn backup(status: &v1::BackupStatus, look: &Look) -> String {
+    let every = span(status.every_seconds);
+    let newest = match status.last_at.as_ref() {
+        Some(at) => format!("{} ago, every {every}", age(look.now, Some(at))),
+        None => format!("none yet, every {every}"),
+    };
+    if status.problem.is_empty() {
+        return newest;
+    }
+    look.paint(Tone::Bad, &format!("{newest}; failing: {}", clean(&status.problem)))
 }
 
 /// `2 Ready, 1 NotReady`, in the order of the lifecycle.

@@ -20,7 +20,10 @@ use tokio::{
 
 use crate::{
     api_server::{self, Api, connections::Connections, sessions::Sessions},
-    backup,
+    backup::{
+        self,
+        schedule::{BackupHealth, Schedule},
+    },
     certificate_authority::{CertificateAuthority, server_renewal_at},
     clock::MasterClock,
     config::{Config, StoreConfig},
@@ -63,6 +66,7 @@ struct Tasks {
     owner: JoinHandle<()>,
     performer: JoinHandle<()>,
     renewal: JoinHandle<()>,
+    backups: Option<JoinHandle<()>>,
 }
 
 impl Master {
@@ -160,6 +164,9 @@ impl Master {
         }
         // with nobody left to tell the owner anything it ends by itself; what it decided is stored
         self.tasks.renewal.abort();
+        if let Some(backups) = self.tasks.backups {
+            backups.abort();
+        }
         self.tasks.owner.abort();
         self.queue.close();
         let mut performer = self.tasks.performer;
@@ -209,6 +216,7 @@ impl Parts {
         let mut durable = board.watch_events();
         let (stop, stopping) = watch::channel(false);
         let api = self.api(state.clone(), &board, &sessions, &connections, &queue, stopping);
+        let backup_health = Arc::clone(&api.backup);
         let owner = Owner {
             manager,
             inputs,
@@ -223,6 +231,7 @@ impl Parts {
         connections.set(acceptors.clone());
         let (servers, https_address) = self.serve(api, &acceptors, listener, &stop).await?;
         let admin_context = self.config.admin_context();
+        let backups = self.backups(&state, backup_health);
         let (authority, clock) = (Arc::clone(&self.authority), self.clock.clone());
         let renewal = tokio::spawn(renew(self.config, authority, clock, acceptors));
         let performer = Performer {
@@ -236,7 +245,7 @@ impl Parts {
             clock: self.clock,
         };
         let (owner, performer, mut failed) = spawn_machine(owner, performer);
-        let tasks = Tasks { servers, owner, performer, renewal };
+        let tasks = Tasks { servers, owner, performer, renewal, backups };
         // it has started once that is durable
         tokio::select! {
             _ = durable.wait_for(|last| *last >= first_words) => {}
@@ -266,6 +275,8 @@ impl Parts {
                 StoreConfig::Etcd(_) => "etcd",
             },
             health: Arc::clone(&self.health),
+            backup: Arc::default(),
+            state_dir: self.config.state_dir.clone(),
             figures: Arc::clone(&self.figures),
             watchers: Arc::default(),
             published: Arc::new(Published::default()),
@@ -275,6 +286,20 @@ impl Parts {
             queue: Arc::clone(queue),
             stopping,
         }
+    }
+
+    /// The task that makes them, where they are wanted.
+    fn backups(&self, state: &StateHandle, health: Arc<BackupHealth>) -> Option<JoinHandle<()>> {
+        let schedule = Schedule {
+            settings: self.config.backup.clone()?,
+            config: self.config.clone(),
+            cluster: self.authority.cluster_id().to_owned(),
+            store: Arc::clone(&self.store),
+            clock: self.clock.clone(),
+            state: state.clone(),
+            health,
+        };
+        Some(tokio::spawn(schedule.run()))
     }
 
     /// One for each port, gRPC's first.

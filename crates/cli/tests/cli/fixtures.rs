@@ -198,6 +198,7 @@ pub(crate) fn status() -> v1::GetClusterStatusResponse {
         master_address: "192.168.7.10:47098".to_owned(),
         containers_running: 4,
         containers_total: 5,
+        ..v1::GetClusterStatusResponse::default()
     }
 }
 

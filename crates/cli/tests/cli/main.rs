@@ -5,6 +5,7 @@
 
 mod calls;
 mod deploys;
+mod doctor;
 mod faults;
 mod fixtures;
 mod reference;

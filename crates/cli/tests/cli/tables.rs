@@ -20,7 +20,7 @@ const PIPE: Option<u16> = None;
 
 /// Compares with `snapshots/`; every line must fit, and nothing hostile may get through.
 #[track_caller]
-fn check(name: &str, width: Option<u16>, text: &str) {
+pub(crate) fn check(name: &str, width: Option<u16>, text: &str) {
     for line in text.lines() {
         if let Some(width) = width {
             assert!(line.chars().count() <= width.into(), "wider than {width}: {line:?}");

@@ -270,6 +270,23 @@ impl StateManager {
         self.append_audit(now, out, by, call, target, AuditOutcome::Refused(bounded(&why)));
     }
 
+    /// One event when backups begin to fail, or fail for another reason, and one when they are made again.
+    pub(super) fn backup_ended(&mut self, now: Now, out: &mut Outbox, failed: Option<String>) {
+        let failed = failed.map(|why| bounded(&why));
+        if failed == self.backup_failed {
+            return;
+        }
+        let draft = match &failed {
+            Some(why) => {
+                let message = format!("the backup was not made: {why}");
+                Draft::cluster(Severity::Warning, EventKind::BackupFailed, message)
+            }
+            None => Draft::cluster(Severity::Info, EventKind::BackupMade, "backups are made again"),
+        };
+        self.backup_failed = failed;
+        self.happened(now, out, draft);
+    }
+
     /// Nobody called: it was done to the store.
     pub(super) fn audit_restore(&mut self, now: Now, out: &mut Outbox, message: &str) {
         let entry = AuditEntry {

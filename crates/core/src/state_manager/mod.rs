@@ -151,6 +151,10 @@ pub enum Input {
         call: Call,
         refusal: Refusal,
     },
+    /// A backup that was due was made, or was not, and why.
+    BackupEnded {
+        failed: Option<String>,
+    },
     /// The first administrator, at the first start.
     AdminIssued {
         user: UserRecord,
@@ -344,6 +348,8 @@ pub struct StateManager {
     commands_sent: u64,
     restoration: Option<Restoration>,
     settled: Settled,
+    /// Why the last backup was not made.
+    backup_failed: Option<String>,
 }
 
 impl StateManager {
@@ -381,6 +387,7 @@ impl StateManager {
             commands_sent: 0,
             restoration: snapshot.restoration,
             settled: snapshot.settled,
+            backup_failed: None,
             settings,
         };
         let ids: Vec<_> = manager.nodes.keys().cloned().collect();
@@ -427,6 +434,7 @@ impl StateManager {
             Input::Refused { by, call, refusal } => {
                 self.audit_refusal(now, &mut out, &by, call, "", &refusal);
             }
+            Input::BackupEnded { failed } => self.backup_ended(now, &mut out, failed),
             Input::AdminIssued { user } => self.admin_issued(now, &mut out, user),
         }
         self.finish(out)

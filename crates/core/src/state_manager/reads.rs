@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Answer, Approval, Node, StateManager, operator::no_such_node};
+use super::{Answer, Approval, Node, Restoration, StateManager, operator::no_such_node};
 use crate::{
     api_server::{Code, Refusal, Selector},
     model::{NodeId, NodeRole, NodeStatus, NodeView},
@@ -23,6 +23,7 @@ pub struct ClusterStatus {
     pub events_kept: u64,
     pub containers_running: u32,
     pub containers_total: u32,
+    pub restoration: Option<Restoration>,
 }
 
 impl StateManager {
@@ -96,6 +97,7 @@ impl StateManager {
             events_kept: self.log.events_count() as u64,
             containers_running: running,
             containers_total: total,
+            restoration: self.restoration.clone(),
         }
     }
 }

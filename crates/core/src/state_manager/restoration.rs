@@ -424,6 +424,23 @@ mod tests {
     }
 
     #[test]
+    fn backups_that_fail_are_told_once_for_each_reason_and_once_when_they_are_made_again() {
+        let mut cluster = Cluster::new(Settings::default());
+        let mut told = Vec::new();
+        for failed in ["", "full", "full", "away", "", "", "full"] {
+            let failed = Some(failed.to_owned()).filter(|why| !why.is_empty());
+            let effects = cluster.input(100, Input::BackupEnded { failed });
+            told.extend(effects.into_iter().filter_map(|effect| match effect {
+                Effect::Happened(event) => Some(event.message),
+                _ => None,
+            }));
+        }
+        let failed = |why: &str| format!("the backup was not made: {why}");
+        let again = "backups are made again".to_owned();
+        assert_eq!(told, [failed("full"), failed("away"), again, failed("full")]);
+    }
+
+    #[test]
     fn a_master_with_nothing_but_the_authority_takes_every_node_in() {
         let mut cluster = Cluster::new(Settings::default());
         cluster.store.clear();

@@ -16,7 +16,7 @@ mod requests;
 pub(crate) mod sessions;
 pub(crate) mod watches;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::Stream;
 use piccolo_core::api_server::Call;
@@ -37,6 +37,7 @@ use self::{
     watches::Watchers,
 };
 use crate::{
+    backup::schedule::BackupHealth,
     certificate_authority::CertificateAuthority,
     clock::MasterClock,
     figures::Figures,
@@ -77,6 +78,8 @@ pub(crate) struct Api {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) store_kind: &'static str,
     pub(crate) health: Arc<StoreHealth>,
+    pub(crate) backup: Arc<BackupHealth>,
+    pub(crate) state_dir: PathBuf,
     pub(crate) figures: Arc<Figures>,
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) published: Arc<Published>,

@@ -14,6 +14,7 @@ use super::{
     Answered, Api,
     caller::{DEADLINE, unexpected},
 };
+use crate::backup::schedule::BackupState;
 
 /// Bytes of a container's name or id at most.
 const CONTAINER_BYTES_MAX: usize = 256;
@@ -88,6 +89,8 @@ pub(super) async fn get_cluster_status(
     let Answer::ClusterStatus(status) = answer else { return Err(unexpected(call)) };
     let store = api.store_figures().await;
     let nodes = status.nodes_by_status.iter();
+    let restoration = status.restoration.as_ref();
+    let disk = Disk::of(&api.state_dir);
     Ok(Response::new(v1::GetClusterStatusResponse {
         cluster_id: status.cluster,
         cluster_name: status.name,
@@ -111,7 +114,37 @@ pub(super) async fn get_cluster_status(
         master_address: api.address.clone(),
         containers_running: status.containers_running,
         containers_total: status.containers_total,
+        backup: api.backup.get().map(|backup| backup_status(&backup)),
+        disk_free_bytes: disk.free,
+        disk_total_bytes: disk.total,
+        restored_at: restoration.map(|r| timestamp(r.restored_at)),
+        restored_backup_at: restoration.filter(|r| !r.is_rebuilt()).map(|r| timestamp(r.backup_at)),
     }))
+}
+
+fn backup_status(backup: &BackupState) -> v1::BackupStatus {
+    let newest = backup.newest.as_ref();
+    v1::BackupStatus {
+        last_at: newest.map(|(at, _)| timestamp(*at)),
+        last_file: newest.map(|(_, path)| path.display().to_string()).unwrap_or_default(),
+        problem: backup.problem.clone(),
+        every_seconds: backup.every.as_secs(),
+    }
+}
+
+/// Of the disk that the state is on.
+#[derive(Default)]
+struct Disk {
+    free: u64,
+    total: u64,
+}
+
+impl Disk {
+    /// Zeros where that cannot be told.
+    fn of(folder: &std::path::Path) -> Self {
+        let Ok(disk) = rustix::fs::statvfs(folder) else { return Self::default() };
+        Self { free: disk.f_bavail * disk.f_frsize, total: disk.f_blocks * disk.f_frsize }
+    }
 }
 
 pub(super) async fn approve_node(

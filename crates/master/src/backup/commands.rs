@@ -47,7 +47,7 @@ fn create(config: &Config, args: &CreateArgs, runtime: &Handle) -> anyhow::Resul
     let source = Source {
         store,
         state_dir: config.state_dir.clone(),
-        configuration: config.in_force()?,
+        configuration: config.written.clone(),
         at_ms: now_ms().max(floor),
         host: startup::host_name(),
     };

@@ -35,6 +35,9 @@ pub(crate) struct Source {
     pub(crate) host: String,
 }
 
+/// Name and content.
+type NamedFile = (&'static str, Zeroizing<Vec<u8>>);
+
 /// A backup that was made.
 #[derive(Debug)]
 pub(crate) struct Made {
@@ -83,7 +86,7 @@ impl Source {
     }
 
     /// Names and contents, the authority's first.
-    fn files(&self) -> anyhow::Result<Vec<(&'static str, Zeroizing<Vec<u8>>)>> {
+    fn files(&self) -> anyhow::Result<Vec<NamedFile>> {
         let mut files = Vec::new();
         for (name, needed) in [(AUTHORITY, true), (SEAL_KEY, true), (ADMIN_CONTEXT, false)] {
             let path = self.state_dir.join(name);
@@ -103,7 +106,7 @@ impl Source {
         Ok(files)
     }
 
-    fn cluster(&self, files: &[(&str, Zeroizing<Vec<u8>>)]) -> anyhow::Result<String> {
+    fn cluster(&self, files: &[NamedFile]) -> anyhow::Result<String> {
         let pem = files.iter().find(|(name, _)| *name == AUTHORITY).map(|(_, pem)| pem);
         let path = self.state_dir.join(AUTHORITY);
         let authority = CertificateAuthority::from_pem(&path, pem.map_or(&[], |pem| pem))?;
@@ -115,7 +118,7 @@ impl Source {
         path: &Path,
         passphrase: &str,
         cluster: &str,
-        files: &[(&str, Zeroizing<Vec<u8>>)],
+        files: &[NamedFile],
         runtime: &Handle,
     ) -> anyhow::Result<(u64, u64, End)> {
         let unwritable = || format!("{} cannot be written", path.display());
@@ -156,8 +159,12 @@ impl Source {
 }
 
 /// What a backup is called where nobody chose a name; sorted by time within a cluster.
-pub(super) fn file_name(cluster: &str, at_ms: i64) -> String {
-    format!("piccolo-{cluster}-{}.backup", stamp(at_ms))
+fn file_name(cluster: &str, at_ms: i64) -> String {
+    format!("{}{}.backup", file_prefix(cluster), stamp(at_ms))
+}
+
+pub(super) fn file_prefix(cluster: &str) -> String {
+    format!("piccolo-{cluster}-")
 }
 
 fn was_compacted(error: &anyhow::Error) -> bool {

@@ -15,6 +15,7 @@ mod create;
 mod passphrase;
 mod records;
 mod restore;
+pub(crate) mod schedule;
 mod sealing;
 mod survey;
 
@@ -46,6 +47,17 @@ fn stamp(ms: i64) -> String {
     )
 }
 
+/// The moment that [`stamp`] has written so.
+fn parse_stamp(text: &str) -> Option<i64> {
+    let number = |from: usize, to: usize| text.get(from..to)?.parse::<u8>().ok();
+    let year = text.get(0..4)?.parse().ok()?;
+    let month = time::Month::try_from(number(4, 6)?).ok()?;
+    let date = time::Date::from_calendar_date(year, month, number(6, 8)?).ok()?;
+    let clock = time::Time::from_hms(number(9, 11)?, number(11, 13)?, number(13, 15)?).ok()?;
+    let at = time::PrimitiveDateTime::new(date, clock).assume_utc().unix_timestamp() * 1000;
+    (stamp(at) == text).then_some(at)
+}
+
 /// What this machine's clock shows, in milliseconds since 1970.
 fn now_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -60,5 +72,10 @@ mod tests {
     fn a_stamp_sorts_as_time_does() {
         assert_eq!(stamp(0), "19700101T000000Z");
         assert_eq!(stamp(1_764_105_301_999), "20251125T211501Z");
+        assert_eq!(parse_stamp("20251125T211501Z"), Some(1_764_105_301_000));
+        for odd in ["", "20251125", "20251325T211501Z", "20251125T211501Zx", "2025\u{e9}125T21150Z"]
+        {
+            assert_eq!(parse_stamp(odd), None, "{odd}");
+        }
     }
 }

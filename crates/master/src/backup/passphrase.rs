@@ -28,13 +28,16 @@ pub(super) fn read(file: Option<&Path>, new: bool) -> anyhow::Result<Passphrase>
         None => from_terminal(new)?,
     };
     anyhow::ensure!(!passphrase.is_empty(), "the passphrase is empty");
-    if new {
-        let chars = passphrase.chars().count();
-        anyhow::ensure!(
-            chars >= CHARS_MIN,
-            "the passphrase has {chars} characters, it must have {CHARS_MIN} at least; nothing was written"
-        );
-    }
+    if new { for_new(passphrase) } else { Ok(passphrase) }
+}
+
+/// If it is good enough to seal with.
+pub(super) fn for_new(passphrase: Passphrase) -> anyhow::Result<Passphrase> {
+    let chars = passphrase.chars().count();
+    anyhow::ensure!(
+        chars >= CHARS_MIN,
+        "the passphrase has {chars} characters, it must have {CHARS_MIN} at least; nothing was written"
+    );
     Ok(passphrase)
 }
 

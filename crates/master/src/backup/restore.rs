@@ -36,13 +36,15 @@ use crate::{
     startup,
 };
 
+/// The certificate that it serves with.
+const SERVER: &str = "server.pem";
 const STAGED: &str = "restore-new";
 const READY: &str = "restore-ready-";
 const PLACING: &str = "restore-placing-";
 /// What was there before.
 pub(super) const OLD: &str = "before-restore-";
 /// Whichever of them is there was used by a master.
-const SIGNS_OF_A_MASTER: [&str; 4] = [AUTHORITY, SEAL_KEY, STORE, "server.pem"];
+const SIGNS_OF_A_MASTER: [&str; 4] = [AUTHORITY, SEAL_KEY, STORE, SERVER];
 
 /// What was done.
 #[derive(Debug)]
@@ -258,7 +260,7 @@ fn fill_etcd(
         let source = Source {
             store: Arc::clone(store),
             state_dir: config.state_dir.clone(),
-            configuration: config.in_force()?,
+            configuration: config.written.clone(),
             at_ms: at,
             host: startup::host_name(),
         };
@@ -315,7 +317,7 @@ pub(crate) fn finish(folder: &Path) -> std::io::Result<Option<PathBuf>> {
     if let Some((ready, time)) = find(folder, READY)? {
         let old = folder.join(format!("{OLD}{time}"));
         for entry in entries(folder)? {
-            if [STAGED, READY, PLACING, OLD].iter().any(|ours| entry.starts_with(ours)) {
+            if !is_state(&entry) {
                 continue;
             }
             if !old.exists() {
@@ -343,6 +345,13 @@ pub(crate) fn finish(folder: &Path) -> std::io::Result<Option<PathBuf>> {
     Ok(kept)
 }
 
+/// What else lies in the folder, such as older backups and their passphrase, stays where it is.
+fn is_state(name: &str) -> bool {
+    let files = [AUTHORITY, SEAL_KEY, ADMIN_CONTEXT, SERVER, RESTORED_CONFIGURATION];
+    // with its log and its lock
+    files.contains(&name) || name.starts_with(STORE)
+}
+
 /// The folder whose name begins so, and the rest of its name.
 fn find(folder: &Path, prefix: &str) -> std::io::Result<Option<(PathBuf, String)>> {
     let found = entries(folder)?.into_iter().find_map(|name| {
@@ -365,4 +374,71 @@ fn entries(folder: &Path) -> std::io::Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        entries(folder).unwrap()
+    }
+
+    /// The steps of [`finish`], one at a time, as a process that is killed after each would leave them.
+    #[test]
+    fn whatever_a_killed_restore_leaves_the_next_one_finishes() {
+        let old =
+            ["admin.context.yaml", "ca.pem", "seal.key", "server.pem", "store.db", "store.db-wal"];
+        let new = ["ca.pem", "seal.key", "store.db"];
+        for killed_after in 0..=old.len() + 1 + new.len() {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path();
+            let ready = path.join("restore-ready-20260101T000000Z");
+            fs::create_dir(&ready).unwrap();
+            for name in old {
+                fs::write(path.join(name), "old").unwrap();
+            }
+            fs::write(path.join("backup.passphrase"), "stays").unwrap();
+            for name in new {
+                fs::write(ready.join(name), "new").unwrap();
+            }
+            let kept = path.join("before-restore-20260101T000000Z");
+            let placing = path.join("restore-placing-20260101T000000Z");
+            for step in 0..killed_after {
+                if let Some(name) = old.get(step) {
+                    fs::create_dir_all(&kept).unwrap();
+                    fs::rename(path.join(name), kept.join(name)).unwrap();
+                } else if step == old.len() {
+                    fs::rename(&ready, &placing).unwrap();
+                } else {
+                    let name = new[step - old.len() - 1];
+                    fs::rename(placing.join(name), path.join(name)).unwrap();
+                }
+            }
+            finish(path).unwrap();
+            let expected = [
+                "backup.passphrase",
+                "before-restore-20260101T000000Z",
+                "ca.pem",
+                "seal.key",
+                "store.db",
+            ];
+            assert_eq!(names(path), expected, "killed after {killed_after}");
+            assert_eq!(names(&kept), old);
+            for name in new {
+                assert_eq!(fs::read_to_string(path.join(name)).unwrap(), "new");
+            }
+            assert_eq!(finish(path).unwrap(), None, "there is nothing left to do");
+        }
+    }
+
+    #[test]
+    fn what_was_only_staged_means_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("ca.pem"), "old").unwrap();
+        fs::create_dir(folder.path().join(STAGED)).unwrap();
+        fs::write(folder.path().join(STAGED).join("ca.pem"), "new").unwrap();
+        assert_eq!(finish(folder.path()).unwrap(), None);
+        assert_eq!(fs::read_to_string(folder.path().join("ca.pem")).unwrap(), "old");
+    }
 }

@@ -55,6 +55,20 @@ pub struct Config {
     pub tls_min_version: MinVersion,
     pub limits: Limits,
     pub log_filter: String,
+    /// All of it as a configuration file, for backups.
+    pub written: String,
+    /// `None`: nobody makes backups but people.
+    pub backup: Option<BackupConfig>,
+}
+
+/// Backups that the master makes by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupConfig {
+    pub folder: PathBuf,
+    pub every: Duration,
+    /// So many; older ones are removed.
+    pub keep: usize,
+    pub passphrase_file: PathBuf,
 }
 
 /// Where the state is kept.

@@ -21,7 +21,7 @@ use piccolo_settings::{
     },
 };
 
-use super::{Config, Error, EtcdConfig, GRPC_PORT, HTTPS_PORT, StoreConfig};
+use super::{BackupConfig, Config, Error, EtcdConfig, GRPC_PORT, HTTPS_PORT, StoreConfig};
 
 /// Nodes at most: when each of them was heard last is one value in the store, and that has 512 KiB.
 const NODES_MAX: u64 = 6_000;
@@ -66,6 +66,15 @@ pub(super) struct Written {
     events_age_max: Duration,
     audit_max: usize,
     limits: Limits,
+    backup: Backup,
+}
+
+#[derive(Debug, Clone)]
+struct Backup {
+    folder: Option<PathBuf>,
+    every: Duration,
+    keep: usize,
+    passphrase_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone)]
@@ -113,6 +122,12 @@ impl Default for Written {
             events_age_max: settings.events_age_max,
             audit_max: settings.audit_max,
             limits: Limits::default(),
+            backup: Backup {
+                folder: None,
+                every: Duration::from_secs(86_400),
+                keep: 7,
+                passphrase_file: None,
+            },
         }
     }
 }
@@ -176,6 +191,10 @@ const SETTINGS: &[Setting<Written>] = &[
         key: "limits.connections_per_address_per_second",
         field: |c| whole(&mut c.limits.connections_per_address_per_second, 1, 65_536),
     },
+    Setting { key: "backup.folder", field: |c| file(&mut c.backup.folder) },
+    Setting { key: "backup.every", field: |c| span(&mut c.backup.every) },
+    Setting { key: "backup.keep", field: |c| whole(&mut c.backup.keep, 1, 1_000) },
+    Setting { key: "backup.passphrase_file", field: |c| file(&mut c.backup.passphrase_file) },
 ];
 
 const TEXT: Parsed<String> = Parsed::expecting("a text");
@@ -197,8 +216,11 @@ where
 
 /// What follows from the settings.
 pub(super) fn config_of(loaded: Loaded<Written>) -> Result<Config, Error> {
+    let mut loaded = loaded;
+    let written = SCHEMA.to_yaml(&mut loaded);
     let Loaded { config, origins } = loaded;
-    config.into_config().map_err(|clash| origins.blame(clash))
+    let config = config.into_config().map_err(|clash| origins.blame(clash))?;
+    Ok(Config { written, ..config })
 }
 
 impl Written {
@@ -240,6 +262,8 @@ impl Written {
             tls_min_version: self.tls_min_version,
             limits: Limits { connections_per_address_burst: burst, ..self.limits },
             log_filter: self.log_filter,
+            backup: self.backup.into_config()?,
+            written: String::new(),
         })
     }
 }
@@ -275,6 +299,28 @@ impl Store {
                     password_file: self.password_file,
                     allow_plaintext: self.allow_plaintext,
                 }))
+            }
+        }
+    }
+}
+
+impl Backup {
+    fn into_config(self) -> Result<Option<BackupConfig>, Clash> {
+        /// The time in their names has seconds.
+        const EVERY_MIN: Duration = Duration::from_secs(2);
+        let Self { folder, every, keep, passphrase_file } = self;
+        if every < EVERY_MIN {
+            let problem = format!("backup.every must be {}s at least", EVERY_MIN.as_secs());
+            return Err(Clash::new(["backup.every"], problem));
+        }
+        match (folder, passphrase_file) {
+            (Some(folder), Some(passphrase_file)) => {
+                Ok(Some(BackupConfig { folder, every, keep, passphrase_file }))
+            }
+            (None, None) => Ok(None),
+            (Some(_), None) | (None, Some(_)) => {
+                let keys = ["backup.folder", "backup.passphrase_file"];
+                Err(Clash::new(keys, "backup.folder and backup.passphrase_file go together"))
             }
         }
     }

@@ -74,7 +74,7 @@ fn a_wrong_key_or_value_names_file_line_and_column() {
         "colour: red\n",
         "master.yaml:1:1: unknown key `colour`; known are state_dir, listen, https_listen, advertise, names, \
          cluster_id, cluster_name, approval, readiness, certificate_lifetime, tls_min_version, log, store, \
-         timing, limits",
+         timing, limits, backup",
     );
     wrong(
         "listen: 47098\n",
@@ -129,6 +129,13 @@ fn values_that_do_not_go_together_are_refused() {
         "certificate_lifetime: 1s\n",
         "master.yaml:1:23: certificate_lifetime must be 2s at least",
     );
+    let together = "backup.folder and backup.passphrase_file go together";
+    wrong("backup:\n  folder: /b\n", &format!("master.yaml:2:11: {together}"));
+    wrong("backup:\n  passphrase_file: /p\n", &format!("master.yaml:2:20: {together}"));
+    wrong(
+        "backup:\n  folder: /b\n  passphrase_file: /p\n  every: 1s\n",
+        "master.yaml:4:10: backup.every must be 2s at least",
+    );
     wrong(
         "{timing: {beat_silence: 1s}}",
         "master.yaml:1:25: timing.beat_silence must be twice timing.beat_interval at least",
@@ -146,6 +153,7 @@ fn what_is_shown_is_a_configuration_that_says_the_same() {
          certificate_lifetime: 36h\n",
         "timing:\n  beat_interval: 1500ms\n  beat_silence: 4s\nlimits:\n  nodes: 7\n  \
          connections_per_address_per_second: 900\n  events_age: 90m\n",
+        "backup:\n  folder: /b\n  every: 12h\n  keep: 3\n  passphrase_file: /p\n",
     ] {
         let config = read(yaml).unwrap();
         let shown = SCHEMA.to_yaml(&mut load(yaml).unwrap());

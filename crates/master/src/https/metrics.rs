@@ -50,6 +50,17 @@ fn own(page: &mut Page, api: &Api) {
     }
     let up = u8::from(api.health.get() == "ok");
     page.gauge("piccolo_store_up", "Whether the store takes commits.", up.into());
+    if let Some(backup) = api.backup.get() {
+        let failing = u8::from(!backup.problem.is_empty());
+        page.gauge(
+            "piccolo_backup_failing",
+            "Whether the last backup was not made.",
+            failing.into(),
+        );
+        let at = backup.newest.map_or(0.0, |(at, _)| at.0 as f64 / 1000.0);
+        let help = "When the newest backup was made, since 1970; 0 for none.";
+        page.gauge("piccolo_backup_timestamp_seconds", help, at);
+    }
     let counters = [
         (
             "piccolo_inputs_total",

@@ -58,6 +58,11 @@ impl Cluster {
         Self { master, folder, config }
     }
 
+    /// A master that a test has started by itself, elsewhere.
+    pub(crate) fn on(master: Master, config: Config) -> Self {
+        Self { master, folder: tempfile::tempdir().unwrap(), config }
+    }
+
     /// Stops the master and starts it again on the same port and folder.
     pub(crate) async fn restart(self) -> Self {
         let Self { master, folder, mut config } = self;
