@@ -119,12 +119,14 @@ pub fn of(seen: &Seen) -> Vec<Finding> {
     if let Some(failure) = &seen.no_context {
         let why = std::iter::once(&failure.error).chain(&failure.causes).cloned();
         let why = why.collect::<Vec<_>>().join(": ");
-        return vec![Finding::bad(
-            "context",
-            Level::Error,
-            one_line(&why),
-            one_line(&failure.help.join("; ")),
-        )];
+        let help = one_line(&failure.help.join("; "));
+        let remedy = if help.is_empty() {
+            "name one that is there: --context FILE; an admin makes it: piccolo user create NAME"
+                .to_owned()
+        } else {
+            help
+        };
+        return vec![Finding::bad("context", Level::Error, one_line(&why), remedy)];
     }
     let mut found = vec![context(seen)];
     found.extend(seen.masters.iter().map(|one| master(seen, one)));
@@ -407,9 +409,9 @@ fn status_of(seen: &Seen, node: &v1::Node) -> Option<Finding> {
     let age = node.status_since.as_ref().map_or_else(String::new, |since| {
         format!(" for {}", span(seconds_between(since, &seen.now)))
     });
-    let why: Vec<_> =
-        node.conditions.iter().map(|c| format!("{}: {}", c.kind, c.message)).collect();
-    let why = why.join("; ");
+    let why = node.conditions.iter().map(|c| format!("{}: {}", c.kind, c.message));
+    let why = why.collect::<Vec<_>>().join("; ");
+    let because = if why.is_empty() { String::new() } else { format!(": {why}") };
     let status = words::status(node.status);
     let is = |extra: &str| one_line(&format!("{status}{age}{extra}"));
     let name = &node.name;
@@ -422,11 +424,11 @@ fn status_of(seen: &Seen, node: &v1::Node) -> Option<Finding> {
             format!("piccolo node describe {name}"),
         ),
         NodeStatus::NotReady if node.connected => {
-            bad(Level::Error, is(&format!(": {why}")), format!("piccolo node describe {name}"))
+            bad(Level::Error, is(&because), format!("piccolo node describe {name}"))
         }
         NodeStatus::NotReady => bad(
             Level::Error,
-            is(&format!(": {why}")),
+            is(&because),
             "look at the board: power, cable, systemctl status piccolo-nodeagent".to_owned(),
         ),
         NodeStatus::Pending => {
@@ -438,7 +440,7 @@ fn status_of(seen: &Seen, node: &v1::Node) -> Option<Finding> {
             format!("when the work is done: piccolo node maintenance off {name}"),
         ),
         NodeStatus::Initializing => {
-            bad(Level::Warning, is(&format!(" {why}")), format!("piccolo node describe {name}"))
+            bad(Level::Warning, is(&because), format!("piccolo node describe {name}"))
         }
         NodeStatus::Terminating | NodeStatus::Unspecified => {
             bad(Level::Warning, is(""), format!("piccolo node describe {name}"))

@@ -211,8 +211,8 @@ pub fn render(found: &[Finding], not_checked: &[NotCheckedView], look: &Look) ->
     text.push('\n');
     text.push_str(&match (errors, warnings) {
         (0, 0) => look.paint(Tone::Good, "Nothing is wrong."),
-        (0, _) => look.paint(Tone::Warning, &format!("{warnings} warnings, no error.")),
-        (_, _) => look.paint(Tone::Bad, &format!("{errors} errors, {warnings} warnings.")),
+        (0, _) => look.paint(Tone::Warning, &format!("warnings: {warnings}, errors: none")),
+        (_, _) => look.paint(Tone::Bad, &format!("errors: {errors}, warnings: {warnings}")),
     });
     text.push('\n');
     text

@@ -171,7 +171,8 @@ impl Judge {
             | Input::RenewalRequested { .. }
             | Input::SessionClosed { .. }
             | Input::Refused { .. }
-            | Input::AdminIssued { .. } => None,
+            | Input::AdminIssued { .. }
+            | Input::BackupEnded { .. } => None,
         }
     }
 
