@@ -737,7 +737,7 @@ uninstall() {
   [[ $LIVE == no || $DRY_RUN == yes ]] || systemctl daemon-reload
   for path in current releases templates settings; do remove "$PREFIX/$path"; done
   if [[ $PURGE == yes ]]; then
-    for path in /etc/piccolo /var/lib/piccolo/{master,nodeagent} /var/lib/private/piccolo \
+    for path in /etc/piccolo /var/lib/piccolo/{master,backups,nodeagent} /var/lib/private/piccolo \
       /run/piccolo "$UNITS"/piccolo-{master,nodeagent}.service.d; do
       remove "$path"
     done

@@ -213,7 +213,7 @@ pub(super) type Settled = BTreeSet<NodeId>;
 #[cfg(test)]
 #[allow(clippy::wildcard_enum_match_arm, reason = "a test picks the effects that it is about")]
 mod tests {
-    use super::super::tests::{Cluster, admin, at, sub};
+    use super::super::fixtures::{Cluster, admin, at, sub};
     use super::super::{Effect, Input, Request, Settings};
     use super::*;
     use crate::{
