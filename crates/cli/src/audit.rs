@@ -88,7 +88,11 @@ async fn verify(cluster: &Cluster, format: Format) -> Result<(), Failure> {
     match format {
         Format::Json | Format::Yaml => print(&document(&VerifiedView::from(&answer), format)?)?,
         Format::Table | Format::Wide if answer.intact => {
-            print(&format!("{} entries, intact\n", answer.entries))?;
+            // what the record of the log's ends does not go back to
+            let unrecorded = answer.message.split_once("; ").map(|(_, unrecorded)| unrecorded);
+            let unrecorded = unrecorded.map(|text| format!("; {}", clean(text)));
+            let unrecorded = unrecorded.unwrap_or_default();
+            print(&format!("{} entries, intact{unrecorded}\n", answer.entries))?;
         }
         Format::Table | Format::Wide => {}
     }

@@ -4,8 +4,8 @@
 //! not at all, and the administrator's record is stored after the context that it makes usable.
 
 use std::{
-    io::Write as _,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    io::{Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -210,7 +210,7 @@ fn etcd_options(
     options.allow_incomplete = incomplete;
     if let Some(ca) = &etcd.ca {
         let client = match &etcd.client {
-            Some((certificate, key)) => Some((read(certificate)?, read(key)?)),
+            Some((certificate, key)) => Some((read(certificate)?, read_key(key)?)),
             None => None,
         };
         options =
@@ -224,6 +224,22 @@ fn etcd_options(
         options = options.user(user, password.trim_end_matches(['\r', '\n']));
     }
     Ok(options)
+}
+
+/// A key that others can read is no secret: refused, as all other keys are.
+fn read_key(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let unreadable = || format!("{} cannot be read", path.display());
+    let mut file = std::fs::File::open(path).with_context(unreadable)?;
+    let mode = file.metadata().with_context(unreadable)?.permissions().mode();
+    anyhow::ensure!(
+        mode & 0o077 == 0,
+        "{} has mode {:o} and holds a key; set it to 0600, and replace the key if others had access",
+        path.display(),
+        mode & 0o7777
+    );
+    let mut content = Vec::new();
+    file.read_to_end(&mut content).with_context(unreadable)?;
+    Ok(content)
 }
 
 /// The same at each start of this master, and another one for another master.
@@ -380,4 +396,20 @@ fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
         std::fs::File::open(folder)?.sync_all()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_others_may_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("etcd-client-key.pem");
+        std::fs::write(&path, "key").unwrap();
+        for (mode, good) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(read_key(&path).is_ok(), good, "{mode:o}");
+        }
+    }
 }
