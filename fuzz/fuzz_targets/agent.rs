@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use piccolo_core::{
     model::{NodeId, Resources, SystemInfo},
     node_agent::{
-        Host, Input, NodeAgent, Settings, Snapshot, Standing, check::CheckPace,
+        Host, Input, NodeAgent, Settings, Snapshot, Standing, check::CheckPace, hardware::Limits,
         pressure::Thresholds,
     },
     session::ToAgent,
@@ -61,6 +61,7 @@ fn begin(now: Now) -> NodeAgent {
         masters: vec!["127.0.0.1:47098".to_owned()],
         reconnect_max: Duration::from_secs(30),
         thresholds: Thresholds::default(),
+        hardware: Limits::default(),
         journal_entries_max: 100,
         journal_bytes_max: 64 * 1024,
         system_check: Some(CheckPace::default()),

@@ -153,3 +153,47 @@ fn the_agent_and_the_system_check_speak_with_one_voice_on_the_board() -> Story {
     assert!(value.as_str().is_some_and(|value| value.starts_with("not there")), "{found:#}");
     Ok(())
 }
+
+/// Whether something feeds a watchdog of this machine.
+fn watchdog_is_active() -> bool {
+    let watchdogs = fs::read_dir("/sys/class/watchdog").into_iter().flatten().flatten();
+    let states = watchdogs.map(|watchdog| fs::read_to_string(watchdog.path().join("state")));
+    states.flatten().any(|state| state.trim() == "active")
+}
+
+/// What this machine has is read from its real `/sys`; what it lacks is a condition where it is required.
+#[test]
+fn a_board_without_a_watchdog_says_so_where_one_is_required_and_stays_ready() -> Story {
+    let folder = tempfile::tempdir()?;
+    let mut cluster = Cluster::start(Options::new(folder.path())?)?;
+    cluster.join_with("board-1", "hardware:\n  watchdog_required: true\n")?;
+    let expect = if watchdog_is_active() { "ok" } else { "warning" };
+    let watchdog = |node: &Value| {
+        let findings = node["hardware"]["findings"].as_array().cloned().unwrap_or_default();
+        let of = |f: &&Value| f["name"].as_str().is_some_and(|n| n.starts_with("watchdog of "));
+        findings.iter().filter(of).map(|f| f["level"].clone()).collect::<Vec<_>>()
+    };
+    cluster.wait("its hardware is known", |c| {
+        let node = c.node("board-1")?;
+        let is_wrong = conditions(&node).contains(&"HardwareDegraded");
+        let is_told = watchdog(&node).contains(&expect.into());
+        Ok(node["status"] == "Ready" && is_told && is_wrong == (expect == "warning"))
+    })?;
+    let described = cluster.piccolo(&["node", "describe", "board-1"])?;
+    let described = String::from_utf8(described.stdout)?;
+    assert!(described.contains("Hardware:\n  LEVEL"), "{described}");
+    cluster.agent("board-1")?.kill();
+    let environment = [("PICCOLO_AGENT_HARDWARE_WATCHDOG_REQUIRED", "false")];
+    cluster.start_agent_within("board-1", &environment)?;
+    cluster.wait("nothing is wrong where none is required", |c| {
+        let node = c.node("board-1")?;
+        let is_wrong = conditions(&node).contains(&"HardwareDegraded");
+        let is_told = node["hardware"] != Value::Null;
+        Ok(is_told && !is_wrong && !watchdog(&node).contains(&"warning".into()))
+    })?;
+    let events = cluster.piccolo(&["events", "-n", "100"])?;
+    let events = String::from_utf8(events.stdout)?;
+    let told = events.matches("HardwareProblem ").count();
+    assert_eq!(told, usize::from(expect == "warning"), "{events}");
+    Ok(())
+}

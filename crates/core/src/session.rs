@@ -1,7 +1,7 @@
 //! What an agent and the master say to each other on a session, free of its encoding (HLD §7.1.2).
 //! `piccolo_rpc` converts; docs/protocol.md tells the rules.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     failure_detector::Timing,
@@ -68,6 +68,8 @@ pub struct StatusReport {
     pub clock: Option<WallTime>,
     /// Only where there is a newer one.
     pub system_check: Option<SystemCheck>,
+    /// What was read of the hardware, only where it is new.
+    pub hardware: Option<Arc<SystemCheck>>,
 }
 
 /// The whole of what an agent sees, not a difference: the newest wins.
@@ -171,7 +173,10 @@ impl StatusReport {
             system.check()?;
         }
         if let Some(check) = &self.system_check {
-            check.check()?;
+            check.check("system_check")?;
+        }
+        if let Some(hardware) = &self.hardware {
+            hardware.check("hardware")?;
         }
         self.picture.as_ref().map_or(Ok(()), Picture::check)
     }

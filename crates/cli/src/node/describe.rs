@@ -17,6 +17,7 @@ pub fn node(node: &v1::Node, recent: &[v1::Event], generation: Option<u64>, look
     section(&mut out, look, "Conditions", &conditions(node, look));
     section(&mut out, look, "System check", &system_check(node, look));
     section(&mut out, look, "System", &fields(look, system(node)));
+    section(&mut out, look, "Hardware", &hardware(node, look));
     section(&mut out, look, "Metrics", &metrics(node, look));
     section(&mut out, look, "Containers", &containers(node, look));
     let narrow = Look { width: look.width.map(|width| width.saturating_sub(2)), ..*look };
@@ -96,6 +97,12 @@ fn system_check(node: &v1::Node, look: &Look) -> String {
     let Some(check) = &node.system_check else { return "none told\n".to_owned() };
     let narrow = Look { width: look.width.map(|width| width.saturating_sub(2)), ..*look };
     super::check::summary(check, look) + &super::check::findings(check, &narrow)
+}
+
+fn hardware(node: &v1::Node, look: &Look) -> String {
+    let narrow = Look { width: look.width.map(|width| width.saturating_sub(2)), ..*look };
+    let read = node.hardware.as_ref().map(|read| super::check::findings(read, &narrow));
+    read.filter(|table| !table.is_empty()).unwrap_or_else(|| "none told\n".to_owned())
 }
 
 fn system<'a>(node: &v1::Node) -> Vec<(&'a str, String)> {

@@ -67,6 +67,8 @@ pub struct NodeView {
     pub revision: u64,
     /// The newest that the node has told.
     pub system_check: Option<SystemCheckView>,
+    /// What it has read of its hardware, in the same shape.
+    pub hardware: Option<SystemCheckView>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -135,6 +137,7 @@ impl From<&v1::Node> for NodeView {
             certificate_expires_at: time(node.certificate_expires_at.as_ref()),
             revision: node.revision,
             system_check: node.system_check.as_ref().map(SystemCheckView::from),
+            hardware: node.hardware.as_ref().map(SystemCheckView::from),
         }
     }
 }

@@ -57,6 +57,25 @@ fn board(id: &str, name: &str, ip: &str, status: v1::NodeStatus) -> v1::Node {
     }
 }
 
+fn hardware() -> v1::SystemCheck {
+    let finding = |name: &str, level: v1::CheckLevel, value: &str, limit: &str, remedy: &str| {
+        v1::CheckFinding {
+            name: name.to_owned(),
+            level: level as i32,
+            value: value.to_owned(),
+            limit: limit.to_owned(),
+            remedy: remedy.to_owned(),
+        }
+    };
+    let (ok, warning) = (v1::CheckLevel::Ok, v1::CheckLevel::Warning);
+    let remedy = "plan to replace the board or its flash; keep a backup";
+    let findings = vec![
+        finding("flash wear of mmcblk0", warning, "90 %", "<= 80 %", remedy),
+        finding("temperature of cpu-thermal", ok, "49 °C", "<= 95 °C", ""),
+    ];
+    v1::SystemCheck { at: ago(60), findings, passed: 0 }
+}
+
 pub(crate) fn nodes() -> Vec<v1::Node> {
     let zone_a = v1::Node {
         labels: map(&[("soc", "a78"), ("site", "seoul")]),
@@ -82,6 +101,7 @@ pub(crate) fn nodes() -> Vec<v1::Node> {
             }],
             passed: 19,
         }),
+        hardware: Some(hardware()),
         ..board("6f1c2d3e-0001", "zone-a", "192.168.7.11", v1::NodeStatus::Ready)
     };
     let zone_b = v1::Node {

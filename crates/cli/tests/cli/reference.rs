@@ -28,7 +28,7 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations/c
 
 const WATCHES: &str = "
 `piccolo node get` is one element of `nodes`. `piccolo node check` has that element as `node`, and a `system_check` with
-every finding, also those that are ok. `piccolo node describe` has `nodes` too, however many were asked for; each has a `node`,
+every finding, also those that are ok, as `hardware` always has. `piccolo node describe` has `nodes` too, however many were asked for; each has a `node`,
 its `recent_events` (elements of `events`, the newest last) and the topology's `newest_generation`. `piccolo user create` has the `user`, an
 element of `users`, and the `file` of the context. `piccolo topology apply` is as `piccolo topology get`, and `piccolo log-level` has `target`
 and `message`.

@@ -62,6 +62,8 @@ pub enum EventKind {
     RuntimeDown,
     PressureRaised,
     PressureCleared,
+    HardwareProblem,
+    HardwareProblemOver,
     Alert,
     /// Recorded by an agent that is newer than this master.
     Other,

@@ -92,6 +92,12 @@ pub enum ConditionKind {
     SystemCheckFailed,
     /// The system check has errors, and the policy is to warn.
     SystemCheckTolerated,
+    /// A part of the board is worn, fails or is too hot.
+    HardwareDegraded,
+    /// The processor is slower than it could be.
+    Throttled,
+    /// A supply is too low, or a battery nearly empty.
+    PowerLow,
 }
 
 impl ConditionKind {
@@ -107,14 +113,21 @@ impl ConditionKind {
             | Self::PodmanUnavailable
             | Self::AwaitingApproval
             | Self::ClockSkew
-            | Self::SystemCheckTolerated => false,
+            | Self::SystemCheckTolerated
+            | Self::HardwareDegraded
+            | Self::Throttled
+            | Self::PowerLow => false,
         }
     }
 
     /// Whether an agent may report it of itself; the rest the master alone decides.
     pub fn from_agent(self) -> bool {
         match self {
-            Self::ResourcePressure | Self::PodmanUnavailable => true,
+            Self::ResourcePressure
+            | Self::PodmanUnavailable
+            | Self::HardwareDegraded
+            | Self::Throttled
+            | Self::PowerLow => true,
             Self::Suspect
             | Self::SessionLost
             | Self::HeartbeatTimeout
@@ -287,6 +300,8 @@ pub struct NodeView {
     pub metrics: BTreeMap<String, String>,
     /// The newest that the node has told since the master's start; shared, because it is large.
     pub system_check: Option<Arc<SystemCheck>>,
+    /// What it has read of its hardware, likewise.
+    pub hardware: Option<Arc<SystemCheck>>,
     /// Of the newest change of anything above.
     pub revision: u64,
 }

@@ -1,4 +1,5 @@
-//! What the system check of a node found (HLD §4.1 (4)): told by the agent, judged by the master.
+//! What the system check of a node found (HLD §4.1 (4)): told by the agent, judged by the master. What a look at
+//! the hardware found (HLD §7.2.3) has the same shape.
 //!
 //! The findings are told at each session and kept in memory: their figures move with every check, and flash
 //! wears out. What is stored is the condition that follows from them, and so a restarted master lets nobody
@@ -68,9 +69,9 @@ impl Finding {
 }
 
 impl SystemCheck {
-    /// Refuses what is too large or cannot be printed.
-    pub fn check(&self) -> Result<(), FieldError> {
-        let too_much = |problem| Err(FieldError::new("system_check.findings", problem));
+    /// Refuses what is too large or cannot be printed; `field` is where it stands.
+    pub fn check(&self, field: &str) -> Result<(), FieldError> {
+        let too_much = |problem| Err(FieldError::new(format!("{field}.findings"), problem));
         if self.findings.len() > FINDINGS_MAX {
             return too_much(format!(
                 "has {} entries, more than {FINDINGS_MAX}",
@@ -78,8 +79,8 @@ impl SystemCheck {
             ));
         }
         for (i, finding) in self.findings.iter().enumerate() {
-            for (field, text) in finding.texts() {
-                let field = format!("system_check.findings[{i}].{field}");
+            for (part, text) in finding.texts() {
+                let field = format!("{field}.findings[{i}].{part}");
                 check_text(&field, text, FINDING_TEXT_BYTES_MAX)?;
             }
         }
@@ -154,13 +155,13 @@ mod tests {
         for mut findings in [many, large] {
             findings.push(finding("last", CheckLevel::Error, "1"));
             let check = SystemCheck { findings, ..SystemCheck::default() };
-            assert_eq!(check.check().unwrap_err().field, "system_check.findings");
+            assert_eq!(check.check("system_check").unwrap_err().field, "system_check.findings");
             let bounded = check.bounded();
-            bounded.check().unwrap();
+            bounded.check("system_check").unwrap();
             assert_eq!(bounded.findings[0].name, "last");
         }
         let odd = vec![finding("a", CheckLevel::Ok, "\u{1b}[2J")];
         let odd = SystemCheck { findings: odd, ..SystemCheck::default() };
-        assert_eq!(odd.check().unwrap_err().field, "system_check.findings[0].value");
+        assert_eq!(odd.check("system_check").unwrap_err().field, "system_check.findings[0].value");
     }
 }

@@ -3,6 +3,7 @@
 //! - `uplink`: finding a master, the session, beats both ways, configuration, certificates
 //! - `observe`: what Podman and the system say, turned into a picture and into events
 //! - [`check`]: when the system is checked, and who is told
+//! - [`hardware`]: what a look at the board's hardware means
 //! - [`offline_journal`]: events that no master has acknowledged yet, bounded
 //! - [`pressure`]: thresholds with hysteresis
 //!
@@ -10,6 +11,7 @@
 
 mod backoff;
 pub mod check;
+pub mod hardware;
 mod observe;
 pub mod offline_journal;
 pub mod pressure;
@@ -24,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use self::{
     backoff::Backoff,
     check::{CheckPace, Checks},
+    hardware::Hardware,
     observe::Observed,
     offline_journal::OfflineJournal,
     pressure::{Pressure, Thresholds},
@@ -49,6 +52,7 @@ pub struct Settings {
     /// Between two attempts to connect at most.
     pub reconnect_max: Duration,
     pub thresholds: Thresholds,
+    pub hardware: hardware::Limits,
     pub journal_entries_max: usize,
     pub journal_bytes_max: usize,
     /// `None`: this node has no system check.
@@ -107,6 +111,8 @@ pub enum Input {
     Observed(Observation),
     /// A check that [`Effect::CheckSystem`] asked for; there is always one, whatever came between.
     Checked(SystemCheck),
+    /// What [`Effect::LookAtHardware`] asked for; there is always one, unless the hardware never answers.
+    HardwareSeen(Vec<hardware::Reading>),
     CommandDone {
         id: String,
         success: bool,
@@ -197,6 +203,8 @@ pub enum Effect {
     },
     /// Beside the loop, and within a time limit.
     CheckSystem,
+    /// Beside the loop: a disk that fails may hold up whoever asks it.
+    LookAtHardware,
     /// Make a new key and a request for it.
     MakeCertificateRequest,
     InstallCertificate {
@@ -290,6 +298,7 @@ pub struct NodeAgent {
     resources: Resources,
     observed: Observed,
     pressure: Pressure,
+    hardware: Hardware,
     checks: Checks,
     /// Since when, and whether the journal tells of it already.
     alone: Option<(Now, bool)>,
@@ -355,6 +364,7 @@ impl NodeAgent {
             resources: host.resources,
             observed: Observed::default(),
             pressure: Pressure::new(settings.thresholds),
+            hardware: Hardware::new(settings.hardware.clone(), now.at),
             checks: Checks::new(settings.system_check, now.at),
             alone: Some((now, false)),
             last_problem: None,
@@ -381,6 +391,7 @@ impl NodeAgent {
             Input::Sampled(sample) => self.sampled(now, &mut out, sample),
             Input::Observed(observation) => self.take_observation(now, &mut out, observation),
             Input::Checked(check) => self.checked(now, &mut out, check),
+            Input::HardwareSeen(readings) => self.hardware_seen(now, &mut out, readings),
             Input::CommandDone { id, success, message } => {
                 let message = observe::printable(&message);
                 self.say(&mut out, ToMaster::CommandResult { id, success, message });
@@ -408,13 +419,15 @@ impl NodeAgent {
         self.tell_of_the_start(now, &mut out);
         self.tell_of_being_alone(now, &mut out);
         self.check_if_due(now, &mut out);
+        self.look_if_due(now, &mut out);
         self.uplink_deadline(now, &mut out);
         out
     }
 
     pub fn deadline(&self) -> Option<Deadline> {
         let alone = self.alone_told_at().map(|at| Deadline { at, why: "alone for long" });
-        earliest(earliest(self.uplink_deadline_at(), alone), self.checks.deadline())
+        let looks = earliest(self.checks.deadline(), self.hardware.deadline());
+        earliest(earliest(self.uplink_deadline_at(), alone), looks)
     }
 
     pub fn view(&self) -> AgentView {

@@ -216,6 +216,7 @@ impl NodeAgent {
             system: self.untold_system(),
             clock: Some(now.wall),
             system_check: self.checks.untold(),
+            hardware: self.hardware.untold(),
         };
         out.push(Effect::Send(ToMaster::Status(Box::new(report))));
     }
@@ -243,6 +244,9 @@ impl NodeAgent {
         }
         if let Some(Runtime::Down { why }) = &self.observed.runtime {
             add(ConditionKind::PodmanUnavailable, "PodmanDown", why.clone());
+        }
+        for (kind, what) in self.hardware.problems() {
+            add(kind, "OverLimit", what);
         }
         conditions
     }

@@ -38,6 +38,7 @@ fn agent_with(
         masters: vec!["m1:47098".to_owned()],
         reconnect_max: Duration::from_secs(3),
         thresholds: Thresholds::default(),
+        hardware: hardware::Limits::default(),
         journal_entries_max: 4,
         journal_bytes_max: 1 << 16,
     };
@@ -199,7 +200,8 @@ fn odd_texts_of_a_runtime_are_sent_so_that_the_master_takes_them() {
 #[test]
 fn an_expired_certificate_is_issued_again_whatever_the_own_clock_says() {
     let mut agent = agent(Snapshot::default(), CERTIFIED);
-    assert_eq!(agent.handle_deadline(at(1)), [Effect::Connect { master: "m1:47098".to_owned() }]);
+    let effects = agent.handle_deadline(at(1));
+    assert!(effects.contains(&Effect::Connect { master: "m1:47098".to_owned() }));
     let _ = agent.handle(at(2), Input::Connected { ip: "10.0.0.1".to_owned() });
     let _ = agent.handle(at(3), goodbye(GoodbyeReason::Expired));
     let next = agent.deadline().unwrap().at;
@@ -213,7 +215,7 @@ fn a_clock_that_is_ahead_does_not_renew_without_end() {
     let late = |ms: u64| Now { at: Timestamp::from_millis(ms), wall: WallTime(9_000_000) };
     // it looks expired: it is issued again, and then the master's word counts
     let effects = agent.handle_deadline(late(1));
-    assert_eq!(effects, [Effect::Register { master: "m1:47098".to_owned() }]);
+    assert_eq!(effects[1..], [Effect::Register { master: "m1:47098".to_owned() }]);
     let _ = agent.handle(late(2), Input::Registered { standing: CERTIFIED, pending: false });
     let effects = agent.handle_deadline(late(3));
     assert_eq!(effects, [Effect::Connect { master: "m1:47098".to_owned() }]);
@@ -473,4 +475,35 @@ fn one_check_answers_all_who_ask_for_one_and_what_it_found_comes_first() {
     let mut without = agent_with(Snapshot::default(), CERTIFIED, None);
     let _ = in_session(&mut without, 10);
     assert_eq!(answered(&without.handle(at(30), ask("3"))), [("3".to_owned(), false)]);
+}
+
+#[test]
+fn hardware_is_looked_at_once_a_minute_and_a_problem_is_told_at_once() {
+    use super::hardware::{Reading, Sign};
+    let mut agent = agent(Snapshot::default(), CERTIFIED);
+    let looks = |effects: &[Effect]| effects.contains(&Effect::LookAtHardware);
+    assert!(looks(&agent.handle_deadline(at(0))), "at the start");
+    assert!(!looks(&agent.handle_deadline(at(600_000))), "one is under way, and may never end");
+    let _ = in_session(&mut agent, 600_010);
+    let seen = |value| {
+        let (sign, part) = (Sign::VoltageLow, "rpi_volt in0".to_owned());
+        Input::HardwareSeen(vec![Reading { sign, part, value, limit: None }])
+    };
+    let told = |effects: Vec<Effect>| {
+        let report = |effect| match effect {
+            Effect::Send(ToMaster::Status(report)) => Some(report),
+            _ => None,
+        };
+        effects.into_iter().find_map(report)
+    };
+    assert_eq!(told(agent.handle(at(600_020), seen(0))), None, "nothing changed: it can wait");
+    let _ = agent.handle(at(660_018), Input::FromMaster(ToAgent::Beat));
+    assert!(!looks(&agent.handle_deadline(at(660_019))));
+    assert!(looks(&agent.handle_deadline(at(660_020))));
+    let report = told(agent.handle(at(660_030), seen(1))).unwrap();
+    let conditions: Vec<_> = report.picture.unwrap().conditions;
+    assert_eq!(conditions[0].kind, ConditionKind::PowerLow);
+    assert_eq!(conditions[0].message, "voltage of rpi_volt in0");
+    assert_eq!(report.hardware.as_ref().unwrap().findings[0].value, "too low");
+    assert_eq!(agent.view().conditions.len(), 1, "also for who asks on the board");
 }

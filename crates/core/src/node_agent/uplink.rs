@@ -69,6 +69,7 @@ impl NodeAgent {
         }
         self.phase = Phase::Opening { until: now.at + self.timing.beat_silence };
         self.told_system = Some(self.system.clone());
+        self.hardware.tell_again();
         out.push(Effect::SayHello(Hello {
             node: self.settings.node.clone(),
             previous_session: self.previous_session.clone(),

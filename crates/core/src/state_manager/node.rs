@@ -38,6 +38,7 @@ pub(super) struct Node {
     /// How far its wall clock is from ours, while that is too far.
     pub(super) clock_skew: Option<String>,
     pub(super) system_check: Option<Arc<SystemCheck>>,
+    pub(super) hardware: Option<Arc<SystemCheck>>,
     /// The errors of its newest system check; outlives the check itself over a restart of the master.
     pub(super) check_failed: Option<String>,
     /// It checks its system, and has not told yet what it found.
@@ -65,6 +66,7 @@ impl Node {
             config_rejected: None,
             clock_skew: None,
             system_check: None,
+            hardware: None,
             check_failed: None,
             check_pending: false,
             revision: 0,
@@ -138,6 +140,7 @@ impl Node {
             containers: self.containers.clone(),
             metrics: self.metrics.clone(),
             system_check: self.system_check.clone(),
+            hardware: self.hardware.clone(),
             revision: self.revision,
         }
     }

@@ -47,8 +47,9 @@ impl StateManager {
         self.learn_from_hello(now, out, &hello);
         let Some(node) = self.nodes.get_mut(&id) else { return };
         node.check_pending = hello.system_check_pending;
+        node.hardware = None;
         match hello.system_check {
-            Some(check) if check.check().is_ok() => node.take_check(check),
+            Some(check) if check.check("system_check").is_ok() => node.take_check(check),
             // it has none any more, and so nothing that could heal
             None if !hello.system_check_pending => {
                 node.system_check = None;
@@ -319,6 +320,7 @@ impl StateManager {
         if let Some(check) = report.system_check {
             node.take_check(check);
         }
+        node.hardware = report.hardware.or(node.hardware.take());
         let Some(picture) = report.picture else { return };
         if let Some(containers) = picture.containers {
             node.containers = containers;

@@ -16,6 +16,8 @@ use crate::{
     session::EVENTS_PER_BATCH_MAX,
 };
 
+mod hardware;
+
 fn entries(sequences: std::ops::RangeInclusive<u64>) -> ToMaster {
     let entry = |sequence| JournalEntry {
         sequence,

@@ -32,6 +32,7 @@ use piccolo_core::{
     model::{JournalEntry, NodeId, SystemCheck},
     node_agent::{
         self, Effect, Host, Input, NodeAgent, Observation, Runtime, Snapshot, check::CheckPace,
+        hardware::Reading,
     },
     session::ToAgent,
     time::{Now, Timestamp, WallTime},
@@ -99,6 +100,7 @@ enum Done {
     Probed(bool),
     Command { id: String, success: bool, message: String },
     Checked(SystemCheck),
+    HardwareSeen(Vec<Reading>),
 }
 
 struct Shell {
@@ -329,6 +331,7 @@ fn settings(config: &Config, node: NodeId, checks: bool) -> node_agent::Settings
         masters: config.masters.iter().map(ToString::to_string).collect(),
         reconnect_max: config.reconnect_max,
         thresholds: config.thresholds,
+        hardware: config.hardware.clone(),
         journal_entries_max: config.journal.entries_max,
         journal_bytes_max: usize::try_from(config.journal.bytes_max).unwrap_or(usize::MAX),
         system_check: checks.then(CheckPace::default),

@@ -18,7 +18,7 @@ use piccolo_rpc::{
     },
     v1,
 };
-use tokio::task::JoinError;
+use tokio::{sync::oneshot, task::JoinError};
 
 use super::{
     Done, Effects, Shell,
@@ -27,7 +27,10 @@ use super::{
     local::{Asked, LocalRequest},
     view,
 };
-use crate::{check, journal};
+use crate::{
+    check, journal,
+    system::{Roots, hardware},
+};
 
 /// For a container to end by itself before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -35,6 +38,8 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_millis(300);
 /// For an answer to be written to the local socket.
 const ANSWER: Duration = Duration::from_secs(2);
+/// For the thread that looks at the hardware: it holds a few paths and lines.
+const LOOK_STACK_BYTES: usize = 128 * 1024;
 /// What the journal on disk may take beyond what the core keeps, so that the core decides what goes.
 const DISK_ALLOWANCE: usize = 2;
 
@@ -94,6 +99,7 @@ impl Shell {
                 tracing::info!(generation, "a new configuration is in force");
             }
             Effect::CheckSystem => self.check_system(),
+            Effect::LookAtHardware => self.look_at_hardware(),
             Effect::Run { id, command } => self.run_command(id, command)?,
             Effect::MakeCertificateRequest => self.make_certificate_request()?,
             Effect::InstallCertificate { certificate, ca } => self.install(certificate, &ca)?,
@@ -209,6 +215,7 @@ impl Shell {
                 self.feed(Input::CommandDone { id, success, message })
             }
             Done::Checked(check) => self.feed(Input::Checked(check)),
+            Done::HardwareSeen(readings) => self.feed(Input::HardwareSeen(readings)),
         }
     }
 
@@ -217,6 +224,16 @@ impl Shell {
         let arguments = check::script::arguments(&self.config, false);
         self.tasks
             .spawn(async move { Done::Checked(check::script::run(&program, &arguments).await) });
+    }
+
+    /// In a thread of its own, which nobody waits for: a disk that hangs holds up its reader, and nothing else.
+    fn look_at_hardware(&mut self) {
+        let (tell, told) = oneshot::channel();
+        let look = move || drop(tell.send(hardware::look(&Roots::default())));
+        if let Err(error) = std::thread::Builder::new().stack_size(LOOK_STACK_BYTES).spawn(look) {
+            tracing::debug!(%error, "no thread to look at the hardware");
+        }
+        self.tasks.spawn(async move { Done::HardwareSeen(told.await.unwrap_or_default()) });
     }
 
     /// Saved first, then used. Where it cannot be saved, a new start has the one before, for which the master

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use piccolo_core::model::{Labels, NodeKind, NodeName, NodeRole, check_labels};
+use piccolo_core::node_agent::hardware::Limits;
 use piccolo_core::node_agent::pressure::{Threshold, Thresholds};
 use piccolo_settings::value::HostPort;
 use piccolo_settings::{Clash, Error, process_environment};
@@ -27,6 +28,7 @@ pub use settings::SCHEMA;
 
 const MASTERS_MAX: usize = 16;
 const DISKS_MAX: usize = 32;
+const IGNORED_PARTS_MAX: usize = 32;
 
 /// The settings in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +55,7 @@ pub struct Config {
     pub system_check: SystemCheckProgram,
     /// Per cent, and degrees Celsius for the temperature.
     pub thresholds: Thresholds,
+    pub hardware: Limits,
     pub journal: journal::Limits,
 }
 
@@ -117,6 +120,7 @@ impl Default for Config {
             podman: Podman { socket: Some("/run/podman/podman.sock".into()), watch: Method::Auto },
             system_check: SystemCheckProgram::Auto,
             thresholds: Thresholds::default(),
+            hardware: Limits::default(),
             journal: journal::Limits::default(),
         }
     }
@@ -147,9 +151,11 @@ impl Config {
     fn check(&self) -> Result<(), Clash> {
         check_labels("labels", &self.labels)
             .map_err(|error| Clash::new(["labels"], error.to_string()))?;
-        for (what, length, max) in
-            [("masters", self.masters.len(), MASTERS_MAX), ("disks", self.disks.len(), DISKS_MAX)]
-        {
+        for (what, length, max) in [
+            ("masters", self.masters.len(), MASTERS_MAX),
+            ("disks", self.disks.len(), DISKS_MAX),
+            ("hardware.ignore", self.hardware.ignore.len(), IGNORED_PARTS_MAX),
+        ] {
             if length > max {
                 let problem = format!("{what}: {length} entries, more than {max}");
                 return Err(Clash::new([what], problem));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use piccolo_core::model::{Labels, NodeKind, NodeRole, check_labels};
 use piccolo_core::node_agent::pressure::Threshold;
 use piccolo_settings::value::{
-    AbsolutePath, HostAndPort, Name, Parsed, Reader, Seconds, Whole, Words, path,
+    AbsolutePath, HostAndPort, Name, OrNone, Parsed, Reader, Seconds, Whole, Words, YES_OR_NO, path,
 };
 use piccolo_settings::{Field, List, Maybe, One, Pairs, Schema, Setting};
 
@@ -15,6 +15,8 @@ use crate::podman::watcher::Method;
 
 /// The gRPC port of a master. HLD §7.1.
 const MASTER_PORT: u16 = 47098;
+/// Of limits for what is counted.
+const PER_HOUR_MAX: u64 = 1_000_000;
 
 pub(super) const MASTER: HostAndPort = HostAndPort(MASTER_PORT);
 pub(super) const IP: Parsed<IpAddr> = Parsed::expecting("an IP address");
@@ -98,6 +100,34 @@ const SETTINGS: &[Setting<Config>] = &[
         field: |c| celsius(&mut c.thresholds.temperature.clear),
     },
     Setting {
+        key: "hardware.flash_life_percent",
+        field: |c| or_none(&mut c.hardware.flash_life_percent, 100),
+    },
+    Setting {
+        key: "hardware.battery_percent",
+        field: |c| or_none(&mut c.hardware.battery_percent, 100),
+    },
+    Setting {
+        key: "hardware.disk_errors_per_hour",
+        field: |c| or_none(&mut c.hardware.disk_errors_per_hour, PER_HOUR_MAX),
+    },
+    Setting {
+        key: "hardware.ecc_errors_per_hour",
+        field: |c| or_none(&mut c.hardware.ecc_errors_per_hour, PER_HOUR_MAX),
+    },
+    Setting {
+        key: "hardware.throttles_per_hour",
+        field: |c| or_none(&mut c.hardware.throttles_per_hour, PER_HOUR_MAX),
+    },
+    Setting {
+        key: "hardware.watchdog_required",
+        field: |c| Box::new(One(&mut c.hardware.watchdog_required, YES_OR_NO)),
+    },
+    Setting {
+        key: "hardware.ignore",
+        field: |c| Box::new(List(&mut c.hardware.ignore, Parsed::expecting("the name of a part"))),
+    },
+    Setting {
         key: "journal.entries_max",
         field: |c| Box::new(One(&mut c.journal.entries_max, Whole::within(10, 1_000_000))),
     },
@@ -112,6 +142,10 @@ const SETTINGS: &[Setting<Config>] = &[
 
 fn percent(value: &mut u32) -> Box<dyn Field + '_> {
     Box::new(One(value, Whole::within(1, 100)))
+}
+
+fn or_none(value: &mut Option<u32>, max: u64) -> Box<dyn Field + '_> {
+    Box::new(One(value, OrNone(Whole::within(0, max))))
 }
 
 fn celsius(value: &mut u32) -> Box<dyn Field + '_> {

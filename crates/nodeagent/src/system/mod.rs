@@ -5,6 +5,7 @@
 //! taken. A file that is missing, unreadable or malformed makes its own figure `None` and nothing
 //! else; it is opened again at the next sample. HLD §4.2 (resources of a node), §8.1 (below 1 % CPU).
 
+pub(crate) mod hardware;
 mod host;
 mod kept_file;
 pub(crate) mod parse;

@@ -8,6 +8,8 @@ use super::parse;
 /// A board with more sensors than this shows the first ones by name.
 const SENSORS_MAX: usize = 32;
 const INPUTS_PER_CHIP_MAX: u32 = 16;
+/// No folder that is read has more; what else there is is not looked at.
+const ENTRIES_MAX: usize = 1024;
 
 /// One sensor's reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,9 +81,10 @@ fn hwmon_inputs(class: &Path) -> Vec<(PathBuf, String)> {
 }
 
 /// Path and name of what is in `folder`, `zone2` before `zone10`.
-fn folders(folder: &Path) -> Vec<(PathBuf, String)> {
+pub(super) fn folders(folder: &Path) -> Vec<(PathBuf, String)> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut found: Vec<_> = entries
+        .take(ENTRIES_MAX)
         .flatten()
         .map(|entry| (entry.path(), entry.file_name().to_string_lossy().into_owned()))
         .collect();
@@ -89,6 +92,7 @@ fn folders(folder: &Path) -> Vec<(PathBuf, String)> {
     found
 }
 
-fn line_of(path: &Path) -> Option<String> {
+/// The first line of a file.
+pub(super) fn line_of(path: &Path) -> Option<String> {
     KeptFile::new(path.to_owned()).read().and_then(parse::first_line)
 }

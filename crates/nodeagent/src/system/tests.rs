@@ -8,22 +8,29 @@ use tempfile::TempDir;
 use super::*;
 
 /// A board made of files. `set` writes one below proc, sys or etc.
-struct Board {
+pub(super) struct Board {
     root: TempDir,
 }
 
 impl Board {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { root: tempfile::tempdir().unwrap() }
     }
 
-    fn set(&self, path: &str, text: impl AsRef<[u8]>) {
+    pub(super) fn set(&self, path: &str, text: impl AsRef<[u8]>) {
         let path = self.root.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
-    fn roots(&self) -> Roots {
+    /// A symbolic link, as the kernel makes one for each device.
+    pub(super) fn link(&self, path: &str, target: &str) {
+        let path = self.root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(target, path).unwrap();
+    }
+
+    pub(super) fn roots(&self) -> Roots {
         let at = |name| self.root.path().join(name);
         Roots { proc: at("proc"), sys: at("sys"), etc: at("etc") }
     }

@@ -243,6 +243,7 @@ impl From<&NodeView> for v1::Node {
             certificate_expires_at: record.certificate_expires_at.map(timestamp),
             runtime_version: record.system.runtime_version.clone(),
             system_check: view.system_check.as_deref().map(without_what_is_well),
+            hardware: view.hardware.as_deref().map(Into::into),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What agents and the master say to each other, in both directions (HLD §7.1.2; docs/protocol.md).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use piccolo_core::{
     model::{FieldError, NodeId, SessionId, SystemCheck, check_text},
@@ -140,14 +140,14 @@ impl TryFrom<v1::Hello> for Hello {
             ip: wire.ip_address,
             resources: wire.resources.unwrap_or_default().into(),
             clock: time_or_epoch("clock", wire.clock.as_ref())?,
-            system_check: system_check(wire.system_check)?,
+            system_check: findings("system_check", wire.system_check)?,
             system_check_pending: wire.system_check_pending,
         })
     }
 }
 
-fn system_check(wire: Option<v1::SystemCheck>) -> Result<Option<SystemCheck>, FieldError> {
-    wire.map(SystemCheck::try_from).transpose().map_err(within("system_check"))
+fn findings(field: &str, wire: Option<v1::SystemCheck>) -> Result<Option<SystemCheck>, FieldError> {
+    wire.map(SystemCheck::try_from).transpose().map_err(within(field))
 }
 
 impl From<Hello> for v1::Hello {
@@ -192,7 +192,8 @@ impl TryFrom<v1::StatusReport> for ReportFrom {
             picture,
             system: wire.system.map(Into::into),
             clock: wire.clock.map(|clock| wall_time("clock", &clock)).transpose()?,
-            system_check: system_check(wire.system_check)?,
+            system_check: findings("system_check", wire.system_check)?,
+            hardware: findings("hardware", wire.hardware)?.map(Arc::new),
         };
         Ok(Self { node: wire.node_id, report })
     }
@@ -216,6 +217,7 @@ impl From<StatusReport> for v1::StatusReport {
             clock: report.clock.map(timestamp),
             containers_unknown,
             system_check: report.system_check.as_ref().map(Into::into),
+            hardware: report.hardware.as_deref().map(Into::into),
         }
     }
 }

@@ -140,7 +140,10 @@ prop_compose! {
     fn picture()(
         containers in option::of(vec(container(), 0..3)),
         conditions in vec((
-            select(vec![ConditionKind::ResourcePressure, ConditionKind::PodmanUnavailable]),
+            select(vec![
+                ConditionKind::ResourcePressure, ConditionKind::PodmanUnavailable,
+                ConditionKind::HardwareDegraded, ConditionKind::Throttled, ConditionKind::PowerLow,
+            ]),
             text(), text(), time(),
         ), 0..3),
         alerts in vec((text(), severities(), text(), time()), 0..3),
@@ -159,8 +162,10 @@ prop_compose! {
     fn report()(
         metrics in map(), picture in option::of(picture()), system in option::of(system()),
         clock in option::of(time()), system_check in option::of(system_check()),
+        hardware in option::of(system_check()),
     ) -> StatusReport {
-        StatusReport { metrics, picture, system, clock, system_check }
+        let hardware = hardware.map(std::sync::Arc::new);
+        StatusReport { metrics, picture, system, clock, system_check, hardware }
     }
 }
 

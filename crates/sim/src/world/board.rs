@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use piccolo_core::{
     api_server::{Code, Registration},
     model::{
-        CheckLevel, ContainerReport, EventKind, Finding, JournalEntry, Labels, NodeId, NodeKind,
-        NodeName, NodeRole, Resources, SystemCheck, SystemInfo,
+        CheckLevel, ConditionKind, ContainerReport, EventKind, Finding, JournalEntry, Labels,
+        NodeId, NodeKind, NodeName, NodeRole, Resources, SystemCheck, SystemInfo,
     },
     node_agent::{
         Effect, Host, Input, Ledger, NodeAgent, Observation, Runtime, Sample, Settings, Snapshot,
-        Standing, check::CheckPace, pressure::Thresholds,
+        Standing,
+        check::CheckPace,
+        hardware::{LOOKS_TO_CLEAR, Limits, Reading, Sign},
+        pressure::Thresholds,
     },
     session::{AgentCommand, ToMaster},
     state_manager::{Answer, Registered, Request},
@@ -142,6 +145,10 @@ pub(crate) struct Board {
     /// The last two samples.
     sampled: [f32; 2],
     sampling: bool,
+    /// Looks at the hardware in a row that found it well.
+    well_looks: u8,
+    /// One is being taken in: what is recorded now is new.
+    looking: bool,
     /// Restarts that the agent was told to do, by the command's id.
     pub(crate) ran: Vec<String>,
     /// The board from which this one was cloned.
@@ -176,6 +183,8 @@ impl Board {
             unfit: false,
             sampled: [40.0; 2],
             sampling: false,
+            well_looks: 0,
+            looking: false,
             ran: Vec::new(),
             clone_of: None,
             retired: false,
@@ -207,6 +216,8 @@ impl Board {
             unfit: self.unfit,
             sampled: [40.0; 2],
             sampling: false,
+            well_looks: 0,
+            looking: false,
             ran: Vec::new(),
             clone_of: Some(self.index),
             retired: false,
@@ -257,6 +268,23 @@ impl Board {
             remedy: String::new(),
         };
         SystemCheck { findings: vec![finding], ..SystemCheck::default() }
+    }
+
+    /// The supply sags while the memory is full, and trembles as it does. Old errors of the memory stay what they are.
+    fn hardware(&mut self) -> Vec<Reading> {
+        let is_low = self.memory_percent > 90.0 && !(self.trembles && self.well_looks == 0);
+        self.well_looks = if is_low { 0 } else { self.well_looks.saturating_add(1) };
+        let reading =
+            |sign, part: &str, value| Reading { sign, part: part.to_owned(), value, limit: None };
+        vec![
+            reading(Sign::VoltageLow, "board", u64::from(is_low)),
+            reading(Sign::EccCorrected, "mc0", 5000),
+        ]
+    }
+
+    /// A supply that was low is trusted again after a while only.
+    pub(crate) fn explains(&self, condition: ConditionKind) -> bool {
+        condition == ConditionKind::PowerLow && self.well_looks < LOOKS_TO_CLEAR
     }
 
     /// What the kernel says of containers that have ended goes before what Podman says: where that is late, or
@@ -312,6 +340,7 @@ impl World {
             masters: vec!["10.0.0.100:47098".to_owned()],
             reconnect_max: std::time::Duration::from_secs(3),
             thresholds: Thresholds::default(),
+            hardware: Limits::default(),
             journal_entries_max: board.settings_journal,
             journal_bytes_max: 1 << 20,
             system_check: Some(CHECK_PACE),
@@ -380,6 +409,8 @@ impl World {
                 return;
             }
             let Some(input) = agent.inbox.pop_front() else { break };
+            self.boards[b].looking = matches!(input, Input::HardwareSeen(_));
+            let Some(agent) = &mut self.boards[b].agent else { return };
             let effects = agent.machine.handle(now, input);
             if !self.agent_performs(b, effects) {
                 return;
@@ -435,6 +466,7 @@ impl World {
         if let Effect::JournalAppend(entry) = &effect {
             self.ends_are_told_as_they_were(b, entry);
         }
+        self.judge_hardware(b, &effect);
         let board = &mut self.boards[b];
         match effect {
             Effect::SaveLedger(ledger) => board.disk.ledger = ledger,
@@ -471,6 +503,7 @@ impl World {
                 let boot = board.boot;
                 self.push(self.now + takes, Due::CheckEnds { board: b, boot });
             }
+            Effect::LookAtHardware => self.looks(b),
             Effect::Run { id, command } => self.runs(b, id, command),
             Effect::MakeCertificateRequest => {
                 let key = format!("key-{b}-{}", self.name_next());
@@ -489,6 +522,30 @@ impl World {
                 }
                 self.agent_dies(b, false);
             }
+        }
+    }
+
+    /// A problem is over when the hardware was well for long enough, and what was counted before is none.
+    fn judge_hardware(&mut self, b: usize, effect: &Effect) {
+        let Effect::JournalAppend(entry) = effect else { return };
+        if !self.boards[b].looking {
+            return;
+        }
+        let well_looks = self.boards[b].well_looks;
+        if entry.kind == EventKind::HardwareProblemOver && well_looks < LOOKS_TO_CLEAR {
+            let after = format!("board-{b}, after {well_looks} looks");
+            self.judge.fail("a_problem_is_over_when_it_was_well_for_long", after);
+        }
+        if entry.kind == EventKind::HardwareProblem && entry.message.contains("mc0") {
+            self.judge.fail("old_errors_are_no_news", entry.message.clone());
+        }
+    }
+
+    fn looks(&mut self, b: usize) {
+        let board = &mut self.boards[b];
+        let readings = board.hardware();
+        if let Some(agent) = &mut board.agent {
+            agent.inbox.push_back(Input::HardwareSeen(readings));
         }
     }
 

@@ -28,6 +28,7 @@ fn view(id: &str, revision: u64) -> NodeView {
         containers: vec![],
         metrics: BTreeMap::new(),
         system_check: None,
+        hardware: None,
         revision,
     }
 }
