@@ -5,15 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use piccolo_core::{
     api_server::{Code, Registration},
     model::{
-        CheckLevel, ConditionKind, ContainerReport, EventKind, Finding, JournalEntry, Labels,
-        NodeId, NodeKind, NodeName, NodeRole, Resources, SystemCheck, SystemInfo,
+        CheckLevel, ContainerReport, EventKind, Finding, JournalEntry, Labels, NodeId, NodeKind,
+        NodeName, NodeRole, Resources, SystemCheck, SystemInfo,
     },
     node_agent::{
         Effect, Host, Input, Ledger, NodeAgent, Observation, Runtime, Sample, Settings, Snapshot,
-        Standing,
-        check::CheckPace,
-        hardware::{LOOKS_TO_CLEAR, Limits, Reading, Sign},
-        pressure::Thresholds,
+        Standing, check::CheckPace, hardware::Limits, pressure::Thresholds,
     },
     session::{AgentCommand, ToMaster},
     state_manager::{Answer, Registered, Request},
@@ -109,7 +106,7 @@ impl Disk {
 #[derive(Debug)]
 pub(crate) struct Agent {
     pub(crate) machine: NodeAgent,
-    inbox: VecDeque<Input>,
+    pub(crate) inbox: VecDeque<Input>,
     pub(crate) suspended_until: Option<True>,
     pub(crate) dies_after: Option<u64>,
     conn: Option<ConnId>,
@@ -146,9 +143,9 @@ pub(crate) struct Board {
     sampled: [f32; 2],
     sampling: bool,
     /// Looks at the hardware in a row that found it well.
-    well_looks: u8,
+    pub(crate) well_looks: u8,
     /// One is being taken in: what is recorded now is new.
-    looking: bool,
+    pub(crate) looking: bool,
     /// Restarts that the agent was told to do, by the command's id.
     pub(crate) ran: Vec<String>,
     /// The board from which this one was cloned.
@@ -268,23 +265,6 @@ impl Board {
             remedy: String::new(),
         };
         SystemCheck { findings: vec![finding], ..SystemCheck::default() }
-    }
-
-    /// The supply sags while the memory is full, and trembles as it does. Old errors of the memory stay what they are.
-    fn hardware(&mut self) -> Vec<Reading> {
-        let is_low = self.memory_percent > 90.0 && !(self.trembles && self.well_looks == 0);
-        self.well_looks = if is_low { 0 } else { self.well_looks.saturating_add(1) };
-        let reading =
-            |sign, part: &str, value| Reading { sign, part: part.to_owned(), value, limit: None };
-        vec![
-            reading(Sign::VoltageLow, "board", u64::from(is_low)),
-            reading(Sign::EccCorrected, "mc0", 5000),
-        ]
-    }
-
-    /// A supply that was low is trusted again after a while only.
-    pub(crate) fn explains(&self, condition: ConditionKind) -> bool {
-        condition == ConditionKind::PowerLow && self.well_looks < LOOKS_TO_CLEAR
     }
 
     /// What the kernel says of containers that have ended goes before what Podman says: where that is late, or
@@ -522,30 +502,6 @@ impl World {
                 }
                 self.agent_dies(b, false);
             }
-        }
-    }
-
-    /// A problem is over when the hardware was well for long enough, and what was counted before is none.
-    fn judge_hardware(&mut self, b: usize, effect: &Effect) {
-        let Effect::JournalAppend(entry) = effect else { return };
-        if !self.boards[b].looking {
-            return;
-        }
-        let well_looks = self.boards[b].well_looks;
-        if entry.kind == EventKind::HardwareProblemOver && well_looks < LOOKS_TO_CLEAR {
-            let after = format!("board-{b}, after {well_looks} looks");
-            self.judge.fail("a_problem_is_over_when_it_was_well_for_long", after);
-        }
-        if entry.kind == EventKind::HardwareProblem && entry.message.contains("mc0") {
-            self.judge.fail("old_errors_are_no_news", entry.message.clone());
-        }
-    }
-
-    fn looks(&mut self, b: usize) {
-        let board = &mut self.boards[b];
-        let readings = board.hardware();
-        if let Some(agent) = &mut board.agent {
-            agent.inbox.push_back(Input::HardwareSeen(readings));
         }
     }
 

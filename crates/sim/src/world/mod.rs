@@ -8,6 +8,7 @@
 
 mod board;
 mod chaos;
+mod hardware;
 mod heal;
 mod master;
 mod network;
