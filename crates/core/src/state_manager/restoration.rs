@@ -29,8 +29,8 @@ use crate::{
     time::{Now, WallTime},
 };
 
-/// A certificate begins to hold so long before it was issued at most: clocks differ.
-const BACKDATED_MAX: Duration = Duration::from_secs(5 * 60);
+/// A certificate begins to hold so long before it was issued at most: clocks differ, and it counts whole seconds.
+const BACKDATED_MAX: Duration = Duration::from_secs(5 * 60 + 1);
 
 /// Written by a restore beside what it has restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -351,7 +351,9 @@ mod tests {
         restore(&mut cluster, backup, Settings::default());
         for (node, valid_from, known) in [
             ("removed-before", BACKUP - 600_000, false),
-            ("joined-since", BACKUP - 299_000, true),
+            ("removed-before", BACKUP - 301_001, false),
+            // within the very second of the backup
+            ("joined-since", BACKUP - 301_000, true),
             ("joined-since", RESTORE, true),
             ("from-the-future", RESTORE + 1, false),
         ] {
