@@ -84,7 +84,12 @@ pub struct RevokeArgs {
 pub async fn run(globals: &Globals, command: &UserCommand) -> Result<(), Failure> {
     let cluster = Cluster::new(globals)?;
     match command {
-        UserCommand::Create(args) => create(&cluster, args).await,
+        UserCommand::Create(args) => tokio::select! {
+            // listened for before anything is begun; with `create` goes what lies beside the context's place
+            biased;
+            _ = tokio::signal::ctrl_c() => Err(interrupted(&args.name)),
+            done = create(&cluster, args) => done,
+        },
         UserCommand::List(output) => list(&cluster, output.format).await,
         UserCommand::Revoke(args) => revoke(&cluster, args).await,
     }
@@ -128,6 +133,13 @@ async fn create(cluster: &Cluster, args: &CreateArgs) -> Result<(), Failure> {
             document(&CreatedView { user: UserView::from(&user), file }, format)?
         }
     })
+}
+
+fn interrupted(name: &str) -> Failure {
+    Failure::failed(format!("interrupted; no context was written for user {name}")).help(format!(
+        "the master may have made the user all the same: piccolo user list;\n\
+         if so: piccolo user revoke {name}, then try again"
+    ))
 }
 
 /// The user is there, but nobody holds its key.

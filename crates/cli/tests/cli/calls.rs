@@ -309,6 +309,30 @@ fn a_user_that_the_master_refuses_leaves_no_file() {
 }
 
 #[test]
+fn a_user_whose_making_is_interrupted_leaves_no_file() {
+    let (home, _peer, context) = start();
+    // a master that takes connections, and says nothing
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let known = fs::read_to_string(&context).unwrap();
+    let server = known.lines().find_map(|line| line.strip_prefix("server: ")).unwrap();
+    let silent = known.replacen(server, &format!("\"{}\"", silent.local_addr().unwrap()), 1);
+    fs::write(&context, silent).unwrap();
+    let create = ["--context", &context, "user", "create", "bob", "--role", "viewer"];
+    let names = || {
+        let entries = fs::read_dir(home.path("")).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let before = names().len();
+    let mut running = home.start(&create);
+    while !names().iter().any(|name| name.ends_with(".new")) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    running.interrupt();
+    assert_eq!(running.exit_code(), 1);
+    assert_eq!(names().len(), before, "{:?}", names());
+}
+
+#[test]
 fn a_broken_audit_log_is_code_1_with_the_place() {
     let (home, _peer, context) = start();
     let output = home.piccolo(&["--context", &context, "audit", "verify"]);
