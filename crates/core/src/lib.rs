@@ -13,6 +13,7 @@
 //! Its shell performs the effects in order and takes inputs before deadlines. [`state_manager`] is the
 //! master's machine, [`node_agent`] the agent's; the simulator runs both against each other.
 
+pub mod action_controller;
 pub mod api_server;
 pub mod failure_detector;
 pub mod hex;

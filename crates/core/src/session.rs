@@ -1,13 +1,14 @@
 //! What an agent and the master say to each other on a session, free of its encoding (HLD §7.1.2).
 //! `piccolo_rpc` converts; docs/protocol.md tells the rules.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
+    action_controller::recovery::Step,
     failure_detector::Timing,
     model::{
-        AlertReport, Condition, ContainerReport, FieldError, JournalEntry, NodeId, Resources,
-        SessionId, SystemCheck, SystemInfo, check_text,
+        AlertReport, Condition, ContainerReport, FieldError, JournalEntry, NodeId, ProbePart,
+        RecoveryReport, Resources, SessionId, SystemCheck, SystemInfo, check_text,
     },
     time::WallTime,
     topology::NodeConfig,
@@ -45,6 +46,8 @@ pub struct Hello {
     pub system_check: Option<SystemCheck>,
     /// The first of this process is under way. Without either, the node has no system check.
     pub system_check_pending: bool,
+    /// It takes orders about its recovery, and can be probed.
+    pub recovers: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +58,15 @@ pub struct Welcome {
     pub acknowledged_sequence: u64,
     pub clock: WallTime,
     pub masters: Vec<String>,
+    pub recovery: RecoveryOrders,
+}
+
+/// What operators want of a node's recovery. The newest holds, also when the master is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RecoveryOrders {
+    /// From now on; no time at all is no pause. A span, because clocks differ.
+    pub paused_for: Duration,
+    pub maintenance: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -79,6 +91,7 @@ pub struct Picture {
     pub containers: Option<Vec<ContainerReport>>,
     pub conditions: Vec<Condition>,
     pub alerts: Vec<AlertReport>,
+    pub recovery: RecoveryReport,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,6 +135,14 @@ pub enum AgentCommand {
     },
     /// What was found is told as a status, before the result.
     CheckSystem,
+    /// A step of recovery, out of turn.
+    Recover {
+        step: Step,
+        /// The container, where it is about one.
+        container: String,
+    },
+    /// Prove that the loop, Podman and the disk work. Answered by [`ToMaster::Probed`].
+    Probe,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,6 +163,10 @@ pub enum ToMaster {
         success: bool,
         message: String,
     },
+    Probed {
+        id: String,
+        parts: Vec<ProbePart>,
+    },
     Goodbye(Goodbye),
 }
 
@@ -153,6 +178,7 @@ pub enum ToAgent {
     EventAck { sequence: u64 },
     Certificate { certificate: Vec<u8>, ca: Vec<u8> },
     Command { id: String, command: AgentCommand },
+    Recovery(RecoveryOrders),
     Goodbye(Goodbye),
 }
 
@@ -206,6 +232,7 @@ impl Picture {
             check_text(&format!("conditions[{i}].reason"), &condition.reason, TEXT_BYTES_MAX)?;
             check_text(&format!("conditions[{i}].message"), &condition.message, TEXT_BYTES_MAX)?;
         }
+        self.recovery.check()?;
         for (i, alert) in self.alerts.iter().enumerate() {
             check_text(&format!("alerts[{i}].kind"), &alert.kind, TEXT_BYTES_MAX)?;
             check_text(&format!("alerts[{i}].message"), &alert.message, TEXT_BYTES_MAX)?;

@@ -306,6 +306,7 @@ pub(crate) fn settings(config: &Config) -> Settings {
         events_max: config.events_max,
         events_age_max: config.events_age_max,
         audit_max: config.audit_max,
+        probe_interval: config.probe_interval,
         masters: config.advertise.clone(),
         ..Settings::default()
     }

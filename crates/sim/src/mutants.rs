@@ -65,6 +65,10 @@ const EXCUSES: &[(&str, &str)] = &[
          during a slow commit of a new pace; state_manager's tests kill it",
     ),
     (
+        "back-off may shrink",
+        "only at its cap, which takes longer than most lives; recovery's own tests kill it",
+    ),
+    (
         "an earlier life is not stepped over",
         "the ledger's reserved sequences come first, but for one seed in many thousands; offline_journal's \
          tests kill it",

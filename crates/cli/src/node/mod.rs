@@ -10,6 +10,7 @@ use prost_types::Timestamp;
 pub mod check;
 pub mod deploy;
 pub mod describe;
+pub mod recovery;
 pub mod table;
 pub mod view;
 pub mod wait;
@@ -120,6 +121,16 @@ pub enum NodeCommand {
     /// It checks itself at its start and now and then; `piccolo node describe` shows the newest result.
     #[command(after_help = check::EXAMPLES)]
     Check(check::CheckArgs),
+    /// Show what is done about what fails on a node, and why nothing is; pause it, or force a step
+    ///
+    /// Each failure has a ladder of steps, the mildest first; at its end a person is told, once.
+    #[command(after_help = recovery::RECOVERY_EXAMPLES)]
+    Recovery(recovery::RecoveryArgs),
+    /// Have a node prove that its loop, its Podman and its disk work
+    ///
+    /// The master asks by itself every few minutes; `piccolo node recovery` shows the newest answer.
+    #[command(after_help = recovery::PROBE_EXAMPLES)]
+    Probe(recovery::ProbeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -275,6 +286,8 @@ pub async fn run(globals: &Globals, command: &NodeCommand) -> Result<(), Failure
         NodeCommand::Deploy(args) => deploy::deploy(&cluster, args).await,
         NodeCommand::Undeploy(args) => deploy::undeploy::undeploy(&cluster, args).await,
         NodeCommand::Check(args) => check::run(&cluster, args).await,
+        NodeCommand::Recovery(args) => recovery::run(&cluster, args).await,
+        NodeCommand::Probe(args) => recovery::probe(&cluster, args).await,
     }
 }
 

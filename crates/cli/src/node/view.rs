@@ -103,6 +103,8 @@ pub struct ContainerView {
     /// Of one core: 10000 is a whole core.
     pub cpu_basis_points: u32,
     pub restarts: u32,
+    /// What recovery is asked for: `on-failure` or `always`.
+    pub restart: Option<String>,
 }
 
 impl From<&v1::Node> for NodeView {
@@ -167,6 +169,7 @@ impl From<&v1::ContainerStatus> for ContainerView {
             memory_bytes: container.memory_bytes,
             cpu_basis_points: container.cpu_basis_points,
             restarts: container.restarts,
+            restart: Some(container.restart.clone()).filter(|restart| !restart.is_empty()),
         }
     }
 }

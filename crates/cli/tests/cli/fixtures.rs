@@ -29,6 +29,7 @@ pub(crate) fn container(name: &str, state: &str, code: Option<i32>) -> v1::Conta
         memory_bytes: 48 << 20,
         cpu_basis_points: 325,
         restarts: u32::from(!running),
+        restart: String::new(),
     }
 }
 

@@ -136,6 +136,7 @@ calls! {
     Metrics, Reflection,
     UpdateTopology, ApproveNode, RejectNode, SetMaintenance, RemoveNode, LabelNode,
     ResetNodeIdentity, RestartContainer, CheckNode, SetLogLevel,
+    PauseRecovery, ForceRecovery, ProbeNode,
     CreateToken, ListTokens, RevokeToken, CreateUser, ListUsers, RevokeUser,
     ListAudit, VerifyAudit,
 }
@@ -164,6 +165,9 @@ pub fn may(role: Role, call: Call) -> bool {
         | Call::RestartContainer
         | Call::CheckNode
         | Call::SetLogLevel
+        | Call::PauseRecovery
+        | Call::ForceRecovery
+        | Call::ProbeNode
         | Call::ListTokens => matches!(role, Operator | Admin),
         Call::UpdateTopology
         | Call::RemoveNode

@@ -20,6 +20,47 @@ pub struct ContainerReport {
     /// Of one core: 10,000 is a whole core.
     pub cpu_basis_points: u32,
     pub restarts: u32,
+    /// What recovery is asked for.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+}
+
+/// Whether recovery starts a container again that has ended. Asked for by a label of the container, or by
+/// the configuration of its agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum RestartPolicy {
+    #[default]
+    No,
+    /// Where it ended by itself with something other than success.
+    OnFailure,
+    Always,
+}
+
+impl RestartPolicy {
+    /// The label of a container.
+    pub const LABEL: &'static str = "piccolo.restart";
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::OnFailure => "on-failure",
+            Self::Always => "always",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::No, Self::OnFailure, Self::Always].into_iter().find(|policy| policy.name() == name)
+    }
+
+    pub fn wants_to_run(self, container: &ContainerReport) -> bool {
+        match self {
+            Self::No => false,
+            Self::OnFailure => {
+                container.has_ended() && container.exit_code.is_some_and(|code| code != 0)
+            }
+            Self::Always => container.has_ended(),
+        }
+    }
 }
 
 impl ContainerReport {

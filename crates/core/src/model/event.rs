@@ -65,6 +65,11 @@ pub enum EventKind {
     HardwareProblem,
     HardwareProblemOver,
     Alert,
+    RecoveryAttempted,
+    RecoveryEnded,
+    PersonNeeded,
+    RecoveryPaused,
+    RecoveryResumed,
     /// Recorded by an agent that is newer than this master.
     Other,
 }

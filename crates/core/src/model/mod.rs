@@ -5,12 +5,13 @@ mod container;
 mod event;
 mod ids;
 mod node;
+mod recovery;
 mod system_check;
 
 pub use access::{
     AuditEnds, AuditEntry, AuditOutcome, ChainError, TokenRecord, UserRecord, verify_chain,
 };
-pub use container::ContainerReport;
+pub use container::{ContainerReport, RestartPolicy};
 pub use event::{Event, EventKind, JournalEntry, Severity};
 pub use ids::{
     FieldError, Labels, NodeId, NodeName, SessionId, UserName, check_address, check_labels,
@@ -19,6 +20,9 @@ pub use ids::{
 pub use node::{
     AlertReport, Condition, ConditionKind, NodeKind, NodeRecord, NodeRole, NodeStatus, NodeView,
     Resources, SystemInfo,
+};
+pub use recovery::{
+    PROBE_PARTS_MAX, ProbePart, ProbeReport, RECOVERY_LINES_MAX, RecoveryLine, RecoveryReport,
 };
 pub use system_check::{
     CheckLevel, FINDING_TEXT_BYTES_MAX, FINDINGS_MAX, Finding, SYSTEM_CHECK_BYTES_MAX, SystemCheck,

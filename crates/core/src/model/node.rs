@@ -4,8 +4,11 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerReport, FieldError, Labels, NodeId, NodeName, Severity, SystemCheck};
-use crate::{mutant::mutant, time::WallTime};
+use super::{
+    ContainerReport, FieldError, Labels, NodeId, NodeName, ProbeReport, RecoveryReport, Severity,
+    SystemCheck,
+};
+use crate::{action_controller::recovery::Memory, mutant::mutant, time::WallTime};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -98,6 +101,8 @@ pub enum ConditionKind {
     Throttled,
     /// A supply is too low, or a battery nearly empty.
     PowerLow,
+    /// It could not prove that its loop, its Podman or its disk work.
+    ProbeFailed,
 }
 
 impl ConditionKind {
@@ -117,6 +122,7 @@ impl ConditionKind {
             | Self::HardwareDegraded
             | Self::Throttled
             | Self::PowerLow => false,
+            Self::ProbeFailed => false,
         }
     }
 
@@ -135,7 +141,8 @@ impl ConditionKind {
             | Self::AwaitingApproval
             | Self::ClockSkew
             | Self::SystemCheckFailed
-            | Self::SystemCheckTolerated => false,
+            | Self::SystemCheckTolerated
+            | Self::ProbeFailed => false,
         }
     }
 
@@ -240,6 +247,12 @@ pub struct NodeRecord {
     pub speaks_sessions: bool,
     /// The name may be taken over by a new identity (a re-flashed board).
     pub identity_reset: bool,
+    /// An operator has paused its recovery until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_paused_until: Option<WallTime>,
+    /// What the master itself tries about it.
+    #[serde(default, skip_serializing_if = "Memory::is_empty")]
+    pub recovery: Memory,
 }
 
 /// Keys of a node that are good beside its newest at most.
@@ -302,6 +315,8 @@ pub struct NodeView {
     pub system_check: Option<Arc<SystemCheck>>,
     /// What it has read of its hardware, likewise.
     pub hardware: Option<Arc<SystemCheck>>,
+    pub recovery: RecoveryReport,
+    pub probe: Option<ProbeReport>,
     /// Of the newest change of anything above.
     pub revision: u64,
 }

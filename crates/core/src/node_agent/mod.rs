@@ -2,6 +2,7 @@
 //!
 //! - `uplink`: finding a master, the session, beats both ways, configuration, certificates
 //! - `observe`: what Podman and the system say, turned into a picture and into events
+//! - `recover`: what is done about what fails here; the plan is `action_controller::recovery`'s
 //! - [`check`]: when the system is checked, and who is told
 //! - [`hardware`]: what a look at the board's hardware means
 //! - [`offline_journal`]: events that no master has acknowledged yet, bounded
@@ -15,6 +16,7 @@ pub mod hardware;
 mod observe;
 pub mod offline_journal;
 pub mod pressure;
+pub mod recover;
 #[cfg(test)]
 mod tests;
 mod uplink;
@@ -32,10 +34,11 @@ use self::{
     pressure::{Pressure, Thresholds},
 };
 use crate::{
+    action_controller::recovery::{Failure, Hold, Memory, Outcome, Policy, Step},
     failure_detector::Timing,
     model::{
-        Condition, ContainerReport, JournalEntry, NodeId, Resources, SessionId, SystemCheck,
-        SystemInfo,
+        Condition, ContainerReport, JournalEntry, NodeId, ProbePart, Resources, SessionId,
+        SystemCheck, SystemInfo,
     },
     mutant::mutant,
     session::{AgentCommand, Hello, ToAgent, ToMaster},
@@ -57,6 +60,7 @@ pub struct Settings {
     pub journal_bytes_max: usize,
     /// `None`: this node has no system check.
     pub system_check: Option<CheckPace>,
+    pub recovery: Policy,
 }
 
 /// What the agent keeps on disk beside its journal: small, rewritten whole, seldom.
@@ -72,6 +76,13 @@ pub struct Ledger {
     /// Sequences below this one may have been used: a journal that was lost goes on here.
     #[serde(default)]
     pub sequences_reserved: u64,
+    #[serde(default)]
+    pub recovery: Memory,
+    /// The master's newest word on it.
+    #[serde(default)]
+    pub recovery_paused_until: WallTime,
+    #[serde(default)]
+    pub maintenance: bool,
 }
 
 /// How the node can prove who it is.
@@ -117,6 +128,20 @@ pub enum Input {
         id: String,
         success: bool,
         message: String,
+    },
+    /// What became of an [`Effect::Recover`].
+    Recovered {
+        failure: Failure,
+        outcome: Outcome,
+    },
+    /// What [`AgentCommand::Probe`] has found.
+    Probed {
+        id: String,
+        parts: Vec<ProbePart>,
+    },
+    /// Why the state folder cannot be written; `None`: it can, again.
+    StateFolder {
+        problem: Option<String>,
     },
     CertificateRequestMade {
         csr: Vec<u8>,
@@ -205,6 +230,13 @@ pub enum Effect {
     CheckSystem,
     /// Beside the loop: a disk that fails may hold up whoever asks it.
     LookAtHardware,
+    /// A step of recovery, in the same way. There is always an [`Input::Recovered`].
+    Recover {
+        failure: Failure,
+        step: Step,
+        /// An operator wants it: nothing has to be looked at first.
+        forced: bool,
+    },
     /// Make a new key and a request for it.
     MakeCertificateRequest,
     InstallCertificate {
@@ -307,6 +339,13 @@ pub struct NodeAgent {
     certificate_requested: bool,
     /// The journal tells of the start of this process already.
     start_told: bool,
+    hold: Option<Hold>,
+    /// Why the state folder cannot be written.
+    state_problem: Option<String>,
+    /// When recovery wants to be looked at again.
+    recover_at: Option<Timestamp>,
+    /// What the master was told of it last.
+    told_recovery: Vec<recover::Told>,
 }
 
 /// What does not change while the agent runs.
@@ -371,7 +410,11 @@ impl NodeAgent {
             removed: false,
             certificate_requested: false,
             start_told: false,
-            ledger: snapshot.ledger,
+            hold: recover::hold_of(&snapshot.ledger, now),
+            state_problem: None,
+            recover_at: None,
+            told_recovery: Vec::new(),
+            ledger: restored(snapshot.ledger, now),
             settings,
         }
     }
@@ -408,8 +451,14 @@ impl NodeAgent {
                 self.last_problem = Some(why);
                 self.certificate_requested = false;
             }
+            Input::Recovered { failure, outcome } => {
+                self.recovered(now, &mut out, &failure, outcome);
+            }
+            Input::Probed { id, parts } => self.say(&mut out, ToMaster::Probed { id, parts }),
+            Input::StateFolder { problem } => self.state_problem = problem,
             Input::Stop { leave } => self.stop(&mut out, leave),
         }
+        self.recover(now, &mut out);
         out
     }
 
@@ -421,13 +470,15 @@ impl NodeAgent {
         self.check_if_due(now, &mut out);
         self.look_if_due(now, &mut out);
         self.uplink_deadline(now, &mut out);
+        self.recover(now, &mut out);
         out
     }
 
     pub fn deadline(&self) -> Option<Deadline> {
         let alone = self.alone_told_at().map(|at| Deadline { at, why: "alone for long" });
         let looks = earliest(self.checks.deadline(), self.hardware.deadline());
-        earliest(earliest(self.uplink_deadline_at(), alone), looks)
+        let recovery = self.recover_at.map(|at| Deadline { at, why: "recovery" });
+        [self.uplink_deadline_at(), alone, looks, recovery].into_iter().fold(None, earliest)
     }
 
     pub fn view(&self) -> AgentView {
@@ -480,4 +531,10 @@ impl NodeAgent {
     fn current_master(&self) -> Option<String> {
         self.settings.masters.get(self.master).cloned()
     }
+}
+
+fn restored(mut ledger: Ledger, now: Now) -> Ledger {
+    let wall = now.wall.max(ledger.clock_floor);
+    ledger.recovery.restore(Now { wall, ..now });
+    ledger
 }

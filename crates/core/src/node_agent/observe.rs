@@ -209,7 +209,12 @@ impl NodeAgent {
         if mutant!("what is not known yet is told as nothing") {
             containers.get_or_insert_default();
         }
-        let picture = Picture { containers, conditions: self.conditions(), alerts: Vec::new() };
+        let picture = Picture {
+            containers,
+            conditions: self.conditions(),
+            alerts: Vec::new(),
+            recovery: self.recovery_report(now),
+        };
         let report = StatusReport {
             metrics: self.observed.metrics.clone(),
             picture: Some(picture),

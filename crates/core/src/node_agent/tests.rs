@@ -2,10 +2,12 @@
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test picks the effects that it is about")]
 
+mod recovery;
+
 use super::*;
 use crate::{
     model::{CheckLevel, ConditionKind, EventKind, Finding},
-    session::{Goodbye, GoodbyeReason, Welcome},
+    session::{Goodbye, GoodbyeReason, RecoveryOrders, Welcome},
     topology::TopologyType,
 };
 
@@ -41,6 +43,7 @@ fn agent_with(
         hardware: hardware::Limits::default(),
         journal_entries_max: 4,
         journal_bytes_max: 1 << 16,
+        recovery: Policy::default(),
     };
     let host = Host {
         hostname: "board".to_owned(),
@@ -61,6 +64,7 @@ fn welcome(acknowledged_sequence: u64, clock: i64) -> Input {
         acknowledged_sequence,
         clock: WallTime(clock),
         masters: vec![],
+        recovery: RecoveryOrders::default(),
     }))
 }
 

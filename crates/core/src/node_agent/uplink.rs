@@ -83,6 +83,7 @@ impl NodeAgent {
             clock: now.wall,
             system_check: self.checks.tell_all(),
             system_check_pending: self.checks.is_pending(),
+            recovers: true,
         }));
     }
 
@@ -139,13 +140,18 @@ impl NodeAgent {
                 if self.in_session() {
                     match command {
                         AgentCommand::CheckSystem => self.check_asked(out, id),
+                        AgentCommand::Recover { step, container } => {
+                            self.recovery_forced(now, out, id, step, container);
+                        }
                         AgentCommand::SetLogLevel { .. }
-                        | AgentCommand::RestartContainer { .. } => {
+                        | AgentCommand::RestartContainer { .. }
+                        | AgentCommand::Probe => {
                             out.push(Effect::Run { id, command });
                         }
                     }
                 }
             }
+            ToAgent::Recovery(orders) => self.take_orders(now, out, orders),
             ToAgent::Goodbye(goodbye) => self.dismissed(now, out, goodbye),
         }
     }
@@ -175,6 +181,7 @@ impl NodeAgent {
             out.push(Effect::SaveLedger(self.ledger.clone()));
         }
         self.learn_masters(welcome.masters);
+        self.take_orders(now, out, welcome.recovery);
         let through = welcome.acknowledged_sequence;
         let moved = self.journal.skip_to(through);
         if !moved.is_empty() {

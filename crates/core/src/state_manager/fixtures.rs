@@ -37,6 +37,8 @@ pub(crate) fn node_record(id: &str, name: &str) -> NodeRecord {
         certificate_expires_at: None,
         speaks_sessions: false,
         identity_reset: false,
+        recovery_paused_until: None,
+        recovery: Default::default(),
     }
 }
 
@@ -161,7 +163,7 @@ impl Cluster {
         hello.previous_session = previous.map(SessionId::new);
         change(&mut hello);
         let session = SessionId::new(session);
-        self.input(ms, Input::SessionOpened { by: sub(node), session, hello })
+        self.input(ms, Input::SessionOpened { by: sub(node), session, hello: Box::new(hello) })
     }
 
     pub(super) fn hello(node: &str) -> Hello {
@@ -178,6 +180,7 @@ impl Cluster {
             clock: WallTime(0),
             system_check: None,
             system_check_pending: false,
+            recovers: true,
         }
     }
 

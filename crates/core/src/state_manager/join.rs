@@ -292,6 +292,8 @@ impl StateManager {
             certificate_expires_at: approved.then_some(until),
             speaks_sessions: false,
             identity_reset: false,
+            recovery_paused_until: None,
+            recovery: Default::default(),
         };
         let draft = Draft::of(
             &record,

@@ -7,6 +7,7 @@
 //! - `node`: one node at run time; `settle` derives status and conditions from what is known
 //! - `join`, `sessions`, `operator`: the inputs
 //! - `restoration`: what a restored master does not know, and how it gets by
+//! - `recovery`: what operators want of it, what is done about silent nodes, and probes
 //! - `log`: events and the audit chain, both bounded
 //! - `outbox`: gathers writes and effects of one input into one commit and what follows it
 
@@ -19,6 +20,7 @@ mod node;
 mod operator;
 mod outbox;
 mod reads;
+mod recovery;
 mod restoration;
 mod sessions;
 mod settle;
@@ -87,6 +89,8 @@ pub struct Settings {
     pub events_max: usize,
     pub events_age_max: Duration,
     pub audit_max: usize,
+    /// Between two probes of a node.
+    pub probe_interval: Duration,
     /// Addresses of all masters, for the agents.
     pub masters: Vec<String>,
 }
@@ -104,6 +108,7 @@ impl Default for Settings {
             events_max: 10_000,
             events_age_max: Duration::from_secs(30 * 86_400),
             audit_max: 10_000,
+            probe_interval: Duration::from_secs(300),
             masters: Vec::new(),
         }
     }
@@ -127,7 +132,7 @@ pub enum Input {
     SessionOpened {
         by: Caller,
         session: SessionId,
-        hello: Hello,
+        hello: Box<Hello>,
     },
     FromAgent {
         node: NodeId,
@@ -170,7 +175,7 @@ pub enum Request {
     },
     ReportStatus {
         node: String,
-        report: StatusReport,
+        report: Box<StatusReport>,
     },
     ReceiveConfig {
         node: String,
@@ -205,6 +210,11 @@ pub enum Request {
         remove: Vec<String>,
     },
     ResetNodeIdentity(String),
+    /// For so long; no time at all ends a pause.
+    PauseRecovery {
+        node: String,
+        span: Duration,
+    },
     Command {
         node: String,
         command: AgentCommand,
@@ -364,7 +374,7 @@ impl StateManager {
         for (id, record) in snapshot.nodes {
             names.insert(record.name.key(), id.clone());
             let heard = snapshot.heartbeats.get(&id).copied();
-            nodes.insert(id, Node::restored(record, heard, timing, now.at));
+            nodes.insert(id, Node::restored(record, heard, timing, now));
         }
         let epoch = snapshot.epoch + 1;
         let mut manager = Self {
@@ -420,7 +430,7 @@ impl StateManager {
             Input::Request { id, by, request } => self.request(now, &mut out, id, by, request),
             Input::Cancelled { id } => drop(self.parked.remove(&id)),
             Input::SessionOpened { by, session, hello } => {
-                self.session_opened(now, &mut out, &by, session, hello);
+                self.session_opened(now, &mut out, &by, session, *hello);
             }
             Input::FromAgent { node, session, message } => {
                 self.take_from_agent(now, &mut out, &node, &session, message);

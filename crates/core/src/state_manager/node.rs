@@ -2,15 +2,16 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::log::bounded;
+use super::{log::bounded, recovery::Probing};
 use crate::{
+    action_controller::recovery::Memory,
     failure_detector::{FailureDetector, Timing, Verdict},
     model::{
-        Condition, ConditionKind, ContainerReport, NodeRecord, NodeStatus, NodeView, SessionId,
-        SystemCheck,
+        Condition, ConditionKind, ContainerReport, NodeRecord, NodeStatus, NodeView, RecoveryLine,
+        RecoveryReport, SessionId, SystemCheck,
     },
     mutant::mutant,
-    time::{Timestamp, WallTime},
+    time::{Now, Timestamp, WallTime},
     topology::Readiness,
 };
 
@@ -43,6 +44,15 @@ pub(super) struct Node {
     pub(super) check_failed: Option<String>,
     /// It checks its system, and has not told yet what it found.
     pub(super) check_pending: bool,
+    /// It takes orders about its recovery, and can be probed.
+    pub(super) recovers: bool,
+    /// As it was told last, in the master's time.
+    pub(super) recovery: RecoveryReport,
+    /// What the master itself tries about it, and where that stands; the record has it as it is stored.
+    pub(super) recovering: Memory,
+    pub(super) own_recovery: Vec<RecoveryLine>,
+    pub(super) recover_at: Option<Timestamp>,
+    pub(super) probing: Probing,
     pub(super) revision: u64,
     /// Its entry in the timers.
     pub(super) timer: Option<Timestamp>,
@@ -69,6 +79,12 @@ impl Node {
             hardware: None,
             check_failed: None,
             check_pending: false,
+            recovers: false,
+            recovery: RecoveryReport::default(),
+            recovering: Memory::default(),
+            own_recovery: Vec::new(),
+            recover_at: None,
+            probing: Probing::default(),
             revision: 0,
             timer: None,
             gone_at: None,
@@ -80,8 +96,11 @@ impl Node {
         record: NodeRecord,
         heard: Option<WallTime>,
         timing: Timing,
-        now: Timestamp,
+        now: Now,
     ) -> Self {
+        let mut recovering = record.recovery.clone();
+        recovering.restore(now);
+        let now = now.at;
         let own = record.conditions.iter().filter(|c| c.kind.from_agent()).cloned().collect();
         let gone_at = (record.status == NodeStatus::Terminating).then_some(now);
         let told = |kind| record.conditions.iter().find(|c| c.kind == kind);
@@ -98,6 +117,7 @@ impl Node {
             clock_skew: skew,
             check_failed,
             gone_at,
+            recovering,
             ..Self::new(record, timing, now)
         }
     }
@@ -141,6 +161,8 @@ impl Node {
             metrics: self.metrics.clone(),
             system_check: self.system_check.clone(),
             hardware: self.hardware.clone(),
+            recovery: self.recovery_view(),
+            probe: self.probing.newest.clone(),
             revision: self.revision,
         }
     }
@@ -174,6 +196,9 @@ impl Node {
         }
         if let Some(errors) = &self.check_failed {
             add(check_condition(readiness), errors.clone());
+        }
+        if let Some(problem) = self.probing.problem() {
+            add(ConditionKind::ProbeFailed, problem);
         }
         match verdict {
             Verdict::Suspect => {

@@ -9,8 +9,8 @@ use super::{
 use crate::{
     api_server::{Call, Caller, Code, Refusal, Role},
     model::{
-        EventKind, FieldError, Labels, NodeId, NodeStatus, Severity, TokenRecord, UserName,
-        UserRecord, check_labels, check_text,
+        EventKind, FieldError, Labels, NodeId, NodeStatus, SessionId, Severity, TokenRecord,
+        UserName, UserRecord, check_labels, check_text,
     },
     mutant::mutant,
     node_lifecycle::{NodeEvent, next},
@@ -46,10 +46,13 @@ impl Request {
             Self::RemoveNode(_) => Call::RemoveNode,
             Self::LabelNode { .. } => Call::LabelNode,
             Self::ResetNodeIdentity(_) => Call::ResetNodeIdentity,
+            Self::PauseRecovery { .. } => Call::PauseRecovery,
             Self::Command { command, .. } => match command {
                 AgentCommand::SetLogLevel { .. } => Call::SetLogLevel,
                 AgentCommand::RestartContainer { .. } => Call::RestartContainer,
                 AgentCommand::CheckSystem => Call::CheckNode,
+                AgentCommand::Recover { .. } => Call::ForceRecovery,
+                AgentCommand::Probe => Call::ProbeNode,
             },
             Self::CreateToken(_) => Call::CreateToken,
             Self::ListTokens => Call::ListTokens,
@@ -74,6 +77,7 @@ impl Request {
             | Self::RemoveNode(node)
             | Self::LabelNode { node, .. }
             | Self::ResetNodeIdentity(node)
+            | Self::PauseRecovery { node, .. }
             | Self::Command { node, .. } => node.clone(),
             Self::Allow { target, .. } => target.clone(),
             Self::RevokeToken(id) => id.clone(),
@@ -102,6 +106,9 @@ fn is_audited(call: Call) -> bool {
         | Call::ResetNodeIdentity
         | Call::RestartContainer
         | Call::CheckNode
+        | Call::PauseRecovery
+        | Call::ForceRecovery
+        | Call::ProbeNode
         | Call::SetLogLevel
         | Call::CreateToken
         | Call::RevokeToken
@@ -172,11 +179,14 @@ impl StateManager {
             }
             Request::ReportStatus { node, report } => {
                 let node = self.itself(by, &node)?;
-                return self.unary_report(now, out, id, &node, report);
+                return self.unary_report(now, out, id, &node, *report);
             }
             Request::ReceiveConfig { node, applied, rejected, wait } => {
                 let node = self.itself(by, &node)?;
                 return self.unary_config(now, out, id, &node, (applied, rejected, wait));
+            }
+            Request::Command { node, command: AgentCommand::Probe } => {
+                return self.probe_asked(now, out, id, &node);
             }
             Request::Command { node, command } => {
                 return self.command(now, out, id, &node, command);
@@ -197,6 +207,7 @@ impl StateManager {
                 self.label(now, out, &node, set, &remove)?
             }
             Request::ResetNodeIdentity(node) => self.reset_identity(now, out, &node)?,
+            Request::PauseRecovery { node, span } => self.pause_recovery(now, out, &node, span)?,
             Request::CreateToken(token) => self.create_token(now, out, by, token)?,
             Request::ListTokens => Answer::Tokens(self.tokens.values().cloned().collect()),
             Request::RevokeToken(token) => self.revoke_token(now, out, &token)?,
@@ -338,6 +349,7 @@ impl StateManager {
             (NodeEvent::MaintenanceEnded, EventKind::NodeMaintenanceEnded)
         };
         let id = self.transition(now, out, node, event, kind)?;
+        self.send_recovery_orders(now, out, &id);
         self.settle(now, out, &id);
         Ok(Answer::Node(Box::new(self.node_view(&id))))
     }
@@ -469,15 +481,10 @@ impl StateManager {
         node: &str,
         command: AgentCommand,
     ) -> Result<(), Refusal> {
-        let id = self.find(node)?;
-        let session = self.nodes.get(&id).and_then(|node| node.session.clone());
-        let Some(session) = session else {
-            return Err(Refusal::new(
-                Code::Unavailable,
-                "NotConnected",
-                format!("node {node} has no session now; nothing was sent"),
-            ));
-        };
+        let (id, session) = self.session_of(node)?;
+        if matches!(command, AgentCommand::Recover { .. }) {
+            self.check_recovers(&id)?;
+        }
         if self.parked.len() >= PARKED_MAX {
             return Err(Refusal::new(Code::ResourceExhausted, "Busy", "too many requests wait"));
         }
@@ -490,6 +497,18 @@ impl StateManager {
         let message = ToAgent::Command { id: name, command };
         out.effects.push(Effect::Send { node: id, session, message });
         Ok(())
+    }
+
+    pub(super) fn session_of(&self, node: &str) -> Result<(NodeId, SessionId), Refusal> {
+        let id = self.find(node)?;
+        let session = self.nodes.get(&id).and_then(|node| node.session.clone());
+        session.map(|session| (id, session)).ok_or_else(|| {
+            Refusal::new(
+                Code::Unavailable,
+                "NotConnected",
+                format!("node {node} has no session now; nothing was sent"),
+            )
+        })
     }
 
     fn create_token(

@@ -191,6 +191,8 @@ impl StateManager {
             certificate_expires_at: None,
             speaks_sessions: false,
             identity_reset: false,
+            recovery_paused_until: None,
+            recovery: Default::default(),
         };
         let message = format!(
             "node {} was taken in from {}: it has a certificate that was issued after the backup",
@@ -272,7 +274,7 @@ mod tests {
     fn open_as(cluster: &mut Cluster, by: Caller, applied_generation: u64) -> Vec<Effect> {
         let hello = Hello { applied_generation, ..Cluster::hello(&by.id) };
         let session = SessionId::new("after");
-        cluster.input(RESTORE + 1000, Input::SessionOpened { by, session, hello })
+        cluster.input(RESTORE + 1000, Input::SessionOpened { by, session, hello: Box::new(hello) })
     }
 
     fn config_sent(effects: &[Effect]) -> Option<u64> {
@@ -391,7 +393,8 @@ mod tests {
         let by = with_key("n2", "key-n2", BACKUP + 5000);
         let hello = Hello { hostname: "n1".to_owned(), ..Cluster::hello("n2") };
         let session = SessionId::new("after");
-        let effects = cluster.input(RESTORE + 1000, Input::SessionOpened { by, session, hello });
+        let effects = cluster
+            .input(RESTORE + 1000, Input::SessionOpened { by, session, hello: Box::new(hello) });
         assert!(dismissed(&effects).unwrap().contains("is the name of node n1 already"));
         assert_eq!(cluster.status("n2"), None);
     }

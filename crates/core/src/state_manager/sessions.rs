@@ -11,8 +11,8 @@ use super::{
 use crate::{
     api_server::{Call, Caller, Code, Refusal},
     model::{
-        ConditionKind, Event, EventKind, JournalEntry, NodeId, NodeName, NodeStatus, SessionId,
-        Severity, check_address, check_text,
+        ConditionKind, Event, EventKind, JournalEntry, NodeId, NodeName, NodeStatus, ProbePart,
+        SessionId, Severity, check_address, check_text,
     },
     mutant::mutant,
     session::{
@@ -48,6 +48,7 @@ impl StateManager {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         node.check_pending = hello.system_check_pending;
         node.hardware = None;
+        node.recovers = hello.recovers;
         match hello.system_check {
             Some(check) if check.check("system_check").is_ok() => node.take_check(check),
             // it has none any more, and so nothing that could heal
@@ -73,6 +74,7 @@ impl StateManager {
         out.change(&id);
         self.send_welcome(now, out, &id, &session, acknowledged_sequence);
         self.hold_to_timing(&id);
+        self.begin_probing(now, &id);
         // ahead of us is a board that was in another cluster, or a master that was set back
         if hello.applied_generation != generation {
             self.send_config(out, &id);
@@ -97,6 +99,7 @@ impl StateManager {
             acknowledged_sequence,
             clock: now.wall,
             masters: self.settings.masters.clone(),
+            recovery: self.recovery_orders(now, id),
         };
         let message = ToAgent::Welcome(welcome);
         out.effects.push(Effect::Send { node: id.clone(), session: session.clone(), message });
@@ -241,6 +244,10 @@ impl StateManager {
             ToMaster::CommandResult { id: command, success, message } => {
                 self.command_answered(out, id, &command, success, message);
             }
+            ToMaster::Probed { id: command, parts } => match ProbePart::check_all(&parts) {
+                Ok(()) => self.probed(now, out, id, &command, parts),
+                Err(error) => self.protocol_error(now, out, id, session, &error.to_string()),
+            },
             ToMaster::Goodbye(goodbye) if goodbye.reason == GoodbyeReason::Leaving => {
                 self.terminate(now, out, id);
             }
@@ -261,6 +268,7 @@ impl StateManager {
             return;
         }
         node.session = None;
+        node.probing.stop();
         node.detector.session_closed(now.at);
         out.change(id);
         self.settle(now, out, id);
@@ -270,6 +278,7 @@ impl StateManager {
     pub(super) fn drop_silent_session(&mut self, out: &mut Outbox, id: &NodeId) {
         let Some(node) = self.nodes.get_mut(id) else { return };
         if let Some(session) = node.session.take() {
+            node.probing.stop();
             node.detector.session_dropped(&node.timing);
             let goodbye = goodbye(GoodbyeReason::Slow, "no beat was heard for too long");
             out.change(id);
@@ -322,6 +331,7 @@ impl StateManager {
         }
         node.hardware = report.hardware.or(node.hardware.take());
         let Some(picture) = report.picture else { return };
+        node.take_recovery(picture.recovery, report.clock, now.wall);
         if let Some(containers) = picture.containers {
             node.containers = containers;
         }
@@ -561,7 +571,7 @@ impl StateManager {
         }
     }
 
-    fn command_answered(
+    pub(super) fn command_answered(
         &mut self,
         out: &mut Outbox,
         id: &NodeId,
@@ -571,17 +581,30 @@ impl StateManager {
     ) {
         let waits =
             |parked: &Parked| parked.node == *id && parked.command.as_deref() == Some(command);
-        let found = self.parked.iter().find(|(_, p)| waits(p));
-        let Some((request, wants_node)) = found.map(|(r, p)| (*r, p.wants_node)) else { return };
-        self.parked.remove(&request);
-        let result = if success && wants_node {
+        // several may wait for one probe
+        while let Some((request, wants_node)) =
+            self.parked.iter().find(|(_, p)| waits(p)).map(|(r, p)| (*r, p.wants_node))
+        {
+            self.parked.remove(&request);
+            let result = self.command_result(id, success, wants_node, message.clone());
+            out.reply(request, result);
+        }
+    }
+
+    fn command_result(
+        &self,
+        id: &NodeId,
+        success: bool,
+        wants_node: bool,
+        message: String,
+    ) -> Result<Answer, Refusal> {
+        if success && wants_node {
             Ok(Answer::Node(Box::new(self.node_view(id))))
         } else if success {
             Ok(Answer::Command(message))
         } else {
             Err(Refusal::new(Code::FailedPrecondition, "CommandFailed", message))
-        };
-        out.reply(request, result);
+        }
     }
 
     /// Whether the node carries this condition now.

@@ -33,6 +33,7 @@ impl StateManager {
         for draft in drafts {
             self.happened(now, out, draft);
         }
+        self.recover_silent(now, out, id);
         self.schedule(id, now.at);
     }
 
@@ -41,7 +42,8 @@ impl StateManager {
         let Some(node) = self.nodes.get_mut(id) else { return };
         let watched = node.record.status != NodeStatus::Pending;
         let verdict = node.detector.deadline(now, &node.timing).filter(|_| watched).map(|d| d.at);
-        let Some(at) = [verdict, node.gone_at].into_iter().flatten().min() else { return };
+        let wants = [verdict, node.gone_at, node.recover_at, node.probing.wants_at()];
+        let Some(at) = wants.into_iter().flatten().min() else { return };
         if let Some(timer) = node.timer {
             if timer <= at {
                 return;
@@ -73,6 +75,7 @@ impl StateManager {
         if node.session.is_some() && lost {
             self.drop_silent_session(out, id);
         }
+        self.probe_if_due(now, out, id);
         self.settle(now, out, id);
     }
 }

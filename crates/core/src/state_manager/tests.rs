@@ -2,6 +2,8 @@
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test picks the effects that it is about")]
 
+mod recovery;
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

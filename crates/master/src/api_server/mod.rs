@@ -1,7 +1,7 @@
 //! The API Server (HLD §3.2, §7.1): the gRPC services on the mTLS port.
 //!
 //! A call is admitted (`caller`), converted, asked of the owner of the state, and its answer converted back.
-//! `nodes`, `access` and `history` answer people, `node_agent` and `registration` answer agents; `sessions` and
+//! `nodes`, `recovery`, `access` and `history` answer people, `node_agent` and `registration` answer agents; `sessions` and
 //! `watches` are the streams. Before all that, `requests` bounds what is on its way in.
 
 mod access;
@@ -11,6 +11,7 @@ mod history;
 mod node_agent;
 mod nodes;
 pub(crate) mod outgoing;
+mod recovery;
 mod registration;
 mod requests;
 pub(crate) mod sessions;
@@ -256,6 +257,27 @@ impl v1::api_server_service_server::ApiServerService for Api {
         r: Request<v1::CheckNodeRequest>,
     ) -> Answered<v1::CheckNodeResponse> {
         nodes::check_node(self, r).await
+    }
+
+    async fn probe_node(
+        &self,
+        r: Request<v1::ProbeNodeRequest>,
+    ) -> Answered<v1::ProbeNodeResponse> {
+        recovery::probe_node(self, r).await
+    }
+
+    async fn pause_recovery(
+        &self,
+        r: Request<v1::PauseRecoveryRequest>,
+    ) -> Answered<v1::PauseRecoveryResponse> {
+        recovery::pause_recovery(self, r).await
+    }
+
+    async fn force_recovery(
+        &self,
+        r: Request<v1::ForceRecoveryRequest>,
+    ) -> Answered<v1::ForceRecoveryResponse> {
+        recovery::force_recovery(self, r).await
     }
 
     async fn create_token(

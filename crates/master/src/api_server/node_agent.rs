@@ -46,7 +46,7 @@ pub(super) async fn report_status(
     let node_id = request.get_ref().node_id.clone();
     let convert = |wire: v1::StatusReport| {
         let ReportFrom { node, report } = wire.try_into()?;
-        Ok(Request::ReportStatus { node, report })
+        Ok(Request::ReportStatus { node, report: Box::new(report) })
     };
     let answer = api.call(request, Call::ReportStatus, convert).await?;
     let Answer::Status(status) = answer else { return Err(unexpected(Call::ReportStatus)) };

@@ -17,7 +17,7 @@ use super::{
 use crate::backup::schedule::BackupState;
 
 /// Bytes of a container's name or id at most.
-const CONTAINER_BYTES_MAX: usize = 256;
+pub(super) const CONTAINER_BYTES_MAX: usize = 256;
 /// Bytes of what a caller may call a node at most.
 const NODE_BYTES_MAX: usize = 253;
 
@@ -249,7 +249,7 @@ pub(super) fn named(node: String) -> Result<String, Refusal> {
     Ok(node)
 }
 
-fn node_of(answer: Answer, call: Call) -> Result<v1::Node, Status> {
+pub(super) fn node_of(answer: Answer, call: Call) -> Result<v1::Node, Status> {
     let Answer::Node(view) = answer else { return Err(unexpected(call)) };
     Ok(v1::Node::from(view.as_ref() as &NodeView))
 }

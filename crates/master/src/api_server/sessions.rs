@@ -138,7 +138,11 @@ impl SessionTask {
         let node = hello.node.clone();
         let live = Live { outgoing: Arc::clone(&self.outgoing), connection: self.connection };
         self.sessions.lock().insert(session.clone(), live);
-        let opened = Input::SessionOpened { by: self.by.clone(), session: session.clone(), hello };
+        let opened = Input::SessionOpened {
+            by: self.by.clone(),
+            session: session.clone(),
+            hello: Box::new(hello),
+        };
         self.state.tell(opened).await;
         if let Err(refusal) = self.follow(&node, &session).await {
             let message = refusal.message.clone();

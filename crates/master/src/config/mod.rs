@@ -46,6 +46,8 @@ pub struct Config {
     /// Whether a node whose system check has errors may be Ready.
     pub readiness: Readiness,
     pub certificate_lifetime: Duration,
+    /// Between two probes of a node.
+    pub probe_interval: Duration,
     pub store: StoreConfig,
     pub timing: Timing,
     pub nodes_max: usize,

@@ -26,6 +26,7 @@ use super::{BackupConfig, Config, Error, EtcdConfig, GRPC_PORT, HTTPS_PORT, Stor
 /// Nodes at most: when each of them was heard last is one value in the store, and that has 512 KiB.
 const NODES_MAX: u64 = 6_000;
 const CERTIFICATE_LIFETIME_MIN: Duration = Duration::from_secs(2);
+const PROBE_INTERVAL_MIN: Duration = Duration::from_secs(10);
 
 pub(super) const ADDRESS: Parsed<SocketAddr> =
     Parsed::expecting("ADDRESS:PORT, such as `0.0.0.0:47098` or `[::]:47098`");
@@ -57,6 +58,7 @@ pub(super) struct Written {
     pub(super) approval: Approval,
     pub(super) readiness: Readiness,
     pub(super) certificate_lifetime: Duration,
+    probe_interval: Duration,
     pub(super) tls_min_version: MinVersion,
     pub(super) log_filter: String,
     pub(super) store: Store,
@@ -104,6 +106,7 @@ impl Default for Written {
             approval: settings.approval,
             readiness: settings.readiness,
             certificate_lifetime: settings.certificate_lifetime,
+            probe_interval: settings.probe_interval,
             tls_min_version: MinVersion::default(),
             log_filter: crate::logging::DEFAULT_FILTER.into(),
             store: Store {
@@ -151,6 +154,7 @@ const SETTINGS: &[Setting<Written>] = &[
     Setting { key: "approval", field: |c| Box::new(One(&mut c.approval, APPROVAL)) },
     Setting { key: "readiness", field: |c| Box::new(One(&mut c.readiness, READINESS)) },
     Setting { key: "certificate_lifetime", field: |c| span(&mut c.certificate_lifetime) },
+    Setting { key: "probe_interval", field: |c| span(&mut c.probe_interval) },
     Setting {
         key: "tls_min_version",
         field: |c| Box::new(One(&mut c.tls_min_version, TLS_VERSION)),
@@ -238,6 +242,10 @@ impl Written {
             let problem = "certificate_lifetime must be 2s at least";
             return Err(Clash::new(["certificate_lifetime"], problem));
         }
+        if self.probe_interval < PROBE_INTERVAL_MIN {
+            let problem = "probe_interval must be 10s at least";
+            return Err(Clash::new(["probe_interval"], problem));
+        }
         check_timing(&self.timing)?;
         let base = Limits::default();
         let per_second = self.limits.connections_per_address_per_second;
@@ -253,6 +261,7 @@ impl Written {
             approval: self.approval,
             readiness: self.readiness,
             certificate_lifetime: self.certificate_lifetime,
+            probe_interval: self.probe_interval,
             store: self.store.into_config()?,
             timing: self.timing,
             nodes_max: self.nodes_max,

@@ -73,8 +73,8 @@ fn a_wrong_key_or_value_names_file_line_and_column() {
     wrong(
         "colour: red\n",
         "master.yaml:1:1: unknown key `colour`; known are state_dir, listen, https_listen, advertise, names, \
-         cluster_id, cluster_name, approval, readiness, certificate_lifetime, tls_min_version, log, store, \
-         timing, limits, backup",
+         cluster_id, cluster_name, approval, readiness, certificate_lifetime, probe_interval, tls_min_version, \
+         log, store, timing, limits, backup",
     );
     wrong(
         "listen: 47098\n",
@@ -125,6 +125,7 @@ fn values_that_do_not_go_together_are_refused() {
         "timing:\n  heartbeat_interval: 4s\n",
         "master.yaml:2:23: timing.heartbeat_interval must be 5s at least (HLD §8.1.1)",
     );
+    wrong("probe_interval: 9s\n", "master.yaml:1:17: probe_interval must be 10s at least");
     wrong(
         "certificate_lifetime: 1s\n",
         "master.yaml:1:23: certificate_lifetime must be 2s at least",

@@ -3,6 +3,7 @@
 //!
 //! - `connect`: joining and the session, in tasks of their own
 //! - `files`: identity, token and id in the state folder
+//! - `recover`: steps of recovery, and probes
 //! - `observe`: what the system and Podman say, in the words of the core
 //! - `told`: each problem once in the log
 //! - `systemd`: ready, stopping, and a watchdog that this loop feeds
@@ -18,6 +19,7 @@ mod local;
 mod lock;
 mod observe;
 mod perform;
+mod recover;
 mod systemd;
 mod told;
 mod view;
@@ -29,7 +31,8 @@ use std::{
 
 use anyhow::{Context, Result};
 use piccolo_core::{
-    model::{JournalEntry, NodeId, SystemCheck},
+    action_controller::recovery::{Failure, Outcome, Policy},
+    model::{JournalEntry, NodeId, ProbePart, SystemCheck},
     node_agent::{
         self, Effect, Host, Input, NodeAgent, Observation, Runtime, Snapshot, check::CheckPace,
         hardware::Reading,
@@ -101,6 +104,8 @@ enum Done {
     Command { id: String, success: bool, message: String },
     Checked(SystemCheck),
     HardwareSeen(Vec<Reading>),
+    Recovered { failure: Failure, outcome: Outcome },
+    Proved { id: String, parts: Vec<ProbePart> },
 }
 
 struct Shell {
@@ -134,6 +139,9 @@ struct Shell {
     told: told::Told,
     /// A master knows us and wants us not: a person has to do something.
     refused: bool,
+    /// Why the state folder could not be written last, and what of that the core knows.
+    disk_problem: Option<String>,
+    disk_told: Option<String>,
     /// The answer to who told us to leave: written before we end.
     last_answer: Option<oneshot::Receiver<()>>,
 }
@@ -199,6 +207,8 @@ impl Shell {
             stopped: false,
             told: told::Told::default(),
             refused: false,
+            disk_problem: None,
+            disk_told: None,
             last_answer: None,
             config,
         })
@@ -257,7 +267,8 @@ impl Shell {
     fn observe(&mut self, seen: &podman::Observation) -> Result<()> {
         let running = seen.containers.iter().filter_map(|c| Some((c.id.as_str(), c.pid?)));
         let usage = self.usage.sample(std::time::Instant::now(), running);
-        match observe::observation(seen, |container| usage.get(&container.id).copied()) {
+        let policy = self.config.recovery.containers;
+        match observe::observation(seen, policy, |container| usage.get(&container.id).copied()) {
             Some(observation) => self.feed(Input::Observed(observation)),
             None => Ok(()),
         }
@@ -335,6 +346,12 @@ fn settings(config: &Config, node: NodeId, checks: bool) -> node_agent::Settings
         journal_entries_max: config.journal.entries_max,
         journal_bytes_max: usize::try_from(config.journal.bytes_max).unwrap_or(usize::MAX),
         system_check: checks.then(CheckPace::default),
+        recovery: Policy {
+            podman: !config.recovery.podman_units.is_empty() && config.podman.socket.is_some(),
+            reboot: config.recovery.reboot,
+            attempts_per_hour_max: config.recovery.attempts_per_hour_max,
+            ..Policy::default()
+        },
     }
 }
 

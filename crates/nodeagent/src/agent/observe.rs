@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use piccolo_core::{
-    model::{ContainerReport, Resources, SystemInfo},
+    model::{ContainerReport, Resources, RestartPolicy, SystemInfo},
     node_agent::{Host, Observation, Runtime, Sample},
     time::WallTime,
 };
@@ -76,6 +76,7 @@ fn metrics(seen: &system::Sample) -> BTreeMap<String, String> {
 /// `None` before Podman was asked for the first time.
 pub(super) fn observation(
     seen: &podman::Observation,
+    default: RestartPolicy,
     usage: impl Fn(&podman::Container) -> Option<podman::Usage>,
 ) -> Option<Observation> {
     let runtime = match &seen.runtime {
@@ -87,12 +88,18 @@ pub(super) fn observation(
         .containers
         .iter()
         .filter(|container| !container.is_infra)
-        .map(|container| report(container, usage(container)))
+        .map(|container| report(container, default, usage(container)))
         .collect();
     Some(Observation { runtime, containers })
 }
 
-fn report(container: &podman::Container, usage: Option<podman::Usage>) -> ContainerReport {
+fn report(
+    container: &podman::Container,
+    default: RestartPolicy,
+    usage: Option<podman::Usage>,
+) -> ContainerReport {
+    let asked = container.labels.get(RestartPolicy::LABEL);
+    let asked = asked.map(|word| RestartPolicy::from_name(word).unwrap_or_default());
     let ended = !matches!(container.state.as_str(), "created" | "initialized" | "running");
     let mut report = ContainerReport {
         id: container.id.clone(),
@@ -106,6 +113,7 @@ fn report(container: &podman::Container, usage: Option<podman::Usage>) -> Contai
         memory_bytes: 0,
         cpu_basis_points: 0,
         restarts: container.restarts.unwrap_or_default(),
+        restart: asked.unwrap_or(default),
     };
     if let Some(usage) = usage {
         report.memory_bytes = usage.memory_bytes.unwrap_or_default();

@@ -62,16 +62,22 @@ impl Shell {
             tracing::warn!(why, "the master cannot be worked with");
         }
         if self.journal.awaits_sync() {
-            told(self.journal.sync(), "events are not safe from a power cut");
+            let synced = self.journal.sync();
+            self.written(synced, "events are not safe from a power cut");
         }
-        Ok(())
+        if self.disk_problem == self.disk_told {
+            return Ok(());
+        }
+        self.disk_told.clone_from(&self.disk_problem);
+        self.feed(Input::StateFolder { problem: self.disk_problem.clone() })
     }
 
     fn perform_one(&mut self, effect: Effect) -> Result<()> {
         match effect {
             Effect::SaveLedger(ledger) => {
                 self.clock.raise(super::seconds(ledger.clock_floor));
-                told(self.ledger.save(&serde_json::to_vec(&ledger)?), "the ledger was not saved");
+                let saved = self.ledger.save(&serde_json::to_vec(&ledger)?);
+                self.written(saved, "the ledger was not saved");
             }
             Effect::JournalAppend(entry) => {
                 tracing::info!(kind = entry.kind.name(), "{}", entry.message);
@@ -81,13 +87,15 @@ impl Shell {
                 };
                 let bytes = serde_json::to_vec(&entry)?;
                 let kept = self.journal.append_as(entry.sequence, criticality, &bytes);
-                told(kept, "an event is in memory only");
+                self.written(kept, "an event is in memory only");
             }
             Effect::JournalTrim { through } => {
-                told(self.journal.trim_through(through), "the journal was not trimmed");
+                let trimmed = self.journal.trim_through(through);
+                self.written(trimmed, "the journal was not trimmed");
             }
             Effect::JournalDrop { sequence } => {
-                told(self.journal.drop_entry(sequence), "the journal was not trimmed");
+                let dropped = self.journal.drop_entry(sequence);
+                self.written(dropped, "the journal was not trimmed");
             }
             Effect::Register { master } => self.register(master)?,
             Effect::Connect { master } => self.connect(master)?,
@@ -100,6 +108,7 @@ impl Shell {
             }
             Effect::CheckSystem => self.check_system(),
             Effect::LookAtHardware => self.look_at_hardware(),
+            Effect::Recover { failure, step, forced } => self.recover(failure, step, forced),
             Effect::Run { id, command } => self.run_command(id, command)?,
             Effect::MakeCertificateRequest => self.make_certificate_request()?,
             Effect::InstallCertificate { certificate, ca } => self.install(certificate, &ca)?,
@@ -116,10 +125,24 @@ impl Shell {
         Ok(())
     }
 
+    /// Goes on after what could not be written.
+    fn written<E: std::fmt::Display>(
+        &mut self,
+        result: std::result::Result<(), E>,
+        consequence: &str,
+    ) {
+        let problem = result.err().map(|error| error.to_string());
+        if let Some(error) = &problem {
+            tracing::error!(error, consequence, "the state folder cannot be written");
+        }
+        self.disk_problem = problem;
+    }
+
     fn say(&mut self, message: ToMaster) -> Result<()> {
         if matches!(message, ToMaster::Events(_)) {
             // a sequence number that was sent must not be given to another event after a power cut
-            told(self.journal.sync(), "events are not safe from a power cut");
+            let synced = self.journal.sync();
+            self.written(synced, "events are not safe from a power cut");
         }
         self.send(message.into())
     }
@@ -209,13 +232,28 @@ impl Shell {
             Done::Probed(true) => self.feed(Input::ProbeAnswered),
             Done::Probed(false) => Ok(()),
             Done::Command { id, success, message } => {
-                if let Some(podman) = &self.podman {
-                    podman.refresh();
-                }
+                self.look_again();
                 self.feed(Input::CommandDone { id, success, message })
             }
             Done::Checked(check) => self.feed(Input::Checked(check)),
             Done::HardwareSeen(readings) => self.feed(Input::HardwareSeen(readings)),
+            Done::Recovered { failure, outcome } => {
+                self.look_again();
+                self.feed(Input::Recovered { failure, outcome })
+            }
+            Done::Proved { id, parts } => {
+                if parts.iter().any(|part| !part.ok) {
+                    self.look_again();
+                }
+                self.feed(Input::Probed { id, parts })
+            }
+        }
+    }
+
+    /// At Podman, which looks different now.
+    fn look_again(&self) {
+        if let Some(podman) = &self.podman {
+            podman.refresh();
         }
     }
 
@@ -239,7 +277,8 @@ impl Shell {
     /// Saved first, then used. Where it cannot be saved, a new start has the one before, for which the master
     /// issues another.
     fn take_identity(&mut self, identity: &Identity) -> Result<Standing> {
-        told(self.files.save_identity(identity), "the certificate is in memory only");
+        let saved = self.files.save_identity(identity);
+        self.written(saved, "the certificate is in memory only");
         self.clock.raise(identity.name().not_before);
         match &self.connector {
             Some(connector) => connector.set_identity(identity)?,
@@ -298,8 +337,12 @@ impl Shell {
                 });
                 Ok(())
             }
-            // the core answers it by itself, once it has checked
-            AgentCommand::CheckSystem => Ok(()),
+            AgentCommand::Probe => {
+                self.prove(id);
+                Ok(())
+            }
+            // the core answers these by itself
+            AgentCommand::CheckSystem | AgentCommand::Recover { .. } => Ok(()),
         }
     }
 
@@ -339,13 +382,6 @@ impl Shell {
         if let Some(written) = self.last_answer.take() {
             let _ = tokio::time::timeout(ANSWER, written).await;
         }
-    }
-}
-
-/// Goes on after what could not be written.
-fn told<E: std::fmt::Display>(result: std::result::Result<(), E>, consequence: &str) {
-    if let Err(error) = result {
-        tracing::error!(%error, consequence, "the state folder cannot be written");
     }
 }
 

@@ -14,7 +14,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use piccolo_core::model::{Labels, NodeKind, NodeName, NodeRole, check_labels};
+use piccolo_core::action_controller::recovery::Policy;
+use piccolo_core::model::{Labels, NodeKind, NodeName, NodeRole, RestartPolicy, check_labels};
 use piccolo_core::node_agent::hardware::Limits;
 use piccolo_core::node_agent::pressure::{Threshold, Thresholds};
 use piccolo_settings::value::HostPort;
@@ -29,6 +30,7 @@ pub use settings::SCHEMA;
 const MASTERS_MAX: usize = 16;
 const DISKS_MAX: usize = 32;
 const IGNORED_PARTS_MAX: usize = 32;
+const PODMAN_UNITS_MAX: usize = 8;
 
 /// The settings in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +55,7 @@ pub struct Config {
     pub reconnect_max: Duration,
     pub podman: Podman,
     pub system_check: SystemCheckProgram,
+    pub recovery: Recovery,
     /// Per cent, and degrees Celsius for the temperature.
     pub thresholds: Thresholds,
     pub hardware: Limits,
@@ -100,6 +103,18 @@ pub struct Podman {
     pub watch: Method,
 }
 
+/// What may be done about what fails. HLD §10.2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// For containers that do not say so by a label.
+    pub containers: RestartPolicy,
+    /// Of systemd; empty where Podman is not to be restarted.
+    pub podman_units: Vec<String>,
+    pub reboot: bool,
+    /// Of the node in total.
+    pub attempts_per_hour_max: usize,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -119,6 +134,12 @@ impl Default for Config {
             reconnect_max: Duration::from_secs(3),
             podman: Podman { socket: Some("/run/podman/podman.sock".into()), watch: Method::Auto },
             system_check: SystemCheckProgram::Auto,
+            recovery: Recovery {
+                containers: RestartPolicy::No,
+                podman_units: vec!["podman.socket".to_owned(), "podman.service".to_owned()],
+                reboot: false,
+                attempts_per_hour_max: Policy::default().attempts_per_hour_max,
+            },
             thresholds: Thresholds::default(),
             hardware: Limits::default(),
             journal: journal::Limits::default(),
@@ -151,10 +172,12 @@ impl Config {
     fn check(&self) -> Result<(), Clash> {
         check_labels("labels", &self.labels)
             .map_err(|error| Clash::new(["labels"], error.to_string()))?;
+        let units = self.recovery.podman_units.len();
         for (what, length, max) in [
             ("masters", self.masters.len(), MASTERS_MAX),
             ("disks", self.disks.len(), DISKS_MAX),
             ("hardware.ignore", self.hardware.ignore.len(), IGNORED_PARTS_MAX),
+            ("recovery.podman_units", units, PODMAN_UNITS_MAX),
         ] {
             if length > max {
                 let problem = format!("{what}: {length} entries, more than {max}");
@@ -183,6 +206,11 @@ fn judged(mut loaded: Loaded) -> Result<Loaded, Error> {
             );
             return Err(origins.blame(Clash { keys: keys.to_vec(), problem }));
         }
+    }
+    let units_given = origins.of("recovery.podman_units").is_some();
+    if loaded.config.podman.socket != default.podman.socket && !units_given {
+        // whose service that is nobody knows
+        loaded.config.recovery.podman_units.clear();
     }
     loaded.config.check().map_err(|clash| loaded.origins.blame(clash))?;
     Ok(loaded)

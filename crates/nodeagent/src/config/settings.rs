@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use piccolo_core::model::{Labels, NodeKind, NodeRole, check_labels};
+use piccolo_core::model::{Labels, NodeKind, NodeRole, RestartPolicy, check_labels};
 use piccolo_core::node_agent::pressure::Threshold;
 use piccolo_settings::value::{
     AbsolutePath, HostAndPort, Name, OrNone, Parsed, Reader, Seconds, Whole, Words, YES_OR_NO, path,
@@ -36,6 +36,12 @@ pub(super) const LOG_LEVEL: Words<LogLevel> = Words(&[
     ("trace", LogLevel::Trace),
 ]);
 
+const RESTART: Words<RestartPolicy> = Words(&[
+    ("no", RestartPolicy::No),
+    ("on-failure", RestartPolicy::OnFailure),
+    ("always", RestartPolicy::Always),
+]);
+
 /// Of the file and the environment.
 pub const SCHEMA: Schema<Config> = Schema {
     settings: SETTINGS,
@@ -65,6 +71,19 @@ const SETTINGS: &[Setting<Config>] = &[
     Setting { key: "disks", field: |c| Box::new(List(&mut c.disks, AbsolutePath)) },
     Setting { key: "reconnect_max_s", field: |c| Box::new(One(&mut c.reconnect_max, SECONDS)) },
     Setting { key: "system_check", field: |c| Box::new(One(&mut c.system_check, SystemCheckPath)) },
+    Setting {
+        key: "recovery.containers",
+        field: |c| Box::new(One(&mut c.recovery.containers, RESTART)),
+    },
+    Setting {
+        key: "recovery.podman_units",
+        field: |c| Box::new(List(&mut c.recovery.podman_units, UnitName)),
+    },
+    Setting { key: "recovery.reboot", field: |c| Box::new(One(&mut c.recovery.reboot, YES_OR_NO)) },
+    Setting {
+        key: "recovery.attempts_per_hour",
+        field: |c| Box::new(One(&mut c.recovery.attempts_per_hour_max, Whole::within(1, 120))),
+    },
     Setting { key: "podman.socket", field: |c| Box::new(One(&mut c.podman.socket, PodmanSocket)) },
     Setting { key: "podman.watch", field: |c| Box::new(One(&mut c.podman.watch, WATCH)) },
     Setting {
@@ -189,6 +208,28 @@ impl Reader for PodmanSocket {
 
     fn show(&self, value: &Self::Value) -> String {
         value.as_deref().map_or_else(|| "none".into(), path)
+    }
+}
+
+/// A unit of systemd.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UnitName;
+
+impl Reader for UnitName {
+    type Value = String;
+
+    fn expected(&self) -> String {
+        "a unit of systemd, such as `podman.service`".into()
+    }
+
+    fn read(&self, text: &str) -> Option<String> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "._@:-".contains(c);
+        let valid = text.len() <= 255 && !text.starts_with('-') && text.contains('.');
+        (valid && text.chars().all(allowed)).then(|| text.to_owned())
+    }
+
+    fn show(&self, value: &String) -> String {
+        value.clone()
     }
 }
 

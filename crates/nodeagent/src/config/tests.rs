@@ -67,6 +67,21 @@ fn the_template_shows_every_setting_with_its_default() {
 }
 
 #[test]
+fn another_podman_than_the_usual_is_restarted_only_where_its_units_are_named() {
+    let units = |text: &str| parse(text).unwrap().recovery.podman_units;
+    assert_eq!(units(""), ["podman.socket", "podman.service"]);
+    assert_eq!(units("recovery: {podman_units: []}"), Vec::<String>::new());
+    let other = "podman: {socket: /run/other.sock}\n";
+    assert_eq!(units(other), Vec::<String>::new());
+    let named = format!("{other}recovery: {{podman_units: [other.service]}}");
+    assert_eq!(units(&named), ["other.service"]);
+    check(
+        "recovery: {podman_units: [--all]}",
+        "nodeagent.yaml:1:27: expected a unit of systemd, such as `podman.service`, found `--all`",
+    );
+}
+
+#[test]
 fn a_wrong_key_names_its_place_and_the_nearest_one() {
     check(
         "name: a\nmastres: [x]\n",

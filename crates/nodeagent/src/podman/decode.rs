@@ -64,6 +64,12 @@ pub struct Inspected {
     pub oom_killed: bool,
     /// Podman's own words when a start failed.
     pub error: Option<String>,
+    /// Known from Podman 5 on.
+    pub stopped_by_user: bool,
+    /// Podman's own: empty, no, on-failure, always, unless-stopped.
+    pub restart_policy: String,
+    /// Of systemd, where one runs it.
+    pub systemd_unit: Option<String>,
     pub paths: Option<StoragePaths>,
 }
 
@@ -134,6 +140,9 @@ pub(super) fn inspected(json: &[u8]) -> Result<Inspected, Error> {
         restarts: raw.restart_count,
         oom_killed: state.oom_killed,
         error: Some(state.error).filter(|error| !error.is_empty()),
+        stopped_by_user: state.stopped_by_user,
+        restart_policy: raw.host_config.unwrap_or_default().restart_policy.name,
+        systemd_unit: raw.config.unwrap_or_default().labels.remove("PODMAN_SYSTEMD_UNIT"),
         paths,
     })
 }
@@ -260,12 +269,33 @@ struct RawInspected {
     id: String,
     state: RawState,
     restart_count: Option<u32>,
+    host_config: Option<RawHostConfig>,
+    config: Option<RawConfig>,
     #[serde(default, deserialize_with = "null_is_default")]
     driver: String,
     #[serde(default, deserialize_with = "null_is_default")]
     static_dir: PathBuf,
     #[serde(default, deserialize_with = "null_is_default")]
     pid_file: PathBuf,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct RawHostConfig {
+    restart_policy: RawRestartPolicy,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct RawRestartPolicy {
+    name: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct RawConfig {
+    #[serde(deserialize_with = "null_is_default")]
+    labels: BTreeMap<String, String>,
 }
 
 impl RawInspected {
@@ -297,6 +327,8 @@ struct RawState {
     oom_killed: bool,
     #[serde(deserialize_with = "null_is_default")]
     error: String,
+    #[serde(deserialize_with = "null_is_default")]
+    stopped_by_user: bool,
     health: Option<RawHealth>,
     /// Older releases call it so.
     healthcheck: Option<RawHealth>,
@@ -507,8 +539,10 @@ mod tests {
         let json = br#"{"Id":"ab","Driver":"overlay","RestartCount":3,
             "StaticDir":"/var/lib/containers/storage/overlay-containers/ab/userdata",
             "PidFile":"/run/containers/storage/overlay-containers/ab/userdata/pidfile",
-            "State":{"Status":"exited","ExitCode":3,"Pid":0,"OOMKilled":true,
-                     "Health":{"Status":"unhealthy"}}}"#;
+            "State":{"Status":"exited","ExitCode":3,"Pid":0,"OOMKilled":true,"StoppedByUser":true,
+                     "Health":{"Status":"unhealthy"}},
+            "HostConfig":{"RestartPolicy":{"Name":"on-failure","MaximumRetryCount":2}},
+            "Config":{"Labels":{"PODMAN_SYSTEMD_UNIT":"web.service"}}}"#;
         let found = inspected(json).unwrap();
         let paths = StoragePaths {
             graph_root: "/var/lib/containers/storage".into(),
@@ -518,6 +552,9 @@ mod tests {
         assert_eq!(found.paths, Some(paths));
         assert_eq!((found.exit_code, found.restarts, found.oom_killed), (Some(3), Some(3), true));
         assert_eq!(found.health.as_deref(), Some("unhealthy"));
+        assert!(found.stopped_by_user);
+        assert_eq!(found.restart_policy, "on-failure");
+        assert_eq!(found.systemd_unit.as_deref(), Some("web.service"));
     }
 
     proptest! {

@@ -6,6 +6,7 @@
 //!
 //! - `node`: nodes, containers, conditions, registrations
 //! - `check`: what the system check of a node found
+//! - `recovery`: where recovery stands, and probes
 //! - `session`: what agents and the master say to each other, in both directions
 //! - `topology`, `event`, `access`: the rest of the model
 
@@ -13,6 +14,7 @@ mod access;
 mod check;
 mod event;
 mod node;
+mod recovery;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,7 @@ pub use self::{
         RegistrationText, node_kind, node_kind_to_wire, node_role, node_role_to_wire, node_status,
         node_status_to_wire,
     },
+    recovery::recovery_step,
     session::{AgentFrame, ConfigPoll, ReportFrom},
     topology::{topology_type, topology_type_to_wire},
 };

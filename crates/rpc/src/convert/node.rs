@@ -4,7 +4,7 @@ use piccolo_core::{
     api_server::Registration,
     model::{
         AlertReport, Condition, ConditionKind, ContainerReport, FieldError, Labels, NodeId,
-        NodeKind, NodeName, NodeRole, NodeStatus, NodeView, Resources, SystemInfo,
+        NodeKind, NodeName, NodeRole, NodeStatus, NodeView, Resources, RestartPolicy, SystemInfo,
     },
     state_manager::Registered,
 };
@@ -149,6 +149,12 @@ impl From<ContainerReport> for v1::ContainerStatus {
             memory_bytes: container.memory_bytes,
             cpu_basis_points: container.cpu_basis_points,
             restarts: container.restarts,
+            restart: match container.restart {
+                RestartPolicy::No => String::new(),
+                policy @ (RestartPolicy::OnFailure | RestartPolicy::Always) => {
+                    policy.name().to_owned()
+                }
+            },
         }
     }
 }
@@ -169,6 +175,8 @@ impl TryFrom<v1::ContainerStatus> for ContainerReport {
             memory_bytes: wire.memory_bytes,
             cpu_basis_points: wire.cpu_basis_points,
             restarts: wire.restarts,
+            // a newer agent may know more
+            restart: RestartPolicy::from_name(&wire.restart).unwrap_or_default(),
         })
     }
 }
@@ -244,6 +252,9 @@ impl From<&NodeView> for v1::Node {
             runtime_version: record.system.runtime_version.clone(),
             system_check: view.system_check.as_deref().map(without_what_is_well),
             hardware: view.hardware.as_deref().map(Into::into),
+            recovery: Some(view.recovery.clone().into()),
+            recovery_paused_until: record.recovery_paused_until.map(timestamp),
+            probe: view.probe.clone().map(Into::into),
         }
     }
 }

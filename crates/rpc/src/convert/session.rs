@@ -5,14 +5,16 @@ use std::{sync::Arc, time::Duration};
 use piccolo_core::{
     model::{FieldError, NodeId, SessionId, SystemCheck, check_text},
     session::{
-        AgentCommand, Goodbye, GoodbyeReason, Hello, Picture, StatusReport, TEXT_BYTES_MAX,
-        ToAgent, ToMaster, Welcome,
+        AgentCommand, Goodbye, GoodbyeReason, Hello, Picture, RecoveryOrders, StatusReport,
+        TEXT_BYTES_MAX, ToAgent, ToMaster, Welcome,
     },
 };
 
 use super::{
     node::{alerts, conditions, containers},
-    node_status, non_empty, time_or_epoch, timestamp, wall_time, within,
+    node_status, non_empty,
+    recovery::recovery_step,
+    time_or_epoch, timestamp, wall_time, within,
 };
 use crate::v1;
 
@@ -73,6 +75,10 @@ impl TryFrom<v1::AgentMessage> for AgentFrame {
                 check_text("command_result.message", &message, TEXT_BYTES_MAX)?;
                 ToMaster::CommandResult { id, success, message }
             }
+            Message::Probed(v1::ProbeResult { id, parts }) => {
+                check_text("probed.id", &id, TEXT_BYTES_MAX)?;
+                ToMaster::Probed { id, parts: parts.into_iter().map(Into::into).collect() }
+            }
             Message::Goodbye(goodbye) => ToMaster::Goodbye(goodbye.into()),
         }))
     }
@@ -118,6 +124,10 @@ impl From<ToMaster> for v1::AgentMessage {
                 ToMaster::CommandResult { id, success, message } => {
                     Message::CommandResult(v1::CommandResult { id, success, message })
                 }
+                ToMaster::Probed { id, parts } => Message::Probed(v1::ProbeResult {
+                    id,
+                    parts: parts.into_iter().map(Into::into).collect(),
+                }),
                 ToMaster::Goodbye(goodbye) => Message::Goodbye(goodbye.into()),
             }),
         }
@@ -142,6 +152,7 @@ impl TryFrom<v1::Hello> for Hello {
             clock: time_or_epoch("clock", wire.clock.as_ref())?,
             system_check: findings("system_check", wire.system_check)?,
             system_check_pending: wire.system_check_pending,
+            recovers: wire.recovers,
         })
     }
 }
@@ -165,6 +176,7 @@ impl From<Hello> for v1::Hello {
             clock: Some(timestamp(hello.clock)),
             system_check: hello.system_check.as_ref().map(Into::into),
             system_check_pending: hello.system_check_pending,
+            recovers: hello.recovers,
         }
     }
 }
@@ -185,6 +197,11 @@ impl TryFrom<v1::StatusReport> for ReportFrom {
                 containers: (!wire.containers_unknown).then_some(containers),
                 conditions: conditions(wire.conditions)?,
                 alerts: alerts(wire.alerts)?,
+                recovery: wire
+                    .recovery
+                    .unwrap_or_default()
+                    .try_into()
+                    .map_err(within("recovery"))?,
             })
         };
         let report = StatusReport {
@@ -218,6 +235,7 @@ impl From<StatusReport> for v1::StatusReport {
             containers_unknown,
             system_check: report.system_check.as_ref().map(Into::into),
             hardware: report.hardware.as_deref().map(Into::into),
+            recovery: (!metrics_only).then(|| picture.recovery.into()),
         }
     }
 }
@@ -268,6 +286,7 @@ impl From<ToAgent> for v1::MasterMessage {
                 ToAgent::Command { id, command } => {
                     Message::Command(v1::Command { id, command: Some(command.into()) })
                 }
+                ToAgent::Recovery(orders) => Message::Recovery(orders.into()),
                 ToAgent::Goodbye(goodbye) => Message::Goodbye(goodbye.into()),
             }),
         }
@@ -296,8 +315,10 @@ impl TryFrom<v1::MasterMessage> for ToAgent {
             }
             Message::Command(v1::Command { id, command }) => {
                 let command = command.ok_or_else(|| missing("command.command"))?;
-                Self::Command { id, command: command.into() }
+                let command = command.try_into().map_err(within("command"))?;
+                Self::Command { id, command }
             }
+            Message::Recovery(orders) => Self::Recovery(orders.into()),
             Message::Goodbye(goodbye) => Self::Goodbye(goodbye.into()),
         })
     }
@@ -312,6 +333,7 @@ impl From<Welcome> for v1::Welcome {
             acknowledged_sequence: welcome.acknowledged_sequence,
             clock: Some(timestamp(welcome.clock)),
             masters: welcome.masters,
+            recovery: Some(welcome.recovery.into()),
         }
     }
 }
@@ -331,7 +353,21 @@ impl TryFrom<v1::Welcome> for Welcome {
             acknowledged_sequence: wire.acknowledged_sequence,
             clock: time_or_epoch("clock", wire.clock.as_ref())?,
             masters: wire.masters,
+            recovery: wire.recovery.unwrap_or_default().into(),
         })
+    }
+}
+
+impl From<RecoveryOrders> for v1::RecoveryOrders {
+    fn from(RecoveryOrders { paused_for, maintenance }: RecoveryOrders) -> Self {
+        let paused_ms = u64::try_from(paused_for.as_millis()).unwrap_or(u64::MAX);
+        Self { paused_ms, maintenance }
+    }
+}
+
+impl From<v1::RecoveryOrders> for RecoveryOrders {
+    fn from(v1::RecoveryOrders { paused_ms, maintenance }: v1::RecoveryOrders) -> Self {
+        Self { paused_for: Duration::from_millis(paused_ms), maintenance }
     }
 }
 
@@ -345,19 +381,29 @@ impl From<AgentCommand> for v1::command::Command {
                 Self::RestartContainer(v1::RestartContainerCommand { container })
             }
             AgentCommand::CheckSystem => Self::CheckSystem(v1::CheckSystemCommand {}),
+            AgentCommand::Recover { step, container } => {
+                Self::Recover(v1::RecoverCommand { step: step.name().to_owned(), container })
+            }
+            AgentCommand::Probe => Self::Probe(v1::ProbeCommand {}),
         }
     }
 }
 
-impl From<v1::command::Command> for AgentCommand {
-    fn from(wire: v1::command::Command) -> Self {
+impl TryFrom<v1::command::Command> for AgentCommand {
+    type Error = FieldError;
+
+    fn try_from(wire: v1::command::Command) -> Result<Self, FieldError> {
         use v1::command::Command;
-        match wire {
+        Ok(match wire {
             Command::SetLogLevel(v1::SetLogLevelCommand { filter }) => Self::SetLogLevel { filter },
             Command::RestartContainer(v1::RestartContainerCommand { container }) => {
                 Self::RestartContainer { container }
             }
             Command::CheckSystem(v1::CheckSystemCommand {}) => Self::CheckSystem,
-        }
+            Command::Recover(v1::RecoverCommand { step, container }) => {
+                Self::Recover { step: recovery_step("step", &step)?, container }
+            }
+            Command::Probe(v1::ProbeCommand {}) => Self::Probe,
+        })
     }
 }

@@ -3,16 +3,18 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use piccolo_core::{
+    action_controller::recovery::Step,
     api_server::Registration,
     failure_detector::Timing,
     model::{
         AlertReport, CheckLevel, Condition, ConditionKind, ContainerReport, Event, EventKind,
-        Finding, JournalEntry, NodeId, NodeKind, NodeName, NodeRole, NodeStatus, Resources,
-        SessionId, Severity, SystemCheck, SystemInfo,
+        Finding, JournalEntry, NodeId, NodeKind, NodeName, NodeRole, NodeStatus, ProbePart,
+        RecoveryLine, RecoveryReport, Resources, RestartPolicy, SessionId, Severity, SystemCheck,
+        SystemInfo,
     },
     session::{
-        AgentCommand, Goodbye, GoodbyeReason, Hello, Picture, StatusReport, ToAgent, ToMaster,
-        Welcome,
+        AgentCommand, Goodbye, GoodbyeReason, Hello, Picture, RecoveryOrders, StatusReport,
+        ToAgent, ToMaster, Welcome,
     },
     time::WallTime,
     topology::{NodeConfig, TopologyType, TopologyUpdate},
@@ -102,7 +104,7 @@ prop_compose! {
     fn hello()(
         node in node_id(), previous in option::of(word()), numbers: [u64; 3], system in system(),
         hostname in text(), ip in text(), resources in resources(), clock in time(),
-        system_check in option::of(system_check()), system_check_pending: bool,
+        system_check in option::of(system_check()), system_check_pending: bool, recovers: bool,
     ) -> Hello {
         let [applied_generation, next_sequence, events_dropped] = numbers;
         Hello {
@@ -118,6 +120,7 @@ prop_compose! {
             clock,
             system_check,
             system_check_pending,
+            recovers,
         }
     }
 }
@@ -127,13 +130,33 @@ prop_compose! {
         texts in [text(), text(), text(), text(), text()], exit_code: Option<i32>,
         started_at in option::of(time()), finished_at in option::of(time()),
         memory_bytes: u64, cpu_basis_points: u32, restarts: u32,
+        restart in select(vec![RestartPolicy::No, RestartPolicy::OnFailure, RestartPolicy::Always]),
     ) -> ContainerReport {
         let [id, name, image, state, health] = texts;
         ContainerReport {
             id, name, image, state, exit_code, health, started_at, finished_at, memory_bytes,
-            cpu_basis_points, restarts,
+            cpu_basis_points, restarts, restart,
         }
     }
+}
+
+prop_compose! {
+    fn recovery()(
+        lines in vec((
+            [text(), text(), text(), text(), text()], any::<u32>(), time(), option::of(time()),
+        ), 0..3),
+        spent: u32, spent_max: u32,
+    ) -> RecoveryReport {
+        let line = |([failure, ladder, step, waits, why], attempts, since, next_at): (
+            [String; 5], _, _, _,
+        )| RecoveryLine { failure, ladder, step, attempts, since, next_at, waits, why };
+        RecoveryReport { lines: lines.into_iter().map(line).collect(), spent, spent_max }
+    }
+}
+
+fn probe_parts() -> impl Strategy<Value = Vec<ProbePart>> {
+    let part = |(name, ok, took_ms, problem)| ProbePart { name, ok, took_ms, problem };
+    vec((text(), any::<bool>(), any::<u32>(), text()).prop_map(part), 0..3)
 }
 
 prop_compose! {
@@ -146,7 +169,7 @@ prop_compose! {
             ]),
             text(), text(), time(),
         ), 0..3),
-        alerts in vec((text(), severities(), text(), time()), 0..3),
+        alerts in vec((text(), severities(), text(), time()), 0..3), recovery in recovery(),
     ) -> Picture {
         let condition = |(kind, reason, message, since)| Condition { kind, reason, message, since };
         let alert = |(kind, severity, message, at)| AlertReport { kind, severity, message, at };
@@ -154,6 +177,7 @@ prop_compose! {
             containers,
             conditions: conditions.into_iter().map(condition).collect(),
             alerts: alerts.into_iter().map(alert).collect(),
+            recovery,
         }
     }
 }
@@ -195,6 +219,7 @@ fn to_master() -> impl Strategy<Value = ToMaster> {
         vec(any::<u8>(), 0..9).prop_map(|csr| ToMaster::CertificateRequest { csr }),
         (text(), any::<bool>(), text())
             .prop_map(|(id, success, message)| ToMaster::CommandResult { id, success, message }),
+        (text(), probe_parts()).prop_map(|(id, parts)| ToMaster::Probed { id, parts }),
         goodbye().prop_map(ToMaster::Goodbye),
     ]
 }
@@ -213,12 +238,18 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn recovery_orders()(paused_ms in 0..u64::MAX / 1000, maintenance: bool) -> RecoveryOrders {
+        RecoveryOrders { paused_for: Duration::from_millis(paused_ms), maintenance }
+    }
+}
+
+prop_compose! {
     fn welcome()(
         session in word(), cluster in text(), timing in timing(), acknowledged_sequence: u64,
-        clock in time(), masters in vec(text(), 0..3),
+        clock in time(), masters in vec(text(), 0..3), recovery in recovery_orders(),
     ) -> Welcome {
         let session = SessionId::new(session);
-        Welcome { session, cluster, timing, acknowledged_sequence, clock, masters }
+        Welcome { session, cluster, timing, acknowledged_sequence, clock, masters, recovery }
     }
 }
 
@@ -228,6 +259,9 @@ fn to_agent() -> impl Strategy<Value = ToAgent> {
         text().prop_map(|filter| AgentCommand::SetLogLevel { filter }),
         text().prop_map(|container| AgentCommand::RestartContainer { container }),
         Just(AgentCommand::CheckSystem),
+        (select(Step::ALL.to_vec()), text())
+            .prop_map(|(step, container)| AgentCommand::Recover { step, container }),
+        Just(AgentCommand::Probe),
     ];
     prop_oneof![
         welcome().prop_map(ToAgent::Welcome),
@@ -237,6 +271,7 @@ fn to_agent() -> impl Strategy<Value = ToAgent> {
         any::<u64>().prop_map(|sequence| ToAgent::EventAck { sequence }),
         (bytes(), bytes()).prop_map(|(certificate, ca)| ToAgent::Certificate { certificate, ca }),
         (text(), command).prop_map(|(id, command)| ToAgent::Command { id, command }),
+        recovery_orders().prop_map(ToAgent::Recovery),
         goodbye().prop_map(ToAgent::Goodbye),
     ]
 }

@@ -25,6 +25,9 @@ fn may(role: Role, call: Call) -> bool {
         | Call::LabelNode
         | Call::RestartContainer
         | Call::CheckNode
+        | Call::PauseRecovery
+        | Call::ForceRecovery
+        | Call::ProbeNode
         | Call::SetLogLevel
         | Call::ListTokens => matches!(role, Role::Operator | Role::Admin),
         Call::RegisterNode => !role.is_user(),

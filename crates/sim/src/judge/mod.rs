@@ -7,12 +7,14 @@
 //! - `check`: whom the system check keeps out
 //! - `events`: journals and the log, exactly once and in order
 //! - `reveal`: nothing is shown that is not stored
+//! - `recovery`: what it may do on a board, and what it owes to people
 //! - `access`: who may, and who is not let in any more
 
 mod access;
 mod check;
 mod events;
 mod nodes;
+mod recovery;
 mod reveal;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +30,7 @@ use piccolo_core::{
     topology::{NodeConfig, Readiness, TopologyRecord},
 };
 
-use self::{check::Told, events::Journal, nodes::Account};
+use self::{check::Told, events::Journal, nodes::Account, recovery::Recoveries};
 use crate::{
     clock::True,
     plan::Plan,
@@ -96,6 +98,8 @@ pub(crate) struct Judge {
     readiness: Readiness,
     /// Sessions that were welcomed and are not over.
     open: BTreeMap<NodeId, SessionId>,
+    /// By board.
+    recoveries: BTreeMap<usize, Recoveries>,
     drift: u64,
 }
 
@@ -137,6 +141,7 @@ impl Judge {
             base_readiness: plan.readiness,
             readiness: plan.readiness,
             open: BTreeMap::new(),
+            recoveries: BTreeMap::new(),
             drift: plan.drift,
         }
     }
@@ -294,7 +299,7 @@ impl Judge {
 
     pub(crate) fn agent_performs(
         &mut self,
-        board: usize,
+        (at, board, boot): (True, usize, u32),
         disk: &Disk,
         effect: &node_agent::Effect,
     ) {
@@ -305,6 +310,7 @@ impl Judge {
             journal_within_bound(disk, effect),
         );
         self.note_journal(board, disk, effect);
+        self.note_recovery((at, board, boot), disk, effect);
     }
 
     fn agents_generation_never_goes_back(

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use piccolo_core::{
+    action_controller::recovery::{Failure, Policy},
     api_server::{Code, Registration},
     model::{
         CheckLevel, ContainerReport, EventKind, Finding, JournalEntry, Labels, NodeId, NodeKind,
-        NodeName, NodeRole, Resources, SystemCheck, SystemInfo,
+        NodeName, NodeRole, ProbePart, Resources, RestartPolicy, SystemCheck, SystemInfo,
     },
     node_agent::{
         Effect, Host, Input, Ledger, NodeAgent, Observation, Runtime, Sample, Settings, Snapshot,
@@ -139,6 +140,11 @@ pub(crate) struct Board {
     pub(crate) trembles: bool,
     /// Its system check has an error.
     pub(crate) unfit: bool,
+    /// What is done about its failures does not help.
+    pub(crate) stubborn: bool,
+    may_reboot: bool,
+    /// Steps of recovery that are under way, by number.
+    pub(super) steps: BTreeMap<u64, Failure>,
     /// The last two samples.
     sampled: [f32; 2],
     sampling: bool,
@@ -178,6 +184,9 @@ impl Board {
             memory_percent: 40.0,
             trembles: false,
             unfit: false,
+            stubborn: clocks.chance(30),
+            may_reboot: clocks.chance(30),
+            steps: BTreeMap::new(),
             sampled: [40.0; 2],
             sampling: false,
             well_looks: 0,
@@ -211,6 +220,9 @@ impl Board {
             memory_percent: 40.0,
             trembles: false,
             unfit: self.unfit,
+            stubborn: self.stubborn,
+            may_reboot: self.may_reboot,
+            steps: BTreeMap::new(),
             sampled: [40.0; 2],
             sampling: false,
             well_looks: 0,
@@ -292,6 +304,11 @@ pub(crate) fn container(board: usize, number: u64) -> ContainerReport {
         image: "localhost/app:1".to_owned(),
         state: "running".to_owned(),
         started_at: Some(WallTime(1)),
+        restart: match number % 3 {
+            0 => RestartPolicy::OnFailure,
+            1 => RestartPolicy::Always,
+            _ => RestartPolicy::No,
+        },
         ..ContainerReport::default()
     }
 }
@@ -324,6 +341,7 @@ impl World {
             journal_entries_max: board.settings_journal,
             journal_bytes_max: 1 << 20,
             system_check: Some(CHECK_PACE),
+            recovery: Policy { reboot: board.may_reboot, ..Policy::default() },
         };
         let host = Host {
             hostname: board.hostname.clone(),
@@ -434,14 +452,14 @@ impl World {
     }
 
     fn agent_performs_one(&mut self, b: usize, effect: Effect) {
-        self.judge.agent_performs(b, &self.boards[b].disk, &effect);
+        let board = &self.boards[b];
+        self.judge.agent_performs((self.now, b, board.boot), &board.disk, &effect);
         if let Effect::JournalAppend(entry) = &effect
             && entry.kind == EventKind::PressureRaised
-            && self.boards[b].sampled.iter().any(|percent| *percent < 95.0)
-            && self.boards[b].sampling
+            && board.sampled.iter().any(|percent| *percent < 95.0)
+            && board.sampling
         {
-            let sampled = self.boards[b].sampled;
-            self.judge.fail("pressure_is_raised_by_two_samples", format!("{sampled:?}"));
+            self.judge.fail("pressure_is_raised_by_two_samples", format!("{:?}", board.sampled));
         }
         if let Effect::JournalAppend(entry) = &effect {
             self.ends_are_told_as_they_were(b, entry);
@@ -475,6 +493,7 @@ impl World {
             Effect::Send(message) => self.agent_says(b, Up::Message(message)),
             Effect::Apply { .. } => {}
             Effect::Probe { .. } => self.probes(b),
+            Effect::Recover { failure, .. } => self.recovery_begins(b, failure),
             Effect::CheckSystem => {
                 let takes = match self.plan.check_takes {
                     0 => 0,
@@ -543,8 +562,15 @@ impl World {
         let board = &mut self.boards[b];
         let success = match command {
             AgentCommand::SetLogLevel { .. } => true,
-            // the core answers it by itself
-            AgentCommand::CheckSystem => return,
+            // the core answers these by itself
+            AgentCommand::CheckSystem | AgentCommand::Recover { .. } => return,
+            AgentCommand::Probe => {
+                if let Some(agent) = &mut board.agent {
+                    let part = ProbePart { ok: !board.podman_down, ..ProbePart::default() };
+                    agent.inbox.push_back(Input::Probed { id, parts: vec![part] });
+                }
+                return;
+            }
             AgentCommand::RestartContainer { container } => {
                 board.ran.push(id.clone());
                 let found = board.containers.iter_mut().find(|c| c.name == container);
@@ -742,13 +768,6 @@ impl World {
         }
     }
 
-    /// The runtime's event stream wakes the agent's shell, where there is one.
-    pub(crate) fn podman_stirs(&mut self, b: usize) {
-        let boot = self.boards[b].boot;
-        let at = self.now + self.randoms.shell.between(1_000, 50_000);
-        self.push(at, Due::Observe { board: b, boot });
-    }
-
     pub(crate) fn sample(&mut self, b: usize, boot: u32) {
         let board = &self.boards[b];
         if board.boot != boot || board.agent.is_none() {
@@ -771,10 +790,5 @@ impl World {
             let check = board.system_check();
             self.agent_input(b, Input::Checked(check));
         }
-    }
-
-    pub(crate) fn podman_returns(&mut self, b: usize) {
-        self.boards[b].podman_down = false;
-        self.podman_stirs(b);
     }
 }

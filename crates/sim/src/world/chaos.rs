@@ -2,9 +2,10 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a fault of another group never gets here")]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use piccolo_core::{
+    action_controller::recovery::Step,
     api_server::{Caller, Registration, Role},
     model::{
         ContainerReport, Labels, NodeId, NodeKind, NodeName, NodeRole, NodeStatus, Resources,
@@ -366,8 +367,23 @@ impl World {
             Fault::Trespass => self.trespass(b),
             Fault::Command => {
                 let container = "app-0".to_owned();
-                let command = AgentCommand::RestartContainer { container };
-                let request = Request::Command { node: id, command };
+                let request = match self.randoms.people.below(5) {
+                    0 => {
+                        let span = Duration::from_secs(self.randoms.people.below(3) * 200);
+                        Request::PauseRecovery { node: id, span }
+                    }
+                    1 => Request::Command { node: id, command: AgentCommand::Probe },
+                    2 => {
+                        let step = [Step::RestartContainer, Step::RestartPodman, Step::Reboot];
+                        let step = step[self.randoms.people.index(3)];
+                        let command = AgentCommand::Recover { step, container };
+                        Request::Command { node: id, command }
+                    }
+                    _ => {
+                        let command = AgentCommand::RestartContainer { container };
+                        Request::Command { node: id, command }
+                    }
+                };
                 self.people_ask(Who::Operator, request, Purpose::Other);
             }
             _ => {}
@@ -446,7 +462,7 @@ impl World {
     }
 }
 
-fn start(container: &mut ContainerReport, at: WallTime) {
+pub(super) fn start(container: &mut ContainerReport, at: WallTime) {
     "running".clone_into(&mut container.state);
     container.exit_code = None;
     container.started_at = Some(at);

@@ -245,7 +245,7 @@ impl World {
                 let Some(process) = &mut self.master.process else { return };
                 process.sessions.insert(session.clone(), id);
                 self.judge.hello(self.now, &session, &by, &hello);
-                self.master_input(Input::SessionOpened { by, session, hello: *hello });
+                self.master_input(Input::SessionOpened { by, session, hello });
             }
             Up::Message(message) => {
                 if let Some(input) = as_input(conn, message) {

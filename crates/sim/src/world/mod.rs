@@ -13,6 +13,7 @@ mod heal;
 mod master;
 mod network;
 mod operator;
+mod recovery;
 
 use std::{
     cmp::Reverse,
@@ -79,6 +80,11 @@ pub(crate) enum Due {
         boot: u32,
     },
     PodmanReturns(usize),
+    RecoveryEnds {
+        board: usize,
+        boot: u32,
+        step: u64,
+    },
     CheckEnds {
         board: usize,
         boot: u32,
@@ -231,6 +237,7 @@ impl World {
             Due::Observe { board, boot } => self.observe(board, boot),
             Due::Sample { board, boot } => self.sample(board, boot),
             Due::PodmanReturns(board) => self.podman_returns(board),
+            Due::RecoveryEnds { board, boot, step } => self.recovery_ends(board, boot, step),
             Due::CheckEnds { board, boot } => self.check_ends(board, boot),
             Due::CloneLeaves(board) => self.clone_leaves(board),
             Due::Fault(fault) => self.fault(fault),

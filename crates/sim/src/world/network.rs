@@ -441,6 +441,7 @@ pub(crate) fn as_input(conn: &Conn, message: ToMaster) -> Option<Input> {
         | ToMaster::Events(_)
         | ToMaster::ConfigApplied { .. }
         | ToMaster::CommandResult { .. }
+        | ToMaster::Probed { .. }
         | ToMaster::Goodbye(_) => Input::FromAgent { node, session, message },
     })
 }

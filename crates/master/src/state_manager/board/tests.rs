@@ -29,6 +29,8 @@ fn view(id: &str, revision: u64) -> NodeView {
         metrics: BTreeMap::new(),
         system_check: None,
         hardware: None,
+        recovery: Default::default(),
+        probe: None,
         revision,
     }
 }

@@ -1,0 +1,208 @@
+//! What is to be done now about each failure, or why nothing is.
+
+use std::time::Duration;
+
+use super::{Failure, Hold, Memory, Policy, REBOOTS_PER_DAY_MAX, Step, memory::Episode};
+use crate::{
+    model::RecoveryLine,
+    mutant::mutant,
+    time::{Now, Timestamp, WallTime},
+};
+
+/// One failure, and what the plan says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    pub failure: Failure,
+    pub since: WallTime,
+    pub attempts: u32,
+    /// The rung that it stands on.
+    pub step: Step,
+    pub next: Next,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Now.
+    Attempt,
+    /// Not before then, where that is known.
+    Waits { why: WhyNot, until: Option<Timestamp> },
+}
+
+/// Why nothing is done now. Shown to the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WhyNot {
+    UnderWay,
+    Paused,
+    Maintenance,
+    /// For the reason that was found when it was looked at closely.
+    LeftAlone(String),
+    BackOff,
+    /// So many attempts were made within the hour.
+    Budget(usize),
+    /// So many reboots within the day.
+    Reboots(usize),
+    /// It is a matter of Podman's, which has failed itself.
+    Podman,
+    /// It does not fail any more; if that lasts it is forgotten.
+    Well,
+    /// All that may be done has been done, and a person was told.
+    Person,
+}
+
+/// A function of its arguments: the same failures at the same time give the same plan.
+pub fn plan(policy: &Policy, hold: Option<Hold>, memory: &Memory, now: Timestamp) -> Vec<Line> {
+    let mut room = policy.attempts_per_hour_max.saturating_sub(memory.spent(now));
+    let podman_fails =
+        memory.episodes.iter().any(|e| e.failure == Failure::Podman && e.well_since.is_none());
+    let mut lines = Vec::with_capacity(memory.episodes.len());
+    for episode in &memory.episodes {
+        let waits_for_podman = podman_fails && matches!(episode.failure, Failure::Container(_));
+        let (step, next) = next(policy, hold, memory, episode, (now, room, waits_for_podman));
+        if next == Next::Attempt && step.is_ours() {
+            room = room.saturating_sub(1);
+        }
+        let Episode { failure, since, attempts, .. } = episode;
+        lines.push(Line {
+            failure: failure.clone(),
+            since: *since,
+            attempts: *attempts,
+            step,
+            next,
+        });
+    }
+    lines
+}
+
+/// When the plan may say something else though nothing has happened.
+pub fn changes_at(
+    policy: &Policy,
+    hold: Option<Hold>,
+    memory: &Memory,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let until = |line: Line| match line.next {
+        Next::Attempt => Some(now),
+        Next::Waits { until, .. } => until,
+    };
+    plan(policy, hold, memory, now).into_iter().filter_map(until).min()
+}
+
+fn next(
+    policy: &Policy,
+    hold: Option<Hold>,
+    memory: &Memory,
+    episode: &Episode,
+    (now, room, waits_for_podman): (Timestamp, usize, bool),
+) -> (Step, Next) {
+    let waits = |why, until| Next::Waits { why, until };
+    let at = rung(policy, episode);
+    let step = at.unwrap_or(Step::Alert);
+    if let Some((step, until)) = episode.under_way {
+        return (step, waits(WhyNot::UnderWay, Some(until)));
+    }
+    if let Some(since) = episode.well_since {
+        return (step, waits(WhyNot::Well, Some(since + policy.stable)));
+    }
+    match hold.filter(|_| !mutant!("a pause holds nothing")) {
+        Some(Hold::Paused { until }) => return (step, waits(WhyNot::Paused, Some(until))),
+        Some(Hold::Maintenance) => return (step, waits(WhyNot::Maintenance, None)),
+        None => {}
+    }
+    if let Some(why) = &episode.left_alone {
+        return (step, waits(WhyNot::LeftAlone(why.clone()), None));
+    }
+    if at.is_none() {
+        return (step, waits(WhyNot::Person, None));
+    }
+    if waits_for_podman {
+        return (step, waits(WhyNot::Podman, None));
+    }
+    if now < episode.not_before {
+        return (step, waits(WhyNot::BackOff, Some(episode.not_before)));
+    }
+    if step == Step::Reboot && memory.reboots() >= REBOOTS_PER_DAY_MAX {
+        return beyond(episode, step, WhyNot::Reboots(REBOOTS_PER_DAY_MAX), None);
+    }
+    let max = policy.attempts_per_hour_max;
+    if step.is_ours() && room == 0 && !mutant!("a storm has no budget") {
+        // what is about to begin takes the last of the room, and gives it back in an hour
+        let until = memory.room_at(now, max).or(Some(now + Duration::from_secs(3600)));
+        return beyond(episode, step, WhyNot::Budget(max), until);
+    }
+    (step, Next::Attempt)
+}
+
+/// No more may be done, though more could be: a person ought to know.
+fn beyond(episode: &Episode, step: Step, why: WhyNot, until: Option<Timestamp>) -> (Step, Next) {
+    if episode.told { (step, Next::Waits { why, until }) } else { (Step::Alert, Next::Attempt) }
+}
+
+/// Where on its ladder it stands; `None` at the end.
+fn rung(policy: &Policy, episode: &Episode) -> Option<Step> {
+    let mut tried = episode.attempts;
+    for (step, times) in episode.failure.ladder() {
+        if *step == Step::Alert && !episode.told && !mutant!("nobody is told") {
+            return Some(Step::Alert);
+        }
+        if *step == Step::Alert || !step.is_allowed(policy) {
+            continue;
+        }
+        if tried < *times {
+            return Some(*step);
+        }
+        tried -= times;
+    }
+    episode.failure.goes_on_with().filter(|step| step.is_allowed(policy))
+}
+
+impl Line {
+    /// As it is told to people and programs.
+    pub fn told(&self, policy: &Policy, now: Now) -> RecoveryLine {
+        let (waits, until) = match &self.next {
+            Next::Attempt => (("Now".to_owned(), "begins now".to_owned()), Some(now.at)),
+            Next::Waits { why, until } => (why.told(), *until),
+        };
+        RecoveryLine {
+            failure: self.failure.to_string(),
+            ladder: ladder_text(&self.failure, policy),
+            step: self.step.name().to_owned(),
+            attempts: self.attempts,
+            since: self.since,
+            next_at: until.map(|until| now.wall.plus(until.since(now.at))),
+            waits: waits.0,
+            why: waits.1,
+        }
+    }
+}
+
+fn ladder_text(failure: &Failure, policy: &Policy) -> String {
+    let rungs = failure.ladder().iter().map(|(step, times)| {
+        let times = if *times > 1 { format!(" x{times}") } else { String::new() };
+        let off = if step.is_allowed(policy) { "" } else { " (off)" };
+        format!("{}{times}{off}", step.name())
+    });
+    rungs.collect::<Vec<_>>().join(" > ")
+}
+
+impl WhyNot {
+    /// One CamelCase word for programs, and a sentence.
+    fn told(&self) -> (String, String) {
+        let (word, sentence) = match self {
+            Self::UnderWay => ("UnderWay", "under way".to_owned()),
+            Self::Paused => ("Paused", "an operator has paused recovery".to_owned()),
+            Self::Maintenance => ("Maintenance", "the node is in Maintenance".to_owned()),
+            Self::LeftAlone(why) => ("LeftAlone", why.clone()),
+            Self::BackOff => ("BackOff", "waits before the next attempt".to_owned()),
+            Self::Budget(max) => {
+                ("Budget", format!("the {max} attempts that the node has in an hour are used up"))
+            }
+            Self::Reboots(max) => {
+                ("Reboots", format!("the {max} reboots that the node has in a day are used up"))
+            }
+            Self::Podman => ("Podman", "waits until Podman answers".to_owned()),
+            Self::Well => ("Well", "is well; forgotten if that lasts".to_owned()),
+            Self::Person => ("Person", "nothing more is left but a person".to_owned()),
+        };
+        (word.to_owned(), sentence)
+    }
+}

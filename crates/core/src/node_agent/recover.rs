@@ -1,0 +1,296 @@
+//! Recovery on the node itself: what fails here, and what the plan says of it.
+//!
+//! It works with a master and without. What the plan does not do by itself, the uplink and systemd do; their
+//! steps are given their time, and then it is a person's turn.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{
+    Effect, Failure, Hold, Ledger, NodeAgent, Outcome, Phase, Runtime, Step, observe::printable,
+};
+use crate::{
+    action_controller::recovery::{Next, plan, plan::changes_at},
+    model::{EventKind, RECOVERY_LINES_MAX, RecoveryReport, Severity},
+    session::{RecoveryOrders, ToMaster},
+    time::Now,
+};
+
+/// Of a pause at most, whatever this board's clock shows.
+const PAUSE_MAX: Duration = Duration::from_secs(7 * 86_400);
+/// A pause that is told anew is the same if it ends as soon as that.
+const SAME_PAUSE: Duration = Duration::from_secs(5);
+
+/// Of one failure, without what moves all the time: failure, step, attempts, why it waits.
+pub(super) type Told = (String, String, u32, String);
+
+/// As the ledger has it.
+pub(super) fn hold_of(ledger: &Ledger, now: Now) -> Option<Hold> {
+    let left = ledger.recovery_paused_until.since(now.wall.max(ledger.clock_floor)).min(PAUSE_MAX);
+    if ledger.maintenance {
+        Some(Hold::Maintenance)
+    } else {
+        (!left.is_zero()).then(|| Hold::Paused { until: now.at + left })
+    }
+}
+
+impl NodeAgent {
+    /// Called after everything that may matter to it.
+    pub(super) fn recover(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let failing = self.failing();
+        if self.phase == Phase::Stopped || (failing.is_empty() && self.ledger.recovery.is_empty()) {
+            self.recover_at = None;
+            return;
+        }
+        if matches!(self.hold, Some(Hold::Paused { until }) if until <= now.at) {
+            self.hold = None;
+        }
+        // attempts are kept by the wall clock: not by one that is known to be wrong
+        let now = Now { wall: now.wall.max(self.ledger.clock_floor), ..now };
+        let policy = self.settings.recovery;
+        let backoff = &mut self.backoff;
+        let mut dice = || backoff.random();
+        let overdue = self.ledger.recovery.observe(&failing, &policy, now, &mut dice);
+        for (failure, step) in overdue {
+            let outcome = Outcome::Failed("it has not ended in time".to_owned());
+            self.tell_outcome(now, out, &failure, step.name(), &outcome);
+        }
+        for line in plan(&policy, self.hold, &self.ledger.recovery, now.at) {
+            if line.next == Next::Attempt {
+                self.attempt_recovery(now, out, line.failure, line.step, false);
+            }
+        }
+        self.recover_at = changes_at(&policy, self.hold, &self.ledger.recovery, now.at);
+        let lines = self.recovery_report(now).lines.into_iter();
+        let told: Vec<_> = lines.map(|l| (l.failure, l.step, l.attempts, l.waits)).collect();
+        if told != self.told_recovery {
+            self.told_recovery = told;
+            self.report(now, out);
+        }
+    }
+
+    fn failing(&self) -> BTreeSet<Failure> {
+        let mut failing = BTreeSet::new();
+        if self.state_problem.is_some() {
+            failing.insert(Failure::StateFolder);
+        }
+        if matches!(self.observed.runtime, Some(Runtime::Down { .. })) {
+            failing.insert(Failure::Podman);
+        }
+        if matches!(self.alone, Some((_, true))) && self.ledger.generation > 0 {
+            let refused = self.removed || self.phase == Phase::Stranded;
+            failing.insert(if refused { Failure::Identity } else { Failure::Master });
+        }
+        let containers = self.observed.containers.iter().flatten();
+        failing.extend(
+            containers
+                .filter(|container| container.restart.wants_to_run(container))
+                .map(|container| Failure::Container(container.name.clone())),
+        );
+        failing
+    }
+
+    /// Remembered first, then done: a crash in between costs an attempt, and never gives one.
+    fn attempt_recovery(
+        &mut self,
+        now: Now,
+        out: &mut Vec<Effect>,
+        failure: Failure,
+        step: Step,
+        forced: bool,
+    ) {
+        let attempts = self.ledger.recovery.attempts(&failure);
+        self.ledger.recovery.begin(&failure, step, now);
+        if step != Step::Alert && !step.is_ours() {
+            return;
+        }
+        out.push(Effect::SaveLedger(self.ledger.clone()));
+        if step == Step::Alert {
+            let message = format!("{failure} does not get well, {attempts} attempts were made");
+            let (severity, kind) = (Severity::Critical, EventKind::PersonNeeded);
+            return self.record_recovery(now, out, severity, kind, message, &failure);
+        }
+        let number = attempts.saturating_add(1);
+        let why =
+            if forced { "an operator wants it".to_owned() } else { format!("attempt {number}") };
+        let message = format!("recovery of {failure}: {}, {why}", step.name());
+        let (severity, kind) = (Severity::Warning, EventKind::RecoveryAttempted);
+        self.record_recovery(now, out, severity, kind, message, &failure);
+        out.push(Effect::Recover { failure, step, forced });
+    }
+
+    pub(super) fn recovered(
+        &mut self,
+        now: Now,
+        out: &mut Vec<Effect>,
+        failure: &Failure,
+        outcome: Outcome,
+    ) {
+        let dice = self.backoff.random();
+        let policy = self.settings.recovery;
+        if self.ledger.recovery.ended(failure, &outcome, &policy, now.at, dice) {
+            self.tell_outcome(now, out, failure, "attempt", &outcome);
+        }
+    }
+
+    fn tell_outcome(
+        &mut self,
+        now: Now,
+        out: &mut Vec<Effect>,
+        failure: &Failure,
+        what: &str,
+        outcome: &Outcome,
+    ) {
+        let (severity, ended) = match outcome {
+            Outcome::Done => (Severity::Info, "done".to_owned()),
+            Outcome::Failed(why) => (Severity::Warning, format!("failed: {why}")),
+            Outcome::LeftAlone(why) => (Severity::Info, format!("left alone: {why}")),
+        };
+        let message = format!("recovery of {failure}: {what} {ended}");
+        self.record_recovery(now, out, severity, EventKind::RecoveryEnded, message, failure);
+    }
+
+    fn record_recovery(
+        &mut self,
+        now: Now,
+        out: &mut Vec<Effect>,
+        severity: Severity,
+        kind: EventKind,
+        message: String,
+        failure: &Failure,
+    ) {
+        self.record(now, out, severity, kind, message, &[("failure", &failure.to_string())]);
+    }
+
+    /// Kept, so that a node that boots alone is still held back.
+    pub(super) fn take_orders(&mut self, now: Now, out: &mut Vec<Effect>, orders: RecoveryOrders) {
+        let paused_for = orders.paused_for.min(PAUSE_MAX);
+        let until = if paused_for.is_zero() {
+            crate::time::WallTime::default()
+        } else {
+            now.wall.max(self.ledger.clock_floor).plus(paused_for)
+        };
+        let kept = self.ledger.recovery_paused_until;
+        let moved = until.since(kept).max(kept.since(until));
+        self.hold = if orders.maintenance {
+            Some(Hold::Maintenance)
+        } else {
+            (!paused_for.is_zero()).then(|| Hold::Paused { until: now.at + paused_for })
+        };
+        if moved > SAME_PAUSE || self.ledger.maintenance != orders.maintenance {
+            self.ledger.recovery_paused_until = until;
+            self.ledger.maintenance = orders.maintenance;
+            out.push(Effect::SaveLedger(self.ledger.clone()));
+        }
+    }
+
+    /// What an operator wants goes before pause and back-off, and counts as any other attempt.
+    pub(super) fn recovery_forced(
+        &mut self,
+        now: Now,
+        out: &mut Vec<Effect>,
+        id: String,
+        step: Step,
+        container: String,
+    ) {
+        let failure = match step {
+            Step::RestartContainer => Failure::Container(container),
+            Step::RestartPodman
+            | Step::Reboot
+            | Step::Reconnect
+            | Step::Register
+            | Step::RestartAgent
+            | Step::Alert => Failure::Podman,
+        };
+        let refusal = self.why_not_forced(&failure, step, now);
+        let success = refusal.is_none();
+        let message = refusal.unwrap_or_else(|| format!("{} of {failure} has begun", step.name()));
+        self.say(out, ToMaster::CommandResult { id, success, message: printable(&message) });
+        if success {
+            self.attempt_recovery(now, out, failure, step, true);
+        }
+    }
+
+    fn why_not_forced(&mut self, failure: &Failure, step: Step, now: Now) -> Option<String> {
+        let policy = self.settings.recovery;
+        let known = |name: &str| self.observed.containers.iter().flatten().any(|c| c.name == name);
+        match (step, failure) {
+            (Step::RestartPodman, _) if policy.podman => {}
+            (Step::Reboot, _) if policy.reboot => {}
+            (Step::RestartContainer, Failure::Container(name)) if known(name) => {}
+            (Step::RestartContainer, _) => return Some(format!("there is no {failure} here")),
+            (step, _) if step.is_ours() => {
+                return Some(format!("{} is off in the configuration of this node", step.name()));
+            }
+            (step, _) => return Some(format!("{} happens by itself", step.name())),
+        }
+        if self.ledger.recovery.is_under_way(failure) {
+            return Some(format!("an attempt at {failure} is under way already"));
+        }
+        let room = self.ledger.recovery.admit(failure, now);
+        (!room).then(|| "too much fails on this node at once".to_owned())
+    }
+
+    pub(super) fn recovery_report(&self, now: Now) -> RecoveryReport {
+        let policy = &self.settings.recovery;
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let lines = plan(policy, self.hold, &self.ledger.recovery, now.at).into_iter();
+        let mut lines: Vec<_> = lines.map(|line| line.told(policy, now)).collect();
+        lines.truncate(RECOVERY_LINES_MAX);
+        for line in &mut lines {
+            line.failure = printable(&line.failure);
+            line.why = printable(&line.why);
+        }
+        RecoveryReport {
+            lines,
+            spent: number(self.ledger.recovery.spent(now.at)),
+            spent_max: number(policy.attempts_per_hour_max),
+        }
+    }
+}
+
+/// Why a container that has ended is nobody's business but its owner's, or Podman's; `None`: start it.
+pub fn handled_elsewhere(ended: &Ended) -> Option<String> {
+    if ended.running {
+        return Some("it runs again".to_owned());
+    }
+    if let Some(unit) = &ended.unit {
+        return Some(format!("the systemd unit {unit} looks after it"));
+    }
+    if !matches!(ended.podman_policy.as_str(), "" | "no") {
+        return Some(format!("Podman's own restart policy {} looks after it", ended.podman_policy));
+    }
+    if ended.stopped_by_user {
+        return Some("an operator has stopped it".to_owned());
+    }
+    // success, or one of the signals with which people and `podman stop` end things
+    let may_be_stopped = matches!(ended.exit_code, 0 | 130 | 137 | 143) && !ended.out_of_memory;
+    if may_be_stopped && !ended.tells_who_stopped {
+        let code = ended.exit_code;
+        return Some(format!(
+            "it ended with {code}, and this Podman does not tell whether an operator stopped it"
+        ));
+    }
+    None
+}
+
+/// Why systemd's units, in these states, are not to be restarted: nothing failed, somebody stopped them.
+pub fn stopped_units<'s>(mut states: impl Iterator<Item = &'s str>) -> Option<String> {
+    states
+        .all(|state| state == "inactive")
+        .then(|| "systemd says that it was stopped, and not that it has failed".to_owned())
+}
+
+/// A container that has ended, looked at closely.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ended {
+    pub running: bool,
+    pub exit_code: i32,
+    pub out_of_memory: bool,
+    pub stopped_by_user: bool,
+    /// This Podman is new enough to know.
+    pub tells_who_stopped: bool,
+    /// As Podman calls it; empty or `no` for none.
+    pub podman_policy: String,
+    /// Of systemd, that runs it.
+    pub unit: Option<String>,
+}

@@ -1,0 +1,53 @@
+//! Steps of recovery on a board: they take their time, help or fail, or hang.
+
+use piccolo_core::{
+    action_controller::recovery::{Failure, Outcome},
+    model::ContainerReport,
+    node_agent::Input,
+};
+
+use super::{Due, World, chaos::start};
+use crate::clock::SECOND;
+
+impl World {
+    pub(super) fn recovery_begins(&mut self, b: usize, failure: Failure) {
+        let takes = self.randoms.shell.scale(SECOND / 10, 90 * SECOND);
+        let step = self.name_next();
+        let board = &mut self.boards[b];
+        board.steps.insert(step, failure);
+        let due = Due::RecoveryEnds { board: b, boot: board.boot, step };
+        self.push(self.now + takes, due);
+    }
+
+    /// A step has ended; or it hangs, and nobody hears of it.
+    pub(crate) fn recovery_ends(&mut self, b: usize, boot: u32, step: u64) {
+        let (helps, hangs) = (self.randoms.shell.chance(50), self.randoms.shell.chance(10));
+        let at = self.boards[b].clock.now(self.now).wall;
+        let board = &mut self.boards[b];
+        let Some(failure) = board.steps.remove(&step) else { return };
+        if board.boot != boot || board.agent.is_none() || hangs {
+            return;
+        }
+        let helps = helps && !board.stubborn;
+        let outcome = if helps { Outcome::Done } else { Outcome::Failed("it fails".to_owned()) };
+        if helps && let Failure::Container(name) = &failure {
+            let ended = |c: &&mut ContainerReport| c.name == *name && c.has_ended();
+            board.containers.iter_mut().filter(ended).for_each(|c| start(c, at));
+        }
+        board.podman_down &= !(helps && failure == Failure::Podman);
+        self.podman_stirs(b);
+        self.agent_input(b, Input::Recovered { failure, outcome });
+    }
+
+    /// The runtime's event stream wakes the agent's shell, where there is one.
+    pub(crate) fn podman_stirs(&mut self, b: usize) {
+        let boot = self.boards[b].boot;
+        let at = self.now + self.randoms.shell.between(1_000, 50_000);
+        self.push(at, Due::Observe { board: b, boot });
+    }
+
+    pub(crate) fn podman_returns(&mut self, b: usize) {
+        self.boards[b].podman_down = false;
+        self.podman_stirs(b);
+    }
+}
