@@ -9,7 +9,7 @@ use super::{
     Effect, Failure, Hold, Ledger, NodeAgent, Outcome, Phase, Runtime, Step, observe::printable,
 };
 use crate::{
-    action_controller::recovery::{Next, plan, plan::changes_at},
+    action_controller::recovery::{Line, Next, plan, plan::changes_at},
     model::{EventKind, RECOVERY_LINES_MAX, RecoveryReport, Severity},
     session::{RecoveryOrders, ToMaster},
     time::Now,
@@ -21,7 +21,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(7 * 86_400);
 const SAME_PAUSE: Duration = Duration::from_secs(5);
 
 /// Of one failure, without what moves all the time: failure, step, attempts, why it waits.
-pub(super) type Told = (String, String, u32, String);
+pub(super) type Told = (Failure, (Step, u32, &'static str));
 
 /// As the ledger has it.
 pub(super) fn hold_of(ledger: &Ledger, now: Now) -> Option<Hold> {
@@ -54,16 +54,25 @@ impl NodeAgent {
             let outcome = Outcome::Failed("it has not ended in time".to_owned());
             self.tell_outcome(now, out, &failure, step.name(), &outcome);
         }
-        for line in plan(&policy, self.hold, &self.ledger.recovery, now.at) {
-            if line.next == Next::Attempt {
+        let mut lines = plan(&policy, self.hold, &self.ledger.recovery, now.at);
+        let begins = |line: &Line| line.next == Next::Attempt;
+        if lines.iter().any(begins) {
+            for line in lines.into_iter().filter(begins) {
                 self.attempt_recovery(now, out, line.failure, line.step, false);
             }
+            lines = plan(&policy, self.hold, &self.ledger.recovery, now.at);
         }
-        self.recover_at = changes_at(&policy, self.hold, &self.ledger.recovery, now.at);
-        let lines = self.recovery_report(now).lines.into_iter();
-        let told: Vec<_> = lines.map(|l| (l.failure, l.step, l.attempts, l.waits)).collect();
-        if told != self.told_recovery {
-            self.told_recovery = told;
+        self.recover_at = changes_at(&lines, now.at);
+        // this comes after every input, and mostly nothing is new
+        let told = |line: &Line| (line.step, line.attempts, line.waits());
+        let is_known = lines.len() == self.told_recovery.len()
+            && lines
+                .iter()
+                .zip(&self.told_recovery)
+                .all(|(line, (failure, rest))| line.failure == *failure && told(line) == *rest);
+        if !is_known {
+            self.told_recovery =
+                lines.iter().map(|line| (line.failure.clone(), told(line))).collect();
             self.report(now, out);
         }
     }

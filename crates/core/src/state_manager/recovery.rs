@@ -178,9 +178,9 @@ impl StateManager {
                 alerts.push(Draft::of(record, Severity::Critical, kind, message));
             }
         }
-        let lines = plan(&policy, hold, memory, now.at).into_iter();
-        node.own_recovery = lines.map(|line| line.told(&policy, now)).collect();
-        node.recover_at = changes_at(&policy, hold, memory, now.at);
+        let lines = plan(&policy, hold, memory, now.at);
+        node.own_recovery = lines.iter().map(|line| line.told(&policy, now)).collect();
+        node.recover_at = changes_at(&lines, now.at);
         let stored = memory.stored();
         if record.recovery != stored {
             record.recovery = stored;

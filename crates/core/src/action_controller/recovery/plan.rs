@@ -73,18 +73,13 @@ pub fn plan(policy: &Policy, hold: Option<Hold>, memory: &Memory, now: Timestamp
     lines
 }
 
-/// When the plan may say something else though nothing has happened.
-pub fn changes_at(
-    policy: &Policy,
-    hold: Option<Hold>,
-    memory: &Memory,
-    now: Timestamp,
-) -> Option<Timestamp> {
-    let until = |line: Line| match line.next {
+/// When a plan that was made now may say something else though nothing has happened.
+pub fn changes_at(plan: &[Line], now: Timestamp) -> Option<Timestamp> {
+    let until = |line: &Line| match line.next {
         Next::Attempt => Some(now),
         Next::Waits { until, .. } => until,
     };
-    plan(policy, hold, memory, now).into_iter().filter_map(until).min()
+    plan.iter().filter_map(until).min()
 }
 
 fn next(
@@ -156,11 +151,19 @@ fn rung(policy: &Policy, episode: &Episode) -> Option<Step> {
 }
 
 impl Line {
+    /// In one word for programs, why it waits.
+    pub fn waits(&self) -> &'static str {
+        match &self.next {
+            Next::Attempt => "Now",
+            Next::Waits { why, .. } => why.word(),
+        }
+    }
+
     /// As it is told to people and programs.
     pub fn told(&self, policy: &Policy, now: Now) -> RecoveryLine {
-        let (waits, until) = match &self.next {
-            Next::Attempt => (("Now".to_owned(), "begins now".to_owned()), Some(now.at)),
-            Next::Waits { why, until } => (why.told(), *until),
+        let (why, until) = match &self.next {
+            Next::Attempt => ("begins now".to_owned(), Some(now.at)),
+            Next::Waits { why, until } => (why.sentence(), *until),
         };
         RecoveryLine {
             failure: self.failure.to_string(),
@@ -169,8 +172,8 @@ impl Line {
             attempts: self.attempts,
             since: self.since,
             next_at: until.map(|until| now.wall.plus(until.since(now.at))),
-            waits: waits.0,
-            why: waits.1,
+            waits: self.waits().to_owned(),
+            why,
         }
     }
 }
@@ -185,24 +188,37 @@ fn ladder_text(failure: &Failure, policy: &Policy) -> String {
 }
 
 impl WhyNot {
-    /// One CamelCase word for programs, and a sentence.
-    fn told(&self) -> (String, String) {
-        let (word, sentence) = match self {
-            Self::UnderWay => ("UnderWay", "under way".to_owned()),
-            Self::Paused => ("Paused", "an operator has paused recovery".to_owned()),
-            Self::Maintenance => ("Maintenance", "the node is in Maintenance".to_owned()),
-            Self::LeftAlone(why) => ("LeftAlone", why.clone()),
-            Self::BackOff => ("BackOff", "waits before the next attempt".to_owned()),
+    fn word(&self) -> &'static str {
+        match self {
+            Self::UnderWay => "UnderWay",
+            Self::Paused => "Paused",
+            Self::Maintenance => "Maintenance",
+            Self::LeftAlone(_) => "LeftAlone",
+            Self::BackOff => "BackOff",
+            Self::Budget(_) => "Budget",
+            Self::Reboots(_) => "Reboots",
+            Self::Podman => "Podman",
+            Self::Well => "Well",
+            Self::Person => "Person",
+        }
+    }
+
+    fn sentence(&self) -> String {
+        match self {
+            Self::UnderWay => "under way".to_owned(),
+            Self::Paused => "an operator has paused recovery".to_owned(),
+            Self::Maintenance => "the node is in Maintenance".to_owned(),
+            Self::LeftAlone(why) => why.clone(),
+            Self::BackOff => "waits before the next attempt".to_owned(),
             Self::Budget(max) => {
-                ("Budget", format!("the {max} attempts that the node has in an hour are used up"))
+                format!("the {max} attempts that the node has in an hour are used up")
             }
             Self::Reboots(max) => {
-                ("Reboots", format!("the {max} reboots that the node has in a day are used up"))
+                format!("the {max} reboots that the node has in a day are used up")
             }
-            Self::Podman => ("Podman", "waits until Podman answers".to_owned()),
-            Self::Well => ("Well", "is well; forgotten if that lasts".to_owned()),
-            Self::Person => ("Person", "nothing more is left but a person".to_owned()),
-        };
-        (word.to_owned(), sentence)
+            Self::Podman => "waits until Podman answers".to_owned(),
+            Self::Well => "is well; forgotten if that lasts".to_owned(),
+            Self::Person => "nothing more is left but a person".to_owned(),
+        }
     }
 }
