@@ -345,8 +345,9 @@ pub(super) fn printable(text: &str) -> String {
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    // each picture comes through here, and hardly a text has anything to replace
-    if text[..end].bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+    // each picture comes through here, and hardly a text has anything to replace; a fold looks at many bytes at once
+    let is_odd = |byte: u8| !(b' '..=b'~').contains(&byte);
+    if !text.as_bytes()[..end].iter().fold(false, |odd, byte| odd | is_odd(*byte)) {
         return text[..end].to_owned();
     }
     text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
