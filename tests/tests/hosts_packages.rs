@@ -28,17 +28,10 @@ const UNITS: [(&str, &str); 2] = [
 ];
 
 #[test]
-fn both_families_get_the_same_files_and_the_same_release_gives_the_same_bytes() -> Story {
-    let (once, twice) = (Packages::of(&executables()?)?, Packages::of(&executables()?)?);
+fn both_families_get_the_same_files() -> Story {
+    let packages = Packages::of(&executables()?)?;
     for name in ["piccolo", "piccolo-master", "piccolo-nodeagent"] {
-        for format in ["deb", "rpm"] {
-            let (first, second) = (once.find(name, format)?, twice.find(name, format)?);
-            assert!(
-                fs::read(&first)? == fs::read(&second)?,
-                "{name}.{format} differs from run to run"
-            );
-        }
-        let debian = once.find(name, "deb")?;
+        let debian = packages.find(name, "deb")?;
         let listed = said(Command::new("dpkg-deb").arg("--contents").arg(&debian))?;
         // the sixth word is the path, which begins with a dot
         let files = listed.lines().filter(|line| !line.starts_with('d'));
@@ -46,7 +39,7 @@ fn both_families_get_the_same_files_and_the_same_release_gives_the_same_bytes() 
             .filter_map(|line| line.split_whitespace().nth(5)?.strip_prefix('.'))
             .map(ToOwned::to_owned)
             .collect();
-        let listed = said(Command::new("rpm").args(["-qlp"]).arg(once.find(name, "rpm")?))?;
+        let listed = said(Command::new("rpm").args(["-qlp"]).arg(packages.find(name, "rpm")?))?;
         let mut of_rpm: Vec<_> = listed.lines().map(ToOwned::to_owned).collect();
         of_debian.sort();
         of_rpm.sort();
@@ -56,9 +49,10 @@ fn both_families_get_the_same_files_and_the_same_release_gives_the_same_bytes() 
         assert!(about.contains(&format!("Package: {name}\n")), "{about}");
     }
     for (package, unit) in UNITS {
-        let listed = said(Command::new("rpm").args(["-qlp"]).arg(once.find(package, "rpm")?))?;
+        let listed = said(Command::new("rpm").args(["-qlp"]).arg(packages.find(package, "rpm")?))?;
         assert!(listed.contains(&format!("/usr/lib/systemd/system/{unit}")), "{listed}");
-        let configured = said(Command::new("rpm").args(["-qcp"]).arg(once.find(package, "rpm")?))?;
+        let configured =
+            said(Command::new("rpm").args(["-qcp"]).arg(packages.find(package, "rpm")?))?;
         assert!(configured.contains("/etc/piccolo/"), "{configured}");
     }
     Ok(())

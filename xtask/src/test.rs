@@ -36,6 +36,12 @@ pub(crate) fn task(workspace: &Workspace) -> Result<()> {
     let mut build = workspace.cargo();
     build.args(["build", "--workspace", "--bins", "--quiet"]);
     plan.push(Step::new("executables", build));
+    // as they are shipped, with no feature that only another package asks for
+    for package in ["piccolo-master", "piccolo-cli"] {
+        let mut alone = workspace.cargo();
+        alone.args(["check", "--quiet", "--package", package]);
+        plan.push(Step::new(format!("{package} by itself"), alone));
+    }
     plan.push(wire_test(workspace));
     let mut docs = workspace.cargo();
     docs.args(["test", "--workspace", "--doc", "--quiet"]);

@@ -324,7 +324,7 @@ fn an_installed_board_joins_with_the_token_it_was_given() -> Story {
 
 /// `cargo xtask dist` twice, of executables that were stripped so that packing them is quick.
 #[test]
-fn the_same_executables_make_the_same_tarball() -> Story {
+fn the_same_executables_make_the_same_tarball_and_packages() -> Story {
     let folder = tempfile::tempdir()?;
     let programs = Programs::beside_this_test()?;
     let built = programs.cli.parent().ok_or("no folder")?;
@@ -339,11 +339,13 @@ fn the_same_executables_make_the_same_tarball() -> Story {
         let script = format!("umask {umask}; exec \"$0\" dist --executables \"$1\" --into \"$2\"");
         let mut dist = Command::new("sh");
         dist.args(["-c", &script]).arg(built.join("xtask")).arg(folder.path()).arg(&into);
-        let tarball = succeed(dist.current_dir(checkout()))?;
-        let sum = succeed(Command::new("sha256sum").arg(tarball.trim()))?;
-        digests.push(sum.split(' ').next().unwrap_or_default().to_owned());
+        let made = succeed(dist.current_dir(checkout()))?;
+        let sums = succeed(Command::new("sha256sum").args(made.lines()))?;
+        let sums = sums.lines().map(|line| line.split(' ').next().unwrap_or_default().to_owned());
+        digests.push(sums.collect::<Vec<_>>());
     }
-    assert_eq!(digests.first(), digests.last());
+    assert_eq!(digests[0].len(), 7, "a tarball, and three packages for each family");
+    assert_eq!(digests[0], digests[1]);
     Ok(())
 }
 
