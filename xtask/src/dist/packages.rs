@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::release::time_of_files;
+use super::release::{time_of_files, write};
 use crate::run;
 use crate::workspace::Workspace;
 
@@ -181,8 +181,8 @@ impl Package {
             let written = fs::read_to_string(&from)
                 .with_context(|| format!("the release has no {}", from.display()))?;
             let ours = work.join(&unit);
-            fs::write(&ours, written.replace("/opt/piccolo/current/", &format!("{HOME}/")))
-                .with_context(|| format!("cannot write {}", ours.display()))?;
+            let written = written.replace("/opt/piccolo/current/", &format!("{HOME}/"));
+            write(&ours, written.as_bytes())?;
             text += &content(&ours, &format!("{UNITS}/{unit}"), "");
         }
         if !self.recommends.is_empty() {
@@ -203,8 +203,8 @@ impl Package {
                 .with_context(|| format!("cannot read {}", from.display()))?;
             let (unit, state) = self.service.unwrap_or_default();
             let ours = work.join(format!("{}-{file}", self.name));
-            fs::write(&ours, script.replace("@UNIT@", unit).replace("@STATE@", state))
-                .with_context(|| format!("cannot write {}", ours.display()))?;
+            let script = script.replace("@UNIT@", unit).replace("@STATE@", state);
+            write(&ours, script.as_bytes())?;
             text += &format!("  {when}: {}\n", quoted(&ours));
         }
         Ok(text)

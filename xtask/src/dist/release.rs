@@ -103,7 +103,8 @@ fn put(from: &Path, to: &Path) -> Result<()> {
     write(to, &bytes)
 }
 
-fn write(to: &Path, bytes: &[u8]) -> Result<()> {
+/// With the mode that it has anywhere.
+pub(super) fn write(to: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
     }
