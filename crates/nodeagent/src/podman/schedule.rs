@@ -17,9 +17,10 @@ const MAYBE_GAP_MIN: Duration = Duration::from_secs(1);
 const MAYBE_GAP_MAX: Duration = Duration::from_secs(64);
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
-/// Podman may need a moment to write down that a container ended.
+/// Podman may need a moment to write down that a container ended, and on a busy board many of them: twice as long
+/// each time, until the list comes anyway.
 const RECHECK_FIRST: Duration = Duration::from_millis(100);
-const RECHECKS_MAX: u32 = 6;
+const RECHECKS_MAX: u32 = 9;
 
 /// The next time to read the list.
 #[derive(Debug)]
