@@ -172,7 +172,8 @@ fn wire_steps(workspace: &Workspace, plan: &mut Plan) -> Result<()> {
 fn scripts(workspace: &Workspace) -> Step {
     let mut shellcheck = Command::new("shellcheck");
     shellcheck.arg(".ci/run").current_dir(workspace.root());
-    let folders = ["scripts", "crates/testkit/src/testbed", "crates/cli/src/node/deploy"];
+    let folders =
+        ["scripts", "scripts/package", "crates/testkit/src/testbed", "crates/cli/src/node/deploy"];
     let folders = folders.map(|path| workspace.root().join(path));
     let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten());
     let mut scripts: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
