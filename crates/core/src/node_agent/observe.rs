@@ -330,13 +330,20 @@ fn presentable(container: ContainerReport) -> ContainerReport {
         return container;
     }
     ContainerReport {
-        id: printable(&container.id),
-        name: printable(&container.name),
-        image: printable(&container.image),
-        state: printable(&container.state),
-        health: printable(&container.health),
+        id: presented(container.id),
+        name: presented(container.name),
+        image: presented(container.image),
+        state: presented(container.state),
+        health: presented(container.health),
         ..container
     }
+}
+
+/// The same text where there is nothing to replace, as in nearly all of every picture.
+fn presented(text: String) -> String {
+    let is_odd = |byte: u8| !(b' '..=b'~').contains(&byte);
+    let odd = text.bytes().fold(false, |odd, byte| odd | is_odd(byte));
+    if odd || text.len() > TEXT_BYTES_TOLD_MAX { printable(&text) } else { text }
 }
 
 /// What a runtime says goes into logs and terminals: no control characters, no novels.
@@ -344,11 +351,6 @@ pub(super) fn printable(text: &str) -> String {
     let mut end = text.len().min(TEXT_BYTES_TOLD_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
-    }
-    // each picture comes through here, and hardly a text has anything to replace; a fold looks at many bytes at once
-    let is_odd = |byte: u8| !(b' '..=b'~').contains(&byte);
-    if !text.as_bytes()[..end].iter().fold(false, |odd, byte| odd | is_odd(*byte)) {
-        return text[..end].to_owned();
     }
     text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
