@@ -20,6 +20,34 @@ type Story = Result<(), Box<dyn Error>>;
 
 const PASSPHRASE: &str = "correct horse battery staple";
 
+/// A running cluster, and a backup of it.
+struct BackedUp {
+    cluster: Cluster,
+    cli: PathBuf,
+    config: PathBuf,
+    passphrase: String,
+    file: String,
+}
+
+impl BackedUp {
+    fn start(folder: &Path) -> Result<Self, Box<dyn Error>> {
+        let cluster = Cluster::start(Options::new(&folder.join("cluster"))?)?;
+        let cli = cluster.programs().cli.clone();
+        let config = cluster.folder().join("master.yaml");
+        let passphrase = passphrase_file(folder, PASSPHRASE)?;
+        let file = folder.join("cluster.backup").display().to_string();
+        ok(&backup(&cli, &config, &["create", "--out", &file, "--passphrase-file", &passphrase])?)?;
+        Ok(Self { cluster, cli, config, passphrase, file })
+    }
+}
+
+/// A user that the backup does not have.
+fn create_eve(cluster: &Cluster, folder: &Path) -> Story {
+    let file = folder.join("eve").display().to_string();
+    ok(&cluster.piccolo(&["user", "create", "eve", "--role", "viewer", "--file", &file])?)?;
+    Ok(())
+}
+
 /// A master on another host, so to speak: other folder, other ports.
 struct Elsewhere {
     folder: PathBuf,
@@ -202,24 +230,11 @@ fn a_master_moves_to_another_host_and_every_node_follows_without_a_join() -> Sto
 #[test]
 fn a_restore_refuses_what_would_do_harm_and_keeps_the_old_state_where_it_is_forced() -> Story {
     let folder = tempfile::tempdir()?;
-    let mut cluster = Cluster::start(Options::new(&folder.path().join("cluster"))?)?;
-    let cli = cluster.programs().cli.clone();
-    let config = cluster.folder().join("master.yaml");
-    let passphrase = passphrase_file(folder.path(), PASSPHRASE)?;
-    let file = folder.path().join("cluster.backup").display().to_string();
-    ok(&backup(&cli, &config, &["create", "--out", &file, "--passphrase-file", &passphrase])?)?;
+    let BackedUp { mut cluster, cli, config, passphrase, file } = BackedUp::start(folder.path())?;
     let again =
         backup(&cli, &config, &["create", "--out", &file, "--passphrase-file", &passphrase])?;
     assert!(refused(&again).contains("is there already"), "{again:?}");
-    ok(&cluster.piccolo(&[
-        "user",
-        "create",
-        "eve",
-        "--role",
-        "viewer",
-        "--file",
-        &folder.path().join("eve").display().to_string(),
-    ])?)?;
+    create_eve(&cluster, folder.path())?;
 
     let restore = ["restore", &file, "--force", "--passphrase-file", &passphrase];
     let running = backup(&cli, &config, &restore)?;
@@ -262,22 +277,9 @@ fn a_restore_refuses_what_would_do_harm_and_keeps_the_old_state_where_it_is_forc
 #[test]
 fn a_restore_that_is_killed_leaves_the_old_state_or_the_new_one() -> Story {
     let folder = tempfile::tempdir()?;
-    let mut cluster = Cluster::start(Options::new(&folder.path().join("cluster"))?)?;
-    let cli = cluster.programs().cli.clone();
-    let config = cluster.folder().join("master.yaml");
-    let passphrase = passphrase_file(folder.path(), PASSPHRASE)?;
-    let file = folder.path().join("cluster.backup").display().to_string();
-    ok(&backup(&cli, &config, &["create", "--out", &file, "--passphrase-file", &passphrase])?)?;
+    let BackedUp { mut cluster, cli, config, passphrase, file } = BackedUp::start(folder.path())?;
     // the old state has a user more than the backup
-    ok(&cluster.piccolo(&[
-        "user",
-        "create",
-        "eve",
-        "--role",
-        "viewer",
-        "--file",
-        &folder.path().join("eve").display().to_string(),
-    ])?)?;
+    create_eve(&cluster, folder.path())?;
     let (mut whole, mut killed) = (0, 0);
     for attempt in 0..8u64 {
         cluster.master.kill();
