@@ -65,7 +65,7 @@ impl NodeAgent {
         let down = is_down(&observation.runtime);
         if let Some(seen) = self.seen(observation.containers, down) {
             let known = self.observed.containers.replace(seen.clone());
-            worth_telling |= known.as_deref().map(steady) != Some(steady(&seen));
+            worth_telling |= !known.as_deref().is_some_and(|known| are_steady(known, &seen));
             // what was there before we looked for the first time is no news
             if let Some(known) = known {
                 let was_down = before.as_ref().is_some_and(is_down);
@@ -315,12 +315,37 @@ fn changes(before: Option<&Look<'_>>, look: &Look<'_>) -> Vec<(Severity, EventKi
     changes
 }
 
-/// Without the figures that move all the time.
-fn steady(containers: &[ContainerReport]) -> Vec<ContainerReport> {
-    containers
-        .iter()
-        .map(|c| ContainerReport { memory_bytes: 0, cpu_basis_points: 0, ..c.clone() })
-        .collect()
+/// The same but for the figures that move all the time.
+fn are_steady(known: &[ContainerReport], seen: &[ContainerReport]) -> bool {
+    known.len() == seen.len() && known.iter().zip(seen).all(|(known, seen)| is_steady(known, seen))
+}
+
+fn is_steady(known: &ContainerReport, seen: &ContainerReport) -> bool {
+    // all of them are named, so that a new field has to be thought of here
+    let ContainerReport {
+        id,
+        name,
+        image,
+        state,
+        exit_code,
+        health,
+        started_at,
+        finished_at,
+        memory_bytes: _,
+        cpu_basis_points: _,
+        restarts,
+        restart,
+    } = known;
+    *id == seen.id
+        && *name == seen.name
+        && *image == seen.image
+        && *state == seen.state
+        && *exit_code == seen.exit_code
+        && *health == seen.health
+        && *started_at == seen.started_at
+        && *finished_at == seen.finished_at
+        && *restarts == seen.restarts
+        && *restart == seen.restart
 }
 
 /// The master refuses a report with a text that is too long or cannot be printed, and the session with it:
