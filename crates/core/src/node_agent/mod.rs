@@ -380,6 +380,7 @@ impl NodeAgent {
             && snapshot.next_sequence <= 1
             && !mutant!("a lost journal begins again at one");
         let reserved = if journal_lost { snapshot.ledger.sequences_reserved } else { 0 };
+        let ledger = restored(snapshot.ledger, &snapshot.journal, now);
         let journal = OfflineJournal::restored(
             snapshot.journal,
             snapshot.next_sequence.max(reserved),
@@ -410,11 +411,11 @@ impl NodeAgent {
             removed: false,
             certificate_requested: false,
             start_told: false,
-            hold: recover::hold_of(&snapshot.ledger, now),
+            hold: recover::hold_of(&ledger, now),
             state_problem: None,
             recover_at: None,
             told_recovery: Vec::new(),
-            ledger: restored(snapshot.ledger, now),
+            ledger,
             settings,
         }
     }
@@ -533,8 +534,9 @@ impl NodeAgent {
     }
 }
 
-fn restored(mut ledger: Ledger, now: Now) -> Ledger {
+fn restored(mut ledger: Ledger, journal: &[JournalEntry], now: Now) -> Ledger {
     let wall = now.wall.max(ledger.clock_floor);
+    recover::recall_told(&mut ledger.recovery, journal);
     ledger.recovery.restore(Now { wall, ..now });
     ledger
 }

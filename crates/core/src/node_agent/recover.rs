@@ -9,8 +9,8 @@ use super::{
     Effect, Failure, Hold, Ledger, NodeAgent, Outcome, Phase, Runtime, Step, observe::printable,
 };
 use crate::{
-    action_controller::recovery::{Line, Next, plan, plan::changes_at},
-    model::{EventKind, RECOVERY_LINES_MAX, RecoveryReport, Severity},
+    action_controller::recovery::{Line, Memory, Next, plan, plan::changes_at},
+    model::{EventKind, JournalEntry, RECOVERY_LINES_MAX, RecoveryReport, Severity},
     session::{RecoveryOrders, ToMaster},
     time::Now,
 };
@@ -30,6 +30,14 @@ pub(super) fn hold_of(ledger: &Ledger, now: Now) -> Option<Hold> {
         Some(Hold::Maintenance)
     } else {
         (!left.is_zero()).then(|| Hold::Paused { until: now.at + left })
+    }
+}
+
+/// Of what persons were told, the journal may know more than the memory.
+pub(super) fn recall_told(memory: &mut Memory, journal: &[JournalEntry]) {
+    for entry in journal.iter().filter(|entry| entry.kind == EventKind::PersonNeeded) {
+        let told = entry.fields.get("failure").map(String::as_str).unwrap_or_default();
+        memory.recall_told(entry.at, |failure| printable(&failure.to_string()) == told);
     }
 }
 
@@ -108,16 +116,14 @@ impl NodeAgent {
         forced: bool,
     ) {
         let attempts = self.ledger.recovery.attempts(&failure);
+        if step == Step::Alert {
+            return self.tell_a_person(now, out, &failure, attempts);
+        }
         self.ledger.recovery.begin(&failure, step, now);
-        if step != Step::Alert && !step.is_ours() {
+        if !step.is_ours() {
             return;
         }
         out.push(Effect::SaveLedger(self.ledger.clone()));
-        if step == Step::Alert {
-            let message = format!("{failure} does not get well, {attempts} attempts were made");
-            let (severity, kind) = (Severity::Critical, EventKind::PersonNeeded);
-            return self.record_recovery(now, out, severity, kind, message, &failure);
-        }
         let number = attempts.saturating_add(1);
         let why =
             if forced { "an operator wants it".to_owned() } else { format!("attempt {number}") };
@@ -125,6 +131,15 @@ impl NodeAgent {
         let (severity, kind) = (Severity::Warning, EventKind::RecoveryAttempted);
         self.record_recovery(now, out, severity, kind, message, &failure);
         out.push(Effect::Recover { failure, step, forced });
+    }
+
+    /// Told first, then remembered: after a crash in between the journal still knows ([`recall_told`]).
+    fn tell_a_person(&mut self, now: Now, out: &mut Vec<Effect>, failure: &Failure, attempts: u32) {
+        let message = format!("{failure} does not get well, {attempts} attempts were made");
+        let kind = EventKind::PersonNeeded;
+        self.record_recovery(now, out, Severity::Critical, kind, message, failure);
+        self.ledger.recovery.begin(failure, Step::Alert, now);
+        out.push(Effect::SaveLedger(self.ledger.clone()));
     }
 
     pub(super) fn recovered(

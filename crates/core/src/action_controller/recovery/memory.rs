@@ -144,6 +144,13 @@ impl Memory {
         }
     }
 
+    /// A person was told at that time of what is meant: in this episode, unless it is younger.
+    pub fn recall_told(&mut self, at: WallTime, is_meant: impl Fn(&Failure) -> bool) {
+        for episode in &mut self.episodes {
+            episode.told |= episode.since <= at && is_meant(&episode.failure);
+        }
+    }
+
     /// What became of it. Whether it was still waited for.
     pub fn ended(
         &mut self,

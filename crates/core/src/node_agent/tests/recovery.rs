@@ -188,6 +188,38 @@ fn a_state_folder_that_cannot_be_written_is_told_to_a_person_once() {
     assert_eq!(steps(&effects), [], "a reboot was not allowed");
 }
 
+/// What a person is told by an agent that lived as long as these effects were carried out, and then started anew.
+fn told_after_a_crash(done: &[Effect]) -> usize {
+    let mut snapshot = Snapshot { next_sequence: 1, ..Snapshot::default() };
+    for effect in done {
+        match effect {
+            Effect::SaveLedger(ledger) => snapshot.ledger = ledger.clone(),
+            Effect::JournalAppend(entry) => {
+                snapshot.next_sequence = entry.sequence + 1;
+                snapshot.journal.push(entry.clone());
+            }
+            _ => {}
+        }
+    }
+    let mut again = agent(snapshot, CERTIFIED);
+    let _ = in_session(&mut again, 10);
+    let _ = again.handle(at(20), down());
+    let told = done.iter().cloned().chain(until(&mut again, 3_600 * S));
+    recorded(&told.collect::<Vec<_>>(), EventKind::PersonNeeded).len()
+}
+
+#[test]
+fn a_person_is_told_once_whenever_the_agent_dies() {
+    let mut agent = member();
+    let mut effects = agent.handle(at(S), down());
+    effects.extend(until(&mut agent, 1_800 * S));
+    assert_eq!(recorded(&effects, EventKind::PersonNeeded).len(), 1);
+    let written = |e: &Effect| matches!(e, Effect::SaveLedger(_) | Effect::JournalAppend(_));
+    for lived in (0..effects.len()).filter(|i| written(&effects[*i])) {
+        assert_eq!(told_after_a_crash(&effects[..=lived]), 1, "{:?}", effects[lived]);
+    }
+}
+
 #[test]
 fn without_a_master_the_uplink_is_given_its_time_and_then_a_person_is_told() {
     let mut agent = member();
