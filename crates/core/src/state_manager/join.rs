@@ -57,7 +57,8 @@ impl StateManager {
         self.check_standing(by)?;
         if !self.nodes.contains_key(&registration.node) && by.id == registration.node.as_str() {
             let message = "the node is not known here; its certificate is good for a session still";
-            return Err(Refusal::new(Code::Unauthenticated, "TokenRequired", message));
+            return Err(Refusal::new(Code::Unauthenticated, "TokenRequired", message)
+                .help("open a session, or join with a token: piccolo token create"));
         }
         if by.id != registration.node.as_str() {
             return Err(speaks_for_another(by, registration.node.as_str()));
@@ -67,7 +68,8 @@ impl StateManager {
                 Code::PermissionDenied,
                 "KeyChanged",
                 "the request must be for the key of the certificate that was shown",
-            ));
+            )
+            .help("for a new key: piccolo token create --role sub --node NAME"));
         }
         self.audit(now, out, by, Call::RegisterNode, registration.node.as_str());
         let until = now.wall.plus(self.settings.certificate_lifetime);
@@ -110,7 +112,8 @@ impl StateManager {
                 Code::ResourceExhausted,
                 "TooManyNodes",
                 format!("the cluster has {} nodes, and takes no more", self.nodes.len()),
-            ));
+            )
+            .help("piccolo node remove those that are gone"));
         }
         self.audit(now, out, by, Call::RegisterNode, registration.node.as_str());
         self.use_token(out, token, &registration.node);
@@ -363,7 +366,8 @@ impl StateManager {
                 Code::Unauthenticated,
                 "CertificateRevoked",
                 format!("{} {what}: its certificate is worth nothing any more", by.who()),
-            ))
+            )
+            .help("a node: join again with a token; a user: ask an admin for another context"))
         };
         match by.role {
             Role::Anonymous => Ok(()),
@@ -408,6 +412,11 @@ pub(super) fn name_is_taken(name: &NodeName, holder: &NodeId, live: bool) -> Ref
     Refusal::new(Code::AlreadyExists, "DuplicateName", message).help(
         "give the board another host name; for a re-flashed board: piccolo node reset-identity NAME",
     )
+}
+
+pub(super) fn awaiting_approval() -> Refusal {
+    Refusal::new(Code::FailedPrecondition, "AwaitingApproval", "waits for approval")
+        .help("piccolo node approve NODE")
 }
 
 pub(super) fn speaks_for_another(by: &Caller, id: &str) -> Refusal {

@@ -228,11 +228,7 @@ impl StateManager {
             return Err(super::join::speaks_for_another(by, claimed));
         }
         match self.nodes.get(&id).map(|node| node.record.status) {
-            Some(NodeStatus::Pending) => Err(Refusal::new(
-                Code::FailedPrecondition,
-                "AwaitingApproval",
-                "waits for approval",
-            )),
+            Some(NodeStatus::Pending) => Err(super::join::awaiting_approval()),
             Some(_) => Ok(id),
             None => Err(no_such_node(claimed, None)),
         }
@@ -608,7 +604,8 @@ impl StateManager {
             .help("revoke it first, or take another name"));
         }
         if self.users.len() >= self.settings.users_max {
-            return Err(Refusal::new(Code::ResourceExhausted, "TooManyUsers", "too many users"));
+            return Err(Refusal::new(Code::ResourceExhausted, "TooManyUsers", "too many users")
+                .help("piccolo user revoke those that are not needed"));
         }
         let user = UserRecord {
             name,
@@ -657,7 +654,8 @@ impl StateManager {
                 Code::FailedPrecondition,
                 "LastAdmin",
                 format!("{name} is the last admin: nobody could make another"),
-            ));
+            )
+            .help("make another first: piccolo user create NAME --role admin"));
         }
         self.users.remove(&name);
         out.delete(keys::user(&name));
@@ -677,6 +675,7 @@ fn wrong_status(name: &str, status: NodeStatus, verb: &str) -> Refusal {
         "WrongStatus",
         format!("node {name} is {status}: it cannot be {verb}"),
     )
+    .help("piccolo node list")
 }
 
 pub(super) fn no_such_node(text: &str, near: Option<&str>) -> Refusal {

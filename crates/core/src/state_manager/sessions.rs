@@ -126,9 +126,7 @@ impl StateManager {
         }
         let Some(node) = self.nodes.get(&hello.node) else { return Ok(()) };
         if node.record.status == NodeStatus::Pending {
-            let refusal =
-                Refusal::new(Code::FailedPrecondition, "AwaitingApproval", "waits for approval");
-            return Err((GoodbyeReason::Busy, refusal));
+            return Err((GoodbyeReason::Busy, super::join::awaiting_approval()));
         }
         // or it was welcomed since, and never heard of it
         let same_process = hello.previous_session.as_ref().is_some_and(|previous| {
