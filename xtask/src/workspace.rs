@@ -51,6 +51,10 @@ impl Workspace {
         self.tools().join("node_modules/.bin/buf")
     }
 
+    pub(crate) fn cargo_deny(&self) -> PathBuf {
+        self.tools().join("bin/cargo-deny")
+    }
+
     pub(crate) fn python(&self) -> PathBuf {
         self.tools().join("python/bin/python")
     }

@@ -1,4 +1,5 @@
-//! Tools for this checkout alone, in `target/tools`: buf from npm, Python packages from pip.
+//! Tools for this checkout alone, in `target/tools`: buf from npm, Python packages from pip, cargo-deny from
+//! its sources.
 //!
 //! A marker file beside each holds what was asked for, so that a changed version is fetched and
 //! an unchanged one costs one read.
@@ -15,6 +16,7 @@ use crate::run;
 use crate::workspace::{Workspace, which};
 
 const BUF: &str = "@bufbuild/buf@1.75.0";
+const CARGO_DENY: &str = "cargo-deny@0.20.2";
 
 pub(crate) fn install_buf(workspace: &Workspace, missing: &mut Missing) -> Result<()> {
     let tools = workspace.tools();
@@ -32,6 +34,28 @@ pub(crate) fn install_buf(workspace: &Workspace, missing: &mut Missing) -> Resul
     command.arg(&tools).arg(BUF);
     fetch("buf", why, &mut command, &tools.join("npm.log"), missing)?
         .then(|| fs::write(&marker, BUF))
+        .transpose()
+        .with_context(|| format!("cannot write {}", marker.display()))?;
+    Ok(())
+}
+
+/// Built without optimisation: it runs for two seconds, and would be built for minutes.
+pub(crate) fn install_cargo_deny(workspace: &Workspace, missing: &mut Missing) -> Result<()> {
+    let tools = workspace.tools();
+    let marker = tools.join("cargo-deny.version");
+    if is_current(&marker, CARGO_DENY) && workspace.cargo_deny().is_file() {
+        return Ok(());
+    }
+    let build = tools.join("cargo-deny-build");
+    let mut command = workspace.cargo();
+    command.args(["install", "--locked", "--debug", "--root"]).arg(&tools);
+    command.arg("--target-dir").arg(&build).arg(CARGO_DENY);
+    let why = "checks licences, bans and sources of crates";
+    let log = tools.join("cargo-deny.log");
+    let is_there = fetch("cargo-deny", why, &mut command, &log, missing)?;
+    fs::remove_dir_all(&build).ok();
+    is_there
+        .then(|| fs::write(&marker, CARGO_DENY))
         .transpose()
         .with_context(|| format!("cannot write {}", marker.display()))?;
     Ok(())
