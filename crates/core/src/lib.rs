@@ -19,6 +19,7 @@ pub mod failure_detector;
 pub mod hex;
 pub mod log_filter;
 pub mod model;
+pub mod monitoring_server;
 pub mod mutant;
 pub mod node_agent;
 pub mod node_lifecycle;

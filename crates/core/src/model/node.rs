@@ -311,6 +311,8 @@ pub struct NodeView {
     pub connected: bool,
     pub containers: Vec<ContainerReport>,
     pub metrics: BTreeMap<String, String>,
+    /// When the newest report came, by the master's clock; its metrics are as old.
+    pub sampled_at: Option<WallTime>,
     /// The newest that the node has told since the master's start; shared, because it is large.
     pub system_check: Option<Arc<SystemCheck>>,
     /// What it has read of its hardware, likewise.

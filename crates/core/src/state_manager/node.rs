@@ -32,6 +32,7 @@ pub(super) struct Node {
     pub(super) last_heartbeat: Option<WallTime>,
     pub(super) containers: Vec<ContainerReport>,
     pub(super) metrics: BTreeMap<String, String>,
+    pub(super) sampled_at: Option<WallTime>,
     /// What the agent itself has found.
     pub(super) own_conditions: Vec<Condition>,
     /// Why it could not apply the newest configuration.
@@ -72,6 +73,7 @@ impl Node {
             last_heartbeat: None,
             containers: Vec::new(),
             metrics: BTreeMap::new(),
+            sampled_at: None,
             own_conditions: Vec::new(),
             config_rejected: None,
             clock_skew: None,
@@ -159,6 +161,7 @@ impl Node {
             connected: self.session.is_some(),
             containers: self.containers.clone(),
             metrics: self.metrics.clone(),
+            sampled_at: self.sampled_at,
             system_check: self.system_check.clone(),
             hardware: self.hardware.clone(),
             recovery: self.recovery_view(),

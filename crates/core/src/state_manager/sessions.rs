@@ -314,6 +314,7 @@ impl StateManager {
     fn take_report(&mut self, now: Now, out: &mut Outbox, id: &NodeId, report: StatusReport) {
         let Some(node) = self.nodes.get_mut(id) else { return };
         node.metrics = report.metrics;
+        node.sampled_at = Some(now.wall);
         if let Some(clock) = report.clock {
             node.clock_seen(clock, now.wall);
         }

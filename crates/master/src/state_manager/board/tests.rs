@@ -27,6 +27,7 @@ fn view(id: &str, revision: u64) -> NodeView {
         connected: true,
         containers: vec![],
         metrics: BTreeMap::new(),
+        sampled_at: None,
         system_check: None,
         hardware: None,
         recovery: Default::default(),

@@ -1,0 +1,162 @@
+//! The MonitoringServer's memory: what nodes and their containers have told of themselves, and how to ask for
+//! it (HLD §3.1, §11.1).
+//!
+//! - [`history`]: one figure in three resolutions
+//! - [`query`]: a figure over a range, in steps, of one node or of many together
+//!
+//! It is bounded by bytes: the more series there are, the less far back each of them goes.
+
+pub mod history;
+pub mod query;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use self::history::{BUCKET_BYTES, LEVELS, Series};
+use crate::{
+    model::{ContainerReport, NodeId, NodeRecord, NodeView},
+    time::WallTime,
+};
+
+/// What is remembered of all nodes together, by default.
+pub const BYTES_MAX: usize = 24 << 20;
+/// A series that nothing was heard of for so long is forgotten: its container or its node is gone.
+pub const KEPT_FOR: Duration = Duration::from_secs(86_400);
+/// Series at most, however small each is.
+const SERIES_MAX: usize = 100_000;
+/// Thousandths of each resolution that a series has at least.
+const SHARE_MIN: usize = 10;
+
+#[derive(Debug)]
+pub struct MonitoringServer {
+    bytes_max: usize,
+    nodes: BTreeMap<NodeId, NodeHistory>,
+    series: usize,
+    /// Samples of series for which there was no room.
+    refused: u64,
+    swept: WallTime,
+}
+
+/// What is remembered of one node.
+#[derive(Debug)]
+struct NodeHistory {
+    /// As it was seen last: for its name and its labels.
+    record: Arc<NodeRecord>,
+    /// The report that was taken last.
+    sampled_at: Option<WallTime>,
+    series: BTreeMap<SeriesName, Series>,
+}
+
+/// Of the node itself where the container is empty.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SeriesName {
+    pub container: String,
+    pub figure: String,
+}
+
+/// How large it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extent {
+    pub nodes: usize,
+    pub series: usize,
+    pub bytes: usize,
+    pub refused: u64,
+}
+
+impl MonitoringServer {
+    pub fn new(bytes_max: usize) -> Self {
+        let (nodes, swept) = (BTreeMap::new(), WallTime::default());
+        Self { bytes_max, nodes, series: 0, refused: 0, swept }
+    }
+
+    /// A node as it is seen now. Its figures count once for each of its reports, however often it is seen.
+    pub fn seen(&mut self, now: WallTime, view: &NodeView) {
+        let node = self.nodes.entry(view.record.id.clone()).or_insert_with(|| NodeHistory {
+            record: Arc::new(view.record.clone()),
+            sampled_at: None,
+            series: BTreeMap::new(),
+        });
+        if *node.record != view.record {
+            node.record = Arc::new(view.record.clone());
+        }
+        if view.sampled_at.is_none() || node.sampled_at == view.sampled_at {
+            return;
+        }
+        node.sampled_at = view.sampled_at;
+        let id = view.record.id.clone();
+        for (figure, text) in &view.metrics {
+            if let Some(value) = number(text) {
+                self.sampled(now, &id, "", figure, value);
+            }
+        }
+        for container in view.containers.iter().filter(|container| container.is_running()) {
+            for (figure, value) in figures(container) {
+                self.sampled(now, &id, &container.name, figure, value);
+            }
+        }
+        self.sweep(now);
+    }
+
+    /// It was removed, and nobody is to see it any more.
+    pub fn removed(&mut self, node: &NodeId) {
+        if let Some(gone) = self.nodes.remove(node) {
+            self.series -= gone.series.len();
+        }
+    }
+
+    fn sampled(&mut self, now: WallTime, id: &NodeId, container: &str, figure: &str, value: f32) {
+        let share = self.share();
+        let Some(node) = self.nodes.get_mut(id) else { return };
+        let name = SeriesName { container: container.to_owned(), figure: figure.to_owned() };
+        if !node.series.contains_key(&name) {
+            if self.series >= SERIES_MAX {
+                self.refused += 1;
+                return;
+            }
+            self.series += 1;
+        }
+        node.series.entry(name).or_default().sampled(now, value, share);
+    }
+
+    /// Thousandths of each resolution that all series can have within the bytes that there are.
+    fn share(&self) -> usize {
+        let slots: usize = LEVELS.iter().map(|level| level.slots).sum();
+        let whole = (self.series + 1) * (slots * BUCKET_BYTES + size_of::<Series>());
+        (self.bytes_max.saturating_mul(1000) / whole).clamp(SHARE_MIN, 1000)
+    }
+
+    /// Once a minute: forgets the series that nothing was heard of for long.
+    fn sweep(&mut self, now: WallTime) {
+        if now.since(self.swept) < Duration::from_secs(60) && self.swept <= now {
+            return;
+        }
+        self.swept = now;
+        for node in self.nodes.values_mut() {
+            node.series.retain(|_, s| s.newest.is_some_and(|(at, _)| now.since(at) < KEPT_FOR));
+        }
+        self.series = self.nodes.values().map(|node| node.series.len()).sum();
+    }
+
+    pub fn extent(&self) -> Extent {
+        let series = self.nodes.values().flat_map(|node| node.series.values());
+        Extent {
+            nodes: self.nodes.len(),
+            series: self.series,
+            bytes: series.map(Series::bytes).sum(),
+            refused: self.refused,
+        }
+    }
+}
+
+/// What is kept of a container that runs.
+fn figures(container: &ContainerReport) -> [(&'static str, f32); 2] {
+    #[allow(clippy::cast_precision_loss, reason = "seven digits are enough for a picture")]
+    let (cpu, memory) = (container.cpu_basis_points as f32 / 100.0, container.memory_bytes as f32);
+    [("cpu_percent", cpu), ("memory_bytes", memory)]
+}
+
+/// A figure is a number that is finite; other texts are shown, and not remembered.
+fn number(text: &str) -> Option<f32> {
+    text.parse::<f32>().ok().filter(|value| value.is_finite())
+}
