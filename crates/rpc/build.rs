@@ -3,12 +3,13 @@ use std::{env, error::Error, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "piccolo/v1/node.proto",
     "piccolo/v1/topology.proto",
     "piccolo/v1/event.proto",
     "piccolo/v1/node_agent.proto",
     "piccolo/v1/access.proto",
+    "piccolo/v1/monitoring_server.proto",
     "piccolo/v1/api_server.proto",
 ];
 

@@ -3,6 +3,7 @@
 //!
 //! - `state_manager`: the one owner of the state, and who makes its decisions durable and visible
 //! - `api_server`: gRPC for agents and people; `https`: `/metrics` and `/healthz`
+//! - `monitoring_server`: what nodes have told of themselves over time
 //! - `certificate_authority`: the cluster's own CA
 //! - `startup`: what has to be there before it serves; `master`: from start to stop
 //!
@@ -17,6 +18,7 @@ mod figures;
 mod https;
 mod logging;
 mod master;
+mod monitoring_server;
 pub mod program;
 mod startup;
 mod state_manager;

@@ -30,6 +30,7 @@ use crate::{
     figures::Figures,
     https,
     logging::LogLevel,
+    monitoring_server::Monitoring,
     startup,
     state_manager::{
         Owner, Published, StateHandle,
@@ -217,6 +218,7 @@ impl Parts {
         let (stop, stopping) = watch::channel(false);
         let api = self.api(state.clone(), &board, &sessions, &connections, &queue, stopping);
         let backup_health = Arc::clone(&api.backup);
+        let monitoring = Arc::clone(&api.monitoring);
         let owner = Owner {
             manager,
             inputs,
@@ -238,6 +240,7 @@ impl Parts {
             queue: Arc::clone(&queue),
             writer: self.writer,
             board,
+            monitoring,
             replies: state.replies(),
             sessions: Arc::clone(&sessions),
             connections,
@@ -266,6 +269,7 @@ impl Parts {
         Api {
             state,
             board: Arc::clone(board),
+            monitoring: Arc::new(Monitoring::new(self.clock.clone())),
             sessions: Arc::clone(sessions),
             connections: Arc::clone(connections),
             authority: Arc::clone(&self.authority),

@@ -133,7 +133,7 @@ macro_rules! calls {
 calls! {
     RegisterNode, Session, Heartbeat, ReportStatus, ReceiveConfig,
     GetNodes, GetNode, GetTopology, WatchNodes, ListEvents, WatchEvents, GetClusterStatus,
-    Metrics, Reflection,
+    QueryMetrics, Metrics, Reflection,
     UpdateTopology, ApproveNode, RejectNode, SetMaintenance, RemoveNode, LabelNode,
     ResetNodeIdentity, RestartContainer, CheckNode, SetLogLevel,
     PauseRecovery, ForceRecovery, ProbeNode,
@@ -155,9 +155,11 @@ pub fn may(role: Role, call: Call) -> bool {
         | Call::GetTopology
         | Call::WatchNodes
         | Call::GetClusterStatus => matches!(role, Master | Cluster | Viewer | Operator | Admin),
-        Call::ListEvents | Call::WatchEvents | Call::Metrics | Call::Reflection => {
-            matches!(role, Viewer | Operator | Admin)
-        }
+        Call::ListEvents
+        | Call::WatchEvents
+        | Call::QueryMetrics
+        | Call::Metrics
+        | Call::Reflection => matches!(role, Viewer | Operator | Admin),
         Call::ApproveNode
         | Call::RejectNode
         | Call::SetMaintenance

@@ -127,6 +127,7 @@ fn is_audited(call: Call) -> bool {
         | Call::ListEvents
         | Call::WatchEvents
         | Call::GetClusterStatus
+        | Call::QueryMetrics
         | Call::Metrics
         | Call::Reflection
         | Call::ListTokens

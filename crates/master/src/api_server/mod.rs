@@ -1,13 +1,14 @@
 //! The API Server (HLD §3.2, §7.1): the gRPC services on the mTLS port.
 //!
 //! A call is admitted (`caller`), converted, asked of the owner of the state, and its answer converted back.
-//! `nodes`, `recovery`, `access` and `history` answer people, `node_agent` and `registration` answer agents; `sessions` and
+//! `nodes`, `recovery`, `monitoring`, `access` and `history` answer people, `node_agent` and `registration` answer agents; `sessions` and
 //! `watches` are the streams. Before all that, `requests` bounds what is on its way in.
 
 mod access;
 pub(crate) mod caller;
 pub(crate) mod connections;
 mod history;
+mod monitoring;
 mod node_agent;
 mod nodes;
 pub(crate) mod outgoing;
@@ -43,6 +44,7 @@ use crate::{
     clock::MasterClock,
     figures::Figures,
     logging::LogLevel,
+    monitoring_server::Monitoring,
     state_manager::{
         Published, StateHandle, board::Board, queue::EffectQueue, writer::StoreHealth,
     },
@@ -73,6 +75,7 @@ pub(crate) const PING_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) struct Api {
     pub(crate) state: StateHandle,
     pub(crate) board: Arc<Board>,
+    pub(crate) monitoring: Arc<Monitoring>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) authority: Arc<CertificateAuthority>,
@@ -201,6 +204,13 @@ impl v1::api_server_service_server::ApiServerService for Api {
         r: Request<v1::GetClusterStatusRequest>,
     ) -> Answered<v1::GetClusterStatusResponse> {
         nodes::get_cluster_status(self, r).await
+    }
+
+    async fn query_metrics(
+        &self,
+        r: Request<v1::QueryMetricsRequest>,
+    ) -> Answered<v1::QueryMetricsResponse> {
+        monitoring::query_metrics(self, r).await
     }
 
     async fn approve_node(

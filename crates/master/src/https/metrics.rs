@@ -81,8 +81,23 @@ fn own(page: &mut Page, api: &Api) {
     for (name, help, value) in counters {
         page.counter(name, help, value as f64);
     }
+    history(page, api);
     calls(page, api);
     commits(page, api);
+}
+
+/// What the MonitoringServer remembers.
+fn history(page: &mut Page, api: &Api) {
+    let extent = api.monitoring.extent();
+    let gauges = [
+        ("piccolo_history_series", "Figures that are remembered over time.", extent.series),
+        ("piccolo_history_bytes", "Memory that they take.", extent.bytes),
+    ];
+    for (name, help, value) in gauges {
+        page.gauge(name, help, value as f64);
+    }
+    let help = "Samples for which there was no room.";
+    page.counter("piccolo_history_refused_total", help, extent.refused as f64);
 }
 
 fn backlog(api: &Api) -> u64 {

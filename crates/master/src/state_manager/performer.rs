@@ -22,6 +22,7 @@ use crate::{
     api_server::{connections::Connections, sessions::Sessions},
     certificate_authority::{CertificateAuthority, Subject},
     clock::MasterClock,
+    monitoring_server::Monitoring,
 };
 
 /// Keys of one group of commits at most; the store takes 127 operations.
@@ -35,6 +36,7 @@ pub(crate) struct Performer {
     pub(crate) queue: Arc<EffectQueue>,
     pub(crate) writer: Writer,
     pub(crate) board: Arc<Board>,
+    pub(crate) monitoring: Arc<Monitoring>,
     pub(crate) replies: Arc<Replies>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) connections: Arc<Connections>,
@@ -86,8 +88,12 @@ impl Performer {
                 }
             }
             Effect::Reply { request, result } => self.replies.complete(request, result),
-            Effect::Changed(view) => self.board.changed(*view),
+            Effect::Changed(view) => {
+                self.monitoring.seen(&view);
+                self.board.changed(*view);
+            }
             Effect::Removed { node, revision } => {
+                self.monitoring.removed(&node);
                 self.board.removed(&node, revision);
                 self.connections.close_node_soon(node);
             }

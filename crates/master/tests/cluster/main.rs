@@ -9,6 +9,7 @@ mod harness;
 mod https;
 mod join;
 mod load;
+mod monitoring;
 mod noise;
 mod people;
 mod program;

@@ -13,6 +13,7 @@
 mod access;
 mod check;
 mod event;
+mod monitoring;
 mod node;
 mod recovery;
 mod session;
@@ -29,6 +30,7 @@ pub use self::{
     access::{user_role, user_role_to_wire},
     check::{check_level, check_level_to_wire},
     event::{severity, severity_to_wire},
+    monitoring::metrics_query,
     node::{
         RegistrationText, node_kind, node_kind_to_wire, node_role, node_role_to_wire, node_status,
         node_status_to_wire,

@@ -1,0 +1,71 @@
+//! Figures over time, as they are asked for on the wire (HLD §11.1).
+
+use piccolo_rpc::v1::{self, agent_message::Message as Say};
+
+use crate::harness::{Admin, Cluster, Session, eventually, hello, refused};
+
+fn report(cpu: &str) -> v1::StatusReport {
+    let web = v1::ContainerStatus {
+        id: "c1".to_owned(),
+        name: "web".to_owned(),
+        image: "localhost/web:1".to_owned(),
+        state: "running".to_owned(),
+        memory_bytes: 1 << 20,
+        ..Default::default()
+    };
+    v1::StatusReport {
+        metrics: [("cpu_percent".to_owned(), cpu.to_owned())].into(),
+        containers: vec![web],
+        ..Default::default()
+    }
+}
+
+async fn ask(admin: &mut Admin, query: v1::QueryMetricsRequest) -> v1::QueryMetricsResponse {
+    admin.query_metrics(query).await.unwrap().into_inner()
+}
+
+#[tokio::test]
+async fn what_nodes_tell_is_remembered_and_can_be_asked_for() {
+    let cluster = Cluster::start().await;
+    let mut admin = cluster.admin().await;
+    let mut beating = Vec::new();
+    for (id, cpu) in [("n1", "10.0"), ("n2", "30.0")] {
+        let identity = cluster.join(id).await;
+        let mut agent = cluster.agent(&identity).await;
+        let mut session = Session::open(&mut agent, hello(id)).await;
+        session.say(Say::Status(report(cpu))).await;
+        beating.push((agent, session.keep_beating()));
+    }
+    let cpu = v1::QueryMetricsRequest { figure: "cpu_percent".to_owned(), ..Default::default() };
+    eventually("both nodes are remembered", async || {
+        let by = vec!["node".to_owned()];
+        ask(&mut admin, v1::QueryMetricsRequest { by, ..cpu.clone() }).await.rows.len() == 2
+    })
+    .await;
+    let all = ask(&mut admin, cpu.clone()).await;
+    let seen: Vec<_> = all.rows[0].points.iter().filter(|point| !point.is_nan()).collect();
+    assert_eq!((seen, all.step_seconds), (vec![&20.0], 60), "the mean of both");
+    let named = v1::QueryMetricsRequest {
+        figure: "memory_bytes".to_owned(),
+        container: Some(String::new()),
+        filter: "id=n1".to_owned(),
+        by: vec!["node".to_owned(), "container".to_owned()],
+        ..Default::default()
+    };
+    let rows = ask(&mut admin, named).await.rows;
+    assert_eq!(
+        (rows.len(), &rows[0].labels["node"], &rows[0].labels["container"]),
+        (1, &"host-n1".to_owned(), &"web".to_owned())
+    );
+    let figures = |container| v1::QueryMetricsRequest { container, ..Default::default() };
+    assert_eq!(ask(&mut admin, figures(None)).await.figures, ["cpu_percent"]);
+    let of_containers = ask(&mut admin, figures(Some(String::new()))).await.figures;
+    assert_eq!(of_containers, ["cpu_percent", "memory_bytes"]);
+    for (change, field) in [
+        (v1::QueryMetricsRequest { step_seconds: 1, ..cpu.clone() }, "step"),
+        (v1::QueryMetricsRequest { across: "most".to_owned(), ..cpu.clone() }, "across"),
+        (v1::QueryMetricsRequest { by: vec![String::new()], ..cpu.clone() }, "by[0]"),
+    ] {
+        assert_eq!(refused(admin.query_metrics(change).await).field.as_deref(), Some(field));
+    }
+}
