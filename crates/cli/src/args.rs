@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     audit, backup, completion, context, doctor, events, failure::Failure, help, log_level, man,
-    node, status, store, text::parse_duration, token, topology, user, version,
+    metrics, node, status, store, text::parse_duration, token, top, topology, user, version,
 };
 
 const ABOUT: &str =
@@ -79,6 +79,12 @@ pub enum Command {
     /// alone is delivered once it is back, and marked as late.
     #[command(after_help = events::EXAMPLES)]
     Events(events::EventsArgs),
+    /// Show who uses most, as it is now
+    #[command(after_help = top::EXAMPLES)]
+    Top(top::TopArgs),
+    /// Show figures of nodes and containers over time
+    #[command(subcommand, after_help = metrics::EXAMPLES)]
+    Metrics(metrics::MetricsCommand),
     /// See and verify the audit log
     #[command(subcommand, after_help = audit::EXAMPLES)]
     Audit(audit::AuditCommand),
@@ -121,6 +127,8 @@ impl Cli {
             Command::User(command) => user::run(globals, command).await,
             Command::Topology(command) => topology::run(globals, command).await,
             Command::Events(args) => events::run(globals, args).await,
+            Command::Top(args) => top::run(globals, args).await,
+            Command::Metrics(command) => metrics::run(globals, command).await,
             Command::Audit(command) => audit::run(globals, command).await,
             Command::LogLevel(args) => log_level::run(globals, args).await,
             Command::Store(command) => store::run(globals, command),

@@ -64,7 +64,7 @@ pub enum Since {
 }
 
 impl Since {
-    fn moment(self, now: Timestamp) -> Timestamp {
+    pub fn moment(self, now: Timestamp) -> Timestamp {
         match self {
             Since::At(at) => at,
             Since::Ago(ago) => {
@@ -75,7 +75,9 @@ impl Since {
     }
 }
 
-fn since(text: &str) -> Result<Since, String> {
+/// # Errors
+/// A sentence that says what is expected.
+pub fn since(text: &str) -> Result<Since, String> {
     if let Ok(ago) = parse_duration(text) {
         return Ok(Since::Ago(ago));
     }

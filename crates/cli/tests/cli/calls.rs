@@ -421,3 +421,30 @@ fn a_new_user_is_told_to_programs_without_the_key() {
     assert_eq!(created["file"], "alice.context.yaml");
     assert!(!stdout(&output).contains("PRIVATE KEY"));
 }
+
+#[test]
+fn who_uses_most_comes_first_and_figures_are_shown_over_time() {
+    let (home, _peer, context) = start();
+    let ask = |arguments: &[&str]| {
+        let output = home.command().env("PICCOLO_CONTEXT", &context).args(arguments).output();
+        let output = output.unwrap();
+        check(&output, 0, &[]);
+        stdout(&output)
+    };
+    let top = ask(&["top"]);
+    assert!(top.starts_with("NODE"), "a pipe is not drawn again and again: {top}");
+    let names = |text: &str| -> Vec<String> {
+        let first = |line: &str| line.split_whitespace().next().map(str::to_owned);
+        text.lines().skip(1).filter_map(first).collect()
+    };
+    let mut sorted = names(&top);
+    sorted.sort();
+    assert_eq!(names(&ask(&["top", "--sort", "name"])), sorted);
+    let containers = ask(&["top", "containers", "-o", "json"]);
+    assert!(containers.contains("\"container\": \"") && containers.contains("\"trend\""));
+    assert_eq!(ask(&["metrics", "list"]), "cpu_percent\nmemory_available_bytes\n");
+    let of_the_cluster = ask(&["metrics", "query", "cpu_percent", "--by", "cluster"]);
+    assert!(of_the_cluster.contains("cluster  24.2 %"), "{of_the_cluster}");
+    let refused = home.piccolo(&["metrics", "query", "cpu_percent", "--since", "never"]);
+    check(&refused, 2, &["--since", "expected a length of time such as 10m"]);
+}

@@ -276,3 +276,26 @@ pub(crate) fn audit() -> Vec<v1::AuditEntry> {
         entry(8, "RemoveNode", "viewer:alice", "refused: role viewer may not call RemoveNode"),
     ]
 }
+
+/// Of what was asked for, by node and container: three points and a gap.
+pub(crate) fn figures(query: &v1::QueryMetricsRequest) -> v1::QueryMetricsResponse {
+    if query.figure.is_empty() {
+        let figures = ["cpu_percent", "memory_available_bytes"].map(str::to_owned).to_vec();
+        return v1::QueryMetricsResponse { figures, ..Default::default() };
+    }
+    let row = |node: &str, points: &[f32]| {
+        let all = map(&[("node", node), ("container", "web")]);
+        let labels = all.into_iter().filter(|(label, _)| query.by.contains(label)).collect();
+        v1::MetricRow { labels, points: points.to_vec() }
+    };
+    v1::QueryMetricsResponse {
+        from: ago(240),
+        step_seconds: 60,
+        rows: vec![
+            row("hpc", &[12.0, 48.5, f32::NAN, 24.25]),
+            row("zone-a", &[3.0, 3.0, 3.0, 3.0]),
+        ],
+        truncated: false,
+        figures: vec![],
+    }
+}

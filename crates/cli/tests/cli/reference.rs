@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use piccolo_cli::{
     audit::{AuditView, EntryView},
     command, events,
+    metrics::SeriesView,
     node::{
         deploy::{
             show::{Outcome, OutcomesView, Problem},
@@ -83,6 +84,13 @@ fn shapes() -> String {
     add("piccolo node deploy", json(&OutcomesView { hosts: &[unreachable()] }));
     add("piccolo topology get", json(&TopologyView::from(&fixtures::topology())));
     add("piccolo events", json(&events::EventsView::from(&listed)));
+    let query = v1::QueryMetricsRequest {
+        figure: "cpu_percent".to_owned(),
+        by: vec!["node".to_owned()],
+        ..Default::default()
+    };
+    let series = SeriesView::of("cpu_percent", fixtures::figures(&query));
+    add("piccolo metrics query", json(&series));
     add("piccolo token list", json(&TokensView { tokens }));
     add("piccolo user list", json(&UsersView { users }));
     add("piccolo audit list", json(&AuditView { entries }));

@@ -459,6 +459,16 @@ impl ApiServerService for Served {
         Box::pin(self.answer(v1::ListEventsResponse { events, first_kept_id: 1, last_id: 44 }))
     }
 
+    fn query_metrics<'a, 'b>(
+        &'a self,
+        request: Request<v1::QueryMetricsRequest>,
+    ) -> Answer<'b, v1::QueryMetricsResponse>
+    where
+        'a: 'b,
+    {
+        Box::pin(self.answer(fixtures::figures(&request.into_inner())))
+    }
+
     fn watch_events<'a, 'b>(
         &'a self,
         request: Request<v1::WatchEventsRequest>,

@@ -1,7 +1,9 @@
 //! Whole tables over fixed data, compared with what they looked like when somebody last looked.
 
 use piccolo_cli::{
-    audit, events, node,
+    audit, events,
+    metrics::{self, SeriesView},
+    node,
     output::{Format, Look, Table, document, word},
     status, token,
     topology::{self, graph},
@@ -162,6 +164,19 @@ fn the_topology_as_text_and_as_pictures() {
     check("topology_graph_mermaid", PIPE, &graph::mermaid(&topology));
     let empty = piccolo_rpc::v1::ClusterTopology { name: "robot".to_owned(), ..Default::default() };
     assert!(graph::picture(&empty, &look(PIPE, false)).contains("no board has joined yet"));
+}
+
+#[test]
+fn figures_over_time() {
+    let query = piccolo_rpc::v1::QueryMetricsRequest {
+        figure: "cpu_percent".to_owned(),
+        by: vec!["node".to_owned()],
+        ..Default::default()
+    };
+    let view = SeriesView::of("cpu_percent", fixtures::figures(&query));
+    for (name, width) in [("metrics_query", PIPE), ("metrics_query_40", Some(40))] {
+        check(name, width, &metrics::table(&view, &query.by, &look(width, false)));
+    }
 }
 
 #[test]
