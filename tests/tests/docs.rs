@@ -242,8 +242,18 @@ impl Step {
     }
 
     fn only_looks(&self) -> bool {
-        let words =
-            [" list", " describe", " get", " graph", " events", " status", " check", " show"];
+        let words = [
+            " list",
+            " describe",
+            " get",
+            " graph",
+            " events",
+            " status",
+            " check",
+            " show",
+            " top",
+            " query",
+        ];
         words.iter().any(|word| self.command.contains(word)) && !self.command.contains("kill")
     }
 

@@ -242,7 +242,7 @@ pub fn table(view: &SeriesView, labels: &[String], look: &Look) -> String {
             show(known.iter().copied().reduce(f32::min)),
             show(Some(mean).filter(|mean| mean.is_finite())),
             show(known.iter().copied().reduce(f32::max)),
-            Cell::new(trend(&row.points)),
+            Cell::new(trend(&view.figure, &row.points)),
         ]);
     }
     if table.is_empty() { String::new() } else { table.render(look) }
@@ -265,8 +265,8 @@ pub fn shown(figure: &str, value: f32) -> String {
     if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 
-/// A line of bars between the least and the most of them; a gap is blank. All the same is a line at the bottom.
-pub fn trend(points: &[Option<f32>]) -> String {
+/// A line of bars, of percents from 0 to 100, of others between the least and the most of them. A gap is blank.
+pub fn trend(figure: &str, points: &[Option<f32>]) -> String {
     let per_bar = points.len().div_ceil(TREND_MAX).max(1);
     let bars: Vec<Option<f32>> = points
         .chunks(per_bar)
@@ -276,6 +276,8 @@ pub fn trend(points: &[Option<f32>]) -> String {
     let (Some(least), Some(most)) = (known().reduce(f32::min), known().reduce(f32::max)) else {
         return String::new();
     };
+    let (least, most) =
+        if figure.ends_with("_percent") { (0.0, most.max(100.0)) } else { (least, most) };
     let bar = |value: f32| {
         let share = if most > least { (value - least) / (most - least) } else { 0.0 };
         let index = (share * (BARS.len() - 1) as f32).round() as usize;
@@ -289,7 +291,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trend_stretches_from_the_least_to_the_most() {
+    fn a_trend_stretches_from_the_least_to_the_most_and_percents_from_none_to_all() {
+        let trend = |points: &[Option<f32>]| trend("load1", points);
         let some = |values: &[f32]| values.iter().copied().map(Some).collect::<Vec<_>>();
         assert_eq!(trend(&some(&[0.0, 50.0, 100.0])), "▁▅█");
         assert_eq!(trend(&[Some(1.0), None, Some(2.0)]), "▁ █");
@@ -297,6 +300,8 @@ mod tests {
         assert_eq!(trend(&[None, None]), "");
         let many: Vec<_> = (0..100_u16).map(|value| Some(f32::from(value))).collect();
         assert_eq!(trend(&many).chars().count(), 20, "five points to a bar");
+        assert_eq!(super::trend("cpu_percent", &some(&[0.0, 50.0, 60.0, 400.0])), "▁▂▂█");
+        assert_eq!(super::trend("cpu_percent", &some(&[1.0, 50.0])), "▁▅");
     }
 
     #[test]

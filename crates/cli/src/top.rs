@@ -26,6 +26,7 @@ pub const EXAMPLES: &str = "Examples:
   piccolo top containers --sort memory
   piccolo top --once --sort name
   piccolo top containers --node zone-a -o json";
+const CPU: &str = "cpu_percent";
 /// Of a trend.
 const TREND_SECONDS: u32 = 600;
 const TREND_STEP_SECONDS: u32 = 30;
@@ -114,7 +115,7 @@ async fn look_at(client: &mut Client<'_>, args: &TopArgs) -> Result<TopView, Fai
     by.extend(of_containers.then(|| "container".to_owned()));
     let from = crate::output::now();
     let request = v1::QueryMetricsRequest {
-        figure: "cpu_percent".to_owned(),
+        figure: CPU.to_owned(),
         filter: filter.unwrap_or_default(),
         container: of_containers.then(String::new),
         from: Some(prost_types::Timestamp {
@@ -125,7 +126,7 @@ async fn look_at(client: &mut Client<'_>, args: &TopArgs) -> Result<TopView, Fai
         by,
         ..Default::default()
     };
-    let trends = SeriesView::of("cpu_percent", ask(client, request).await?);
+    let trends = SeriesView::of(CPU, ask(client, request).await?);
     Ok(TopView::new(args, &nodes, &trends))
 }
 
@@ -230,7 +231,7 @@ impl TopRow {
             node: node.name.clone(),
             container: None,
             state: words::status(node.status),
-            cpu_percent: number("cpu_percent"),
+            cpu_percent: number(CPU),
             memory_bytes: used.map(|used| used as u64),
             memory_percent: used.zip(total).map(|(used, total)| used / total * 100.0),
             load1: number("load1"),
@@ -273,7 +274,7 @@ impl TopRow {
             cells.push(show(self.load1.map(|load| format!("{load:.2}"))));
             cells.push(show(self.temperature_celsius.map(|degrees| format!("{degrees:.0} °C"))));
         }
-        cells.push(Cell::new(trend(&self.trend)));
+        cells.push(Cell::new(trend(CPU, &self.trend)));
         cells
     }
 }
