@@ -3,9 +3,12 @@
 
 use std::error::Error;
 
-use piccolo_testkit::testbed::{
-    cluster::{AGENT_UNIT, HostCluster, MASTER, MASTER_UNIT},
-    witness::Witness,
+use piccolo_testkit::{
+    podman::IMAGE,
+    testbed::{
+        cluster::{AGENT_UNIT, HostCluster, MASTER, MASTER_UNIT},
+        witness::Witness,
+    },
 };
 
 type Story = Result<(), Box<dyn Error>>;
@@ -93,6 +96,41 @@ fn podman_that_accepts_and_never_answers_is_a_condition_and_holds_up_no_beat() -
     cluster.wait_for_count("node-1", "ContainerDied", 1)?;
     for (kind, count) in [("RuntimeDown", 1), ("RuntimeUp", 1), ("NodeNotReady", 0)] {
         cluster.wait_for_count("node-1", kind, count)?;
+    }
+    Ok(witness.conclude(cluster)?)
+}
+
+#[test]
+fn podman_with_a_new_storage_shows_what_is_in_it_and_nothing_is_restarted_on_its_account() -> Story
+{
+    let cluster = HostCluster::start(1)?;
+    for name in ["web", "job"] {
+        cluster.run_container("node-1", name, &["--label", "piccolo.restart=always"])?;
+    }
+    let witness = Witness::of(&cluster)?.except("node-1", "web").except("node-1", "job");
+    let host = cluster.host("node-1")?;
+    // as an upgrade to another driver goes: images out, all away, the new storage, images in
+    host.shell(&format!(
+        "set -e
+        podman save --quiet --output /root/images.tar {IMAGE}
+        podman rm --force --time 0 web job
+        systemctl stop podman.socket podman.service
+        sed -i 's,/var/lib/containers/storage,/var/lib/containers/newer,; s,overlay,vfs,' \
+            /etc/containers/storage.conf
+        podman load --quiet --input /root/images.tar
+        systemctl start podman.socket"
+    ))?;
+    cluster.run_container("node-1", "web", &[])?;
+    assert_eq!(host.run(&["podman", "info", "--format", "{{.Store.GraphDriverName}}"])?, "vfs");
+    cluster.wait_until_without_conditions("node-1")?;
+    let node = cluster.node("node-1")?;
+    let names = node["containers"].as_array().into_iter().flatten().map(|c| c["name"].clone());
+    assert_eq!(names.collect::<Vec<_>>(), ["web"]);
+    for (kind, count) in [("ContainerRemoved", 2), ("ContainerStarted", 3)] {
+        cluster.wait_for_count("node-1", kind, count)?;
+    }
+    for kind in ["NodeNotReady", "RecoveryAttempted"] {
+        assert_eq!(cluster.count("node-1", kind)?, 0, "{kind}");
     }
     Ok(witness.conclude(cluster)?)
 }
