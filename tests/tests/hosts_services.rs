@@ -7,6 +7,7 @@ use piccolo_testkit::{
     podman::IMAGE,
     testbed::{
         cluster::{AGENT_UNIT, HostCluster, MASTER, MASTER_UNIT},
+        host::Host,
         witness::Witness,
     },
 };
@@ -37,12 +38,7 @@ fn a_killed_agent_is_started_again_by_systemd() -> Story {
 fn a_frozen_agent_is_started_again_by_the_watchdog() -> Story {
     let (cluster, witness) = one_node()?;
     let host = cluster.host("node-1")?;
-    // The watchdog's 30 s and the 10 s for a core dump, shortened.
-    host.write(
-        "/etc/systemd/system/piccolo-nodeagent.service.d/soon.conf",
-        "[Service]\nWatchdogSec=3s\nTimeoutAbortSec=1s\n",
-    )?;
-    host.shell("systemctl daemon-reload; systemctl restart piccolo-nodeagent")?;
+    watchdog_is_soon(host)?;
     cluster.wait_until_in_session("node-1")?;
     let not_ready = cluster.count("node-1", "NodeNotReady")?;
     host.freeze(AGENT_UNIT)?;
@@ -52,6 +48,42 @@ fn a_frozen_agent_is_started_again_by_the_watchdog() -> Story {
     })?;
     cluster.wait_until_in_session("node-1")?;
     Ok(witness.conclude(cluster)?)
+}
+
+#[test]
+fn an_agent_whose_loop_hangs_at_its_disk_is_started_again_by_the_watchdog() -> Story {
+    let (cluster, witness) = one_node()?;
+    let host = cluster.host("node-1")?;
+    watchdog_is_soon(host)?;
+    cluster.wait_until_in_session("node-1")?;
+    let not_ready = cluster.count("node-1", "NodeNotReady")?;
+    // opening a FIFO that nobody reads takes for ever: the loop hangs there, the process lives on
+    host.shell("mkfifo /var/lib/piccolo/nodeagent/ledger.new")?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("topology.json");
+    let mut topology = cluster.json(&["topology", "get", "-o", "json"])?;
+    topology["config"]["story"] = "the ledger is to be written".into();
+    std::fs::write(&file, topology.to_string())?;
+    cluster.done(&["topology", "apply", "-f", &file.display().to_string()])?;
+    cluster.wait_for_count("node-1", "NodeNotReady", not_ready + 1)?;
+    host.shell("rm /var/lib/piccolo/nodeagent/ledger.new")?;
+    cluster.wait("systemd has started the agent again", |_| {
+        // twice, where it was faster than the hand that took the FIFO away
+        Ok(host.unit(AGENT_UNIT, "NRestarts")? != "0")
+    })?;
+    cluster.wait_until_in_session("node-1")?;
+    assert_eq!(cluster.count("node-1", "ContainerStarted")?, 1);
+    Ok(witness.conclude(cluster)?)
+}
+
+/// Its 30 s and the 10 s for a core dump, shortened.
+fn watchdog_is_soon(host: &Host) -> Story {
+    host.write(
+        "/etc/systemd/system/piccolo-nodeagent.service.d/soon.conf",
+        "[Service]\nWatchdogSec=3s\nTimeoutAbortSec=1s\n",
+    )?;
+    host.shell("systemctl daemon-reload; systemctl restart piccolo-nodeagent")?;
+    Ok(())
 }
 
 #[test]
