@@ -159,6 +159,13 @@ impl Series {
         }
     }
 
+    /// Forgets the oldest, so that only `share` thousandths of each level's slots are kept.
+    pub fn cut(&mut self, share: usize) {
+        for (ring, level) in self.rings.iter_mut().zip(LEVELS) {
+            ring.trim(slots(level, share));
+        }
+    }
+
     /// All that was seen from `from` until before `until`, of the level that fits `step`.
     pub fn within(&self, level: usize, from: WallTime, until: WallTime) -> Bucket {
         let (Some(ring), Some(Level { step, .. })) = (self.rings.get(level), LEVELS.get(level))
@@ -170,7 +177,7 @@ impl Series {
 
     pub fn bytes(&self) -> usize {
         let capacity: usize = self.rings.iter().map(|ring| ring.buckets.capacity()).sum();
-        size_of::<Self>() + capacity * BUCKET_BYTES
+        super::SERIES_BYTES + capacity * BUCKET_BYTES
     }
 }
 

@@ -23,16 +23,18 @@ use crate::{
 pub const BYTES_MAX: usize = 24 << 20;
 /// A series that nothing was heard of for so long is forgotten: its container or its node is gone.
 pub const KEPT_FOR: Duration = Duration::from_secs(86_400);
-/// Series at most, however small each is.
-const SERIES_MAX: usize = 100_000;
-/// Thousandths of each resolution that a series has at least.
+/// Thousandths of each resolution that a series has at least; where there is no room for that, it is refused.
 const SHARE_MIN: usize = 10;
+/// Bytes that a series takes beside its slots: itself, its name and its place in a tree, about.
+const SERIES_BYTES: usize = size_of::<Series>() + 256;
 
 #[derive(Debug)]
 pub struct MonitoringServer {
     bytes_max: usize,
     nodes: BTreeMap<NodeId, NodeHistory>,
     series: usize,
+    /// Thousandths of each resolution that all series were cut to last.
+    cut_to: usize,
     /// Samples of series for which there was no room.
     refused: u64,
     swept: WallTime,
@@ -67,7 +69,7 @@ pub struct Extent {
 impl MonitoringServer {
     pub fn new(bytes_max: usize) -> Self {
         let (nodes, swept) = (BTreeMap::new(), WallTime::default());
-        Self { bytes_max, nodes, series: 0, refused: 0, swept }
+        Self { bytes_max, nodes, series: 0, cut_to: 1000, refused: 0, swept }
     }
 
     /// A node as it is seen now. Its figures count once for each of its reports, however often it is seen.
@@ -107,10 +109,13 @@ impl MonitoringServer {
 
     fn sampled(&mut self, now: WallTime, id: &NodeId, container: &str, figure: &str, value: f32) {
         let share = self.share();
+        if share < self.cut_to * 9 / 10 {
+            self.cut(share);
+        }
         let Some(node) = self.nodes.get_mut(id) else { return };
         let name = SeriesName { container: container.to_owned(), figure: figure.to_owned() };
         if !node.series.contains_key(&name) {
-            if self.series >= SERIES_MAX {
+            if (self.series + 1) * least_bytes() > self.bytes_max {
                 self.refused += 1;
                 return;
             }
@@ -121,9 +126,16 @@ impl MonitoringServer {
 
     /// Thousandths of each resolution that all series can have within the bytes that there are.
     fn share(&self) -> usize {
-        let slots: usize = LEVELS.iter().map(|level| level.slots).sum();
-        let whole = (self.series + 1) * (slots * BUCKET_BYTES + size_of::<Series>());
-        (self.bytes_max.saturating_mul(1000) / whole).clamp(SHARE_MIN, 1000)
+        let for_slots = (self.bytes_max / (self.series + 1)).saturating_sub(SERIES_BYTES);
+        (for_slots * 1000 / slots_bytes()).clamp(SHARE_MIN, 1000)
+    }
+
+    fn cut(&mut self, share: usize) {
+        self.nodes
+            .values_mut()
+            .flat_map(|node| node.series.values_mut())
+            .for_each(|s| s.cut(share));
+        self.cut_to = share;
     }
 
     /// Once a minute: forgets the series that nothing was heard of for long.
@@ -136,6 +148,7 @@ impl MonitoringServer {
             node.series.retain(|_, s| s.newest.is_some_and(|(at, _)| now.since(at) < KEPT_FOR));
         }
         self.series = self.nodes.values().map(|node| node.series.len()).sum();
+        self.cut_to = self.share();
     }
 
     pub fn extent(&self) -> Extent {
@@ -147,6 +160,16 @@ impl MonitoringServer {
             refused: self.refused,
         }
     }
+}
+
+/// Of all slots of one series.
+fn slots_bytes() -> usize {
+    LEVELS.iter().map(|level| level.slots).sum::<usize>() * BUCKET_BYTES
+}
+
+/// Of a series at the least.
+fn least_bytes() -> usize {
+    SERIES_BYTES + slots_bytes() * SHARE_MIN / 1000
 }
 
 /// What is kept of a container that runs.

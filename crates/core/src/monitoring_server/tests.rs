@@ -201,6 +201,12 @@ fn the_bytes_hold_whatever_is_told() {
     assert_eq!((extent.nodes, extent.series, extent.refused), (20, 60, 0));
     assert!(extent.bytes < bytes_max * 11 / 10, "{extent:?}");
     assert!(extent.bytes > 60 * 360 * BUCKET_BYTES / 2, "{extent:?}: something is kept of each");
+    // more than there is room for even at the least
+    for node in 20..2_000 {
+        server.seen(s(7200), &seen(&format!("n{node}"), 7200, 1.0));
+    }
+    let extent = server.extent();
+    assert!(extent.refused > 0 && extent.bytes < bytes_max * 11 / 10, "{extent:?}");
 }
 
 #[test]
