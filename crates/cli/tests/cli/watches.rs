@@ -204,6 +204,21 @@ pub(crate) fn terminal(columns: u16, rows: u16) -> (File, File) {
     (ours.into(), theirs)
 }
 
+/// What is drawn on it, piece by piece.
+fn screen_of(mut terminal: File) -> mpsc::Receiver<String> {
+    let (sender, screen) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count) = terminal.read(&mut buffer) {
+            let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
+            if count == 0 || sender.send(text).is_err() {
+                return;
+            }
+        }
+    });
+    screen
+}
+
 /// Reads from a terminal until all parts have come, in this order.
 #[track_caller]
 fn expect(screen: &mpsc::Receiver<String>, seen: &mut String, parts: &[&str]) {
@@ -238,20 +253,11 @@ fn a_terminal_gets_a_live_table_that_fits_it() {
     let mut items = snapshot(fixtures::nodes(), 7);
     items.push(item(Item::Removed("6f1c2d3e-0002".to_owned()), 8));
     peer.script.lock().unwrap().node_streams.push_back(items);
-    let (mut ours, theirs) = terminal(80, 30);
+    let (ours, theirs) = terminal(80, 30);
     let words = ["--context", &context, "node", "list", "--watch"];
     let stdout = theirs.try_clone().unwrap();
     let mut child = home.start_on(&words, stdout.into(), theirs.into());
-    let (sender, screen) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while let Ok(count) = ours.read(&mut buffer) {
-            let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
-            if count == 0 || sender.send(text).is_err() {
-                return;
-            }
-        }
-    });
+    let screen = screen_of(ours);
     let mut seen = String::new();
     // drawn, then drawn again over itself without the node that was removed
     expect(&screen, &mut seen, &["NAME", "zone-b", "\u{1b}[5A\r", "NAME"]);
@@ -266,6 +272,25 @@ fn a_terminal_gets_a_live_table_that_fits_it() {
     );
     let _peer = peer.restart();
     expect(&screen, &mut seen, &["not connected", "reconnected to ", "NAME"]);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(exit_code(&mut child), 0);
+}
+
+#[test]
+fn top_is_drawn_until_it_is_interrupted_and_says_that_the_master_is_away() {
+    let (home, mut peer, context) = start();
+    let (ours, theirs) = terminal(80, 30);
+    let words = ["--context", &context, "--timeout", "1s", "top", "--every", "100ms"];
+    let stdout = theirs.try_clone().unwrap();
+    let mut child = home.start_on(&words, stdout.into(), theirs.into());
+    let screen = screen_of(ours);
+    let mut seen = String::new();
+    expect(&screen, &mut seen, &["NODE", "STATUS", "zone-a"]);
+    peer.end();
+    expect(&screen, &mut seen, &["error: ", "help: "]);
+    let _peer = peer.restart();
+    expect(&screen, &mut seen, &["help: ", "NODE", "zone-a"]);
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     assert_eq!(exit_code(&mut child), 0);
