@@ -79,6 +79,8 @@ main() {
 
 install_release() {
   ((${#ROLES[@]} + ${#OLD_ROLES[@]} > 0)) || wrong "--role is missing: master or sub"
+  [[ -z $(ls -A "$R/usr/lib/piccolo/bin" 2>/dev/null) ]] || fail "packages of PICCOLO are installed here" \
+    "upgrade those, or remove them first: apt remove 'piccolo*', dnf remove 'piccolo*'; state stays"
   open_release
   verify_release
   verify_architecture
@@ -117,10 +119,7 @@ read_arguments() {
       --check) CHECK=yes && shift ;;
       --uninstall) ACTION=uninstall && shift ;;
       --purge) PURGE=yes && shift ;;
-      -h | --help)
-        usage
-        exit 0
-        ;;
+      -h | --help) usage && exit 0 ;;
       *) wrong "\`$1\` is no option" ;;
     esac
   done

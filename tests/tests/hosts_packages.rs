@@ -11,7 +11,7 @@ use piccolo_testkit::{
     cluster::Programs,
     podman::IMAGE,
     testbed::{
-        cluster::{AGENT_UNIT, HostCluster, MASTER, release},
+        cluster::{AGENT_UNIT, HostCluster, INSTALLER, MASTER, release},
         folder_beside_this_test,
         host::Host,
         witness::Witness,
@@ -99,6 +99,14 @@ fn a_board_with_the_debian_packages_joins_is_upgraded_and_purged() -> Story {
     cluster.wait_for_container("node-1", "web", "running")?;
     let check = host.shell("piccolo-system-check --json || true")?;
     assert!(check.contains("\"findings\""), "{check}");
+
+    // the installer would hide what the packages have put in place, and be hidden by it
+    cluster.bring_release("node-1")?;
+    let Err(refused) = host.run(&[INSTALLER, "--role", "sub"]) else {
+        return Err("the installer went in beside the packages".into());
+    };
+    assert!(refused.to_string().contains("packages of PICCOLO are installed here"), "{refused}");
+    host.run(&["rm", "-r", "/root/release"])?;
 
     // the same version again is an upgrade for dpkg: configuration, identity and containers stay
     let pid = host.unit(AGENT_UNIT, "MainPID")?;

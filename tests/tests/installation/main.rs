@@ -131,6 +131,22 @@ fn what_is_damaged_or_for_another_processor_is_refused() -> Story {
 }
 
 #[test]
+fn where_packages_are_the_installer_is_not() -> Story {
+    let root = Root::new()?;
+    let program = root.at("usr/lib/piccolo/bin/piccolo");
+    fs::create_dir_all(program.parent().ok_or("no folder")?)?;
+    fs::write(&program, "")?;
+    let before = root.tree()?;
+    let release = Release::small("0.1.0")?;
+    root.refuse(&release, &["--role", "sub"], 1, "packages of PICCOLO are installed here")?;
+    assert_eq!(differences(&before, &root.tree()?), Vec::<String>::new());
+    // removed packages may leave the folder
+    fs::remove_file(&program)?;
+    root.install(&release, &["--role", "sub"])?;
+    Ok(())
+}
+
+#[test]
 fn a_tarball_is_held_to_the_digest_beside_it() -> Story {
     let release = Release::small("0.1.0")?;
     let root = Root::new()?;
