@@ -4,6 +4,9 @@
 //! each [`Sign`] means is one table, [`law`]. A level is a problem while it is beyond its limit, a counter when
 //! it has grown by too much within an hour: what it counted before the agent started is no news. A problem is
 //! over after some looks in a row without it, so that nothing flaps.
+//!
+//! What never answers holds up its reader for ever: that is told with each sample, and a [`Wait`] for long is a
+//! problem too.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -20,12 +23,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 pub const LOOKS_TO_CLEAR: u8 = 5;
 /// Within which a counter may not grow by more than its limit.
 const HOUR: Duration = Duration::from_secs(3600);
+/// Of a wait, which is told in such steps, so that it is no news with each sample.
+const WAIT_STEP_S: u64 = 30;
 /// The conditions that follow from a look.
 const CONDITIONS: [ConditionKind; 3] =
     [ConditionKind::HardwareDegraded, ConditionKind::Throttled, ConditionKind::PowerLow];
 
-/// Readings of one look at most; one each is left for what is missing.
-pub const READINGS_MAX: usize = FINDINGS_MAX - 1;
+/// Things that are waited for at a time, at most: the sampler and a look wait for one each.
+const WAITS_MAX: usize = 2;
+/// Readings of one look at most; one is left for what is missing, and some for what waits.
+pub const READINGS_MAX: usize = FINDINGS_MAX - 1 - WAITS_MAX;
 
 /// What is still good; `None` is never judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +99,15 @@ pub enum Sign {
     Watchdog,
     /// 1 where nothing feeds one, and something should.
     NoWatchdog,
+    /// Seconds since it was asked, without an answer.
+    NoAnswer,
+}
+
+/// A file that is being read, or a file system that is asked for its space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    pub what: String,
+    pub waited: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,6 +160,8 @@ fn law(sign: Sign, limits: &Limits, own: Option<u64>) -> Law {
     const FLASH: &str = "plan to replace the board or its flash; keep a backup";
     const FSCK: &str = "run fsck from a rescue system; see dmesg";
     const WATCHDOG: &str = "have systemd feed it: RuntimeWatchdogSec";
+    const HANGS: &str =
+        "see dmesg; look at this device, its bus or its server, and start the board anew";
     let at_most = |limit: Option<u64>| limit.map_or(Good::Always, Good::AtMost);
     let grows = |limit: Option<u32>| limit.map_or(Good::Always, |l| Good::GrowsAtMost(l.into()));
     let wear = at_most(limits.flash_life_percent.map(u64::from));
@@ -188,6 +206,10 @@ fn law(sign: Sign, limits: &Limits, own: Option<u64>) -> Law {
         Sign::NoWatchdog => {
             let none = Text::Words("", "none is active");
             ("watchdog", none, is_no, HardwareDegraded, 1, Warning, WATCHDOG)
+        }
+        Sign::NoAnswer => {
+            let seconds = Text::In("s without an answer");
+            ("reading", seconds, Good::AtMost(WAIT_STEP_S), HardwareDegraded, 1, Warning, HANGS)
         }
     };
     Law { what, text, good, condition, looks, severity, remedy }
@@ -292,6 +314,8 @@ pub(super) struct Hardware {
     due: Timestamp,
     under_way: bool,
     watches: Vec<Watch>,
+    /// What waits for an answer for long, whatever looks find.
+    waiting: Vec<Reading>,
     newest: Option<Arc<SystemCheck>>,
     /// The master knows the newest.
     told: bool,
@@ -299,7 +323,15 @@ pub(super) struct Hardware {
 
 impl Hardware {
     pub(super) fn new(limits: Limits, now: Timestamp) -> Self {
-        Self { limits, due: now, under_way: false, watches: Vec::new(), newest: None, told: false }
+        Self {
+            limits,
+            due: now,
+            under_way: false,
+            watches: Vec::new(),
+            waiting: Vec::new(),
+            newest: None,
+            told: false,
+        }
     }
 
     /// `None` while a look is under way: one that never ends holds up no other thing.
@@ -339,36 +371,79 @@ impl Hardware {
             let (sign, part) = (Sign::NoWatchdog, "board".to_owned());
             readings.push(Reading { sign, part, value: 1, limit: None });
         }
+        readings.extend(self.waiting.iter().cloned());
         self.watches.iter_mut().for_each(|watch| watch.seen = false);
         let (mut changes, mut findings) = (Vec::new(), Vec::new());
-        for Reading { sign, part, value, limit } in readings {
-            let part = printable(&part);
-            if self.watches.iter().any(|w| w.seen && w.sign == sign && w.part == part) {
-                continue;
-            }
-            let law = law(sign, &self.limits, limit);
-            let judged = !self.limits.ignore.contains(&part);
-            let watch = self.watch(sign, part);
-            watch.seen = true;
-            let grown = match law.good {
-                Good::GrowsAtMost(_) => watch.grown(now.at, value),
-                Good::Always | Good::AtMost(_) | Good::AtLeast(_) => 0,
-            };
-            let figure = if matches!(law.good, Good::GrowsAtMost(_)) { grown } else { value };
-            let changed = watch.looked(judged && !law.good.holds(figure), law.looks);
-            let finding = finding(watch, &law, law.value(value, grown));
-            if changed {
-                changes.push(change(watch, &law, &finding));
-            }
-            findings.push(finding);
+        for reading in readings {
+            self.judge(now, reading, &mut changes, &mut findings);
         }
         self.judge_the_unseen(&mut changes);
+        self.put(now, findings);
+        changes
+    }
+
+    /// Takes what waits for an answer now. That it has come is believed after some looks, as everything is.
+    fn waits(&mut self, now: Now, waits: &[Wait]) -> Vec<Change> {
+        let reading = |wait: &Wait| {
+            let value = wait.waited.as_secs() / WAIT_STEP_S * WAIT_STEP_S;
+            Reading { sign: Sign::NoAnswer, part: wait.what.clone(), value, limit: None }
+        };
+        let mut waiting: Vec<_> = waits.iter().map(reading).collect();
+        waiting.retain(|wait| wait.value > WAIT_STEP_S);
+        waiting.truncate(WAITS_MAX);
+        if waiting == self.waiting {
+            return Vec::new();
+        }
+        let (mut changes, mut findings) = (Vec::new(), Vec::new());
+        // both readers may hang at one thing
+        self.watches.iter_mut().filter(|w| w.sign == Sign::NoAnswer).for_each(|w| w.seen = false);
+        for wait in waiting.clone() {
+            self.judge(now, wait, &mut changes, &mut findings);
+        }
+        self.waiting = waiting;
+        let others = self.newest.iter().flat_map(|newest| &newest.findings);
+        let what = law(Sign::NoAnswer, &self.limits, None).what;
+        findings.extend(others.filter(|finding| !finding.name.starts_with(what)).cloned());
+        self.put(now, findings);
+        changes
+    }
+
+    /// One reading; of two with one sign and part the first counts.
+    fn judge(
+        &mut self,
+        now: Now,
+        reading: Reading,
+        changes: &mut Vec<Change>,
+        findings: &mut Vec<Finding>,
+    ) {
+        let Reading { sign, part, value, limit } = reading;
+        let part = printable(&part);
+        if self.watches.iter().any(|w| w.seen && w.sign == sign && w.part == part) {
+            return;
+        }
+        let law = law(sign, &self.limits, limit);
+        let judged = !self.limits.ignore.contains(&part);
+        let watch = self.watch(sign, part);
+        watch.seen = true;
+        let grown = match law.good {
+            Good::GrowsAtMost(_) => watch.grown(now.at, value),
+            Good::Always | Good::AtMost(_) | Good::AtLeast(_) => 0,
+        };
+        let figure = if matches!(law.good, Good::GrowsAtMost(_)) { grown } else { value };
+        let changed = watch.looked(judged && !law.good.holds(figure), law.looks);
+        let finding = finding(watch, &law, law.value(value, grown));
+        if changed {
+            changes.push(change(watch, &law, &finding));
+        }
+        findings.push(finding);
+    }
+
+    fn put(&mut self, now: Now, findings: Vec<Finding>) {
         let newest = SystemCheck { at: now.wall, findings }.bounded();
         if self.newest.as_ref().map(|known| &known.findings) != Some(&newest.findings) {
             self.newest = Some(Arc::new(newest));
             self.told = false;
         }
-        changes
     }
 
     /// What cannot be read any more is no problem for ever.
@@ -441,7 +516,16 @@ impl NodeAgent {
         self.hardware.under_way = false;
         self.hardware.due = now.at + LOOK_EVERY;
         let changes = self.hardware.looked(now, readings);
-        for Change { severity, kind, condition, part, message } in &changes {
+        self.hardware_changed(now, out, &changes);
+    }
+
+    pub(super) fn hardware_waits(&mut self, now: Now, out: &mut Vec<Effect>, waits: &[Wait]) {
+        let changes = self.hardware.waits(now, waits);
+        self.hardware_changed(now, out, &changes);
+    }
+
+    fn hardware_changed(&mut self, now: Now, out: &mut Vec<Effect>, changes: &[Change]) {
+        for Change { severity, kind, condition, part, message } in changes {
             let fields = [("condition", &*condition.name()), ("part", part)];
             self.record(now, out, *severity, *kind, message.clone(), &fields);
         }

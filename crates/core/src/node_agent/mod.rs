@@ -169,6 +169,8 @@ pub struct Sample {
     /// Of the hottest sensor, degrees Celsius.
     pub temperature: Option<f32>,
     pub metrics: BTreeMap<String, String>,
+    /// What sensors, disks and the look at the hardware are asked for at the moment, and have not answered.
+    pub waits: Vec<hardware::Wait>,
 }
 
 /// One look at the container runtime: the whole picture.

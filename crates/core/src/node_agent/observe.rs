@@ -29,6 +29,7 @@ pub(super) struct Observed {
 
 impl NodeAgent {
     pub(super) fn sampled(&mut self, now: Now, out: &mut Vec<Effect>, sample: Sample) {
+        self.hardware_waits(now, out, &sample.waits);
         let changed = self.pressure.sampled(&sample);
         let metrics = sample.metrics.into_iter().take(METRICS_MAX);
         self.observed.metrics = metrics.map(|(k, v)| (printable(&k), printable(&v))).collect();

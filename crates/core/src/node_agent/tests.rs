@@ -511,3 +511,29 @@ fn hardware_is_looked_at_once_a_minute_and_a_problem_is_told_at_once() {
     assert_eq!(report.hardware.as_ref().unwrap().findings[0].value, "too low");
     assert_eq!(agent.view().conditions.len(), 1, "also for who asks on the board");
 }
+
+#[test]
+fn a_look_that_never_ends_is_told_by_the_samples_that_go_on() {
+    use super::hardware::Wait;
+    let mut agent = agent(Snapshot::default(), CERTIFIED);
+    assert!(agent.handle_deadline(at(0)).contains(&Effect::LookAtHardware));
+    let _ = in_session(&mut agent, 10);
+    let wait = |seconds| {
+        let (what, waited) = ("/sys/bus/x".to_owned(), Duration::from_secs(seconds));
+        Input::Sampled(Sample { waits: vec![Wait { what, waited }], ..Sample::default() })
+    };
+    assert_eq!(agent.handle(at(20), wait(55)), [], "it may be slow");
+    let effects = agent.handle(at(5_020), wait(60));
+    let told = effects.iter().any(|effect| {
+        matches!(effect, Effect::JournalAppend(entry)
+        if entry.kind == EventKind::HardwareProblem && entry.message.contains("/sys/bus/x"))
+    });
+    assert!(told, "{effects:?}");
+    let report = effects.into_iter().find_map(|effect| match effect {
+        Effect::Send(ToMaster::Status(report)) => Some(report),
+        _ => None,
+    });
+    let report = report.unwrap();
+    assert_eq!(report.picture.unwrap().conditions[0].kind, ConditionKind::HardwareDegraded);
+    assert_eq!(report.hardware.unwrap().findings[0].value, "60 s without an answer");
+}

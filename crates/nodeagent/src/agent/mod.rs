@@ -62,7 +62,7 @@ use crate::{
     journal::Journal,
     ledger::Ledger,
     podman,
-    system::{HostInfo, Roots, Sampler},
+    system::{HostInfo, Roots, Sampler, beside::Progress},
 };
 
 /// Changes the level of the log at run time.
@@ -127,6 +127,8 @@ struct Shell {
     outgoing: Option<mpsc::Sender<piccolo_rpc::v1::AgentMessage>>,
     tasks: JoinSet<Done>,
     sampler: Sampler,
+    /// What the look at the hardware reads at the moment.
+    looking: Progress,
     usage: podman::UsageReader,
     podman: Option<podman::Watcher>,
     podman_client: Option<podman::Client>,
@@ -198,6 +200,7 @@ impl Shell {
             outgoing: None,
             tasks: JoinSet::new(),
             sampler,
+            looking: Progress::default(),
             usage: podman::UsageReader::new("/proc", "/sys/fs/cgroup"),
             podman,
             podman_client,
@@ -255,7 +258,10 @@ impl Shell {
     }
 
     fn sample(&mut self) -> Result<()> {
-        let sample = observe::sample(self.sampler.sample(std::time::Instant::now()));
+        let now = std::time::Instant::now();
+        let mut sample = observe::sample(self.sampler.sample(now));
+        let waits = [self.sampler.waits_for(now), self.looking.current(now)];
+        sample.waits = waits.into_iter().flatten().map(observe::wait).collect();
         self.feed(Input::Sampled(sample))?;
         // containers' figures move with the system's
         match self.podman.as_ref().map(podman::Watcher::current) {

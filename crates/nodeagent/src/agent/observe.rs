@@ -1,10 +1,10 @@
 //! What the system and Podman say, in the words of the core.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use piccolo_core::{
     model::{ContainerReport, Resources, RestartPolicy, SystemInfo},
-    node_agent::{Host, Observation, Runtime, Sample},
+    node_agent::{Host, Observation, Runtime, Sample, hardware::Wait},
     time::WallTime,
 };
 
@@ -43,7 +43,12 @@ pub(super) fn sample(seen: &system::Sample) -> Sample {
         #[allow(clippy::cast_precision_loss, reason = "a temperature has few digits")]
         temperature: hottest.map(|millidegrees| millidegrees as f32 / 1000.0),
         metrics: metrics(seen),
+        waits: Vec::new(),
     }
+}
+
+pub(super) fn wait((what, waited): (PathBuf, Duration)) -> Wait {
+    Wait { what: what.display().to_string(), waited }
 }
 
 fn metrics(seen: &system::Sample) -> BTreeMap<String, String> {

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     check, journal,
-    system::{Roots, hardware},
+    system::{Roots, beside, hardware},
 };
 
 /// For a container to end by itself before it is killed.
@@ -38,8 +38,6 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_millis(300);
 /// For an answer to be written to the local socket.
 const ANSWER: Duration = Duration::from_secs(2);
-/// For the thread that looks at the hardware: it holds a few paths and lines.
-const LOOK_STACK_BYTES: usize = 128 * 1024;
 /// What the journal on disk may take beyond what the core keeps, so that the core decides what goes.
 const DISK_ALLOWANCE: usize = 2;
 
@@ -267,8 +265,10 @@ impl Shell {
     /// In a thread of its own, which nobody waits for: a disk that hangs holds up its reader, and nothing else.
     fn look_at_hardware(&mut self) {
         let (tell, told) = oneshot::channel();
-        let look = move || drop(tell.send(hardware::look(&Roots::default())));
-        if let Err(error) = std::thread::Builder::new().stack_size(LOOK_STACK_BYTES).spawn(look) {
+        let progress = self.looking.clone();
+        let look = move || drop(tell.send(progress.note(|| hardware::look(&Roots::default()))));
+        if let Err(error) = std::thread::Builder::new().stack_size(beside::STACK_BYTES).spawn(look)
+        {
             tracing::debug!(%error, "no thread to look at the hardware");
         }
         self.tasks.spawn(async move { Done::HardwareSeen(told.await.unwrap_or_default()) });

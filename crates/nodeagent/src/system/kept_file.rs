@@ -29,6 +29,7 @@ impl KeptFile {
 
     /// The first 64 KiB of what the file holds now, or `None` if it cannot be read now.
     pub(crate) fn read(&mut self) -> Option<&[u8]> {
+        super::beside::reading(&self.path);
         if self.file.is_none() {
             self.file = File::open(&self.path).ok();
         }

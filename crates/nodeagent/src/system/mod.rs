@@ -3,8 +3,9 @@
 //! A [`Sampler`] keeps every file it reads open and reads it again from offset 0, because opening
 //! costs more than reading. Buffers are reused, so a sample allocates nothing once the first one is
 //! taken. A file that is missing, unreadable or malformed makes its own figure `None` and nothing
-//! else; it is opened again at the next sample. HLD §4.2 (resources of a node), §8.1 (below 1 % CPU).
+//! else; it is opened again at the next sample. What may never answer is read [`beside`] the loop. HLD §4.2 (resources of a node), §8.1 (below 1 % CPU).
 
+pub(crate) mod beside;
 pub(crate) mod hardware;
 mod host;
 mod kept_file;
@@ -12,17 +13,14 @@ pub(crate) mod parse;
 mod sensors;
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use host::HostInfo;
 pub(crate) use kept_file::KeptFile;
 pub use sensors::Temperature;
 
+use beside::Beside;
 use parse::{CpuTimes, NetworkTotals};
-use sensors::Sensors;
-
-/// Sensors are searched again after this many samples, so that a hot-plugged one appears.
-const SENSORS_SEARCHED_EVERY_SAMPLES: u32 = 60;
 
 /// Where the kernel's and the distribution's files are. Tests name a folder of their own.
 #[derive(Debug, Clone)]
@@ -97,14 +95,12 @@ impl Disk {
 /// Takes samples. Not `Sync` by design: one task owns it.
 #[derive(Debug)]
 pub struct Sampler {
-    roots: Roots,
     stat: KeptFile,
     meminfo: KeptFile,
     loadavg: KeptFile,
     uptime: KeptFile,
     net_dev: KeptFile,
-    sensors: Sensors,
-    samples_until_search: u32,
+    beside: Beside,
     cpu_before: Option<CpuTimes>,
     network_before: Option<(Instant, NetworkTotals)>,
     sample: Sample,
@@ -116,18 +112,17 @@ impl Sampler {
         let file = |name: &str| KeptFile::new(roots.proc.join(name));
         let disks =
             disks.into_iter().map(|path| Disk { path, total_bytes: None, free_bytes: None });
+        let disks: Vec<_> = disks.collect();
         Self {
             stat: file("stat"),
             meminfo: file("meminfo"),
             loadavg: file("loadavg"),
             uptime: file("uptime"),
             net_dev: file("net/dev"),
-            sensors: Sensors::default(),
-            samples_until_search: 0,
+            beside: Beside::start(roots.sys.clone(), disks.clone()),
             cpu_before: None,
             network_before: None,
-            sample: Sample { disks: disks.collect(), ..Sample::default() },
-            roots,
+            sample: Sample { disks, ..Sample::default() },
         }
     }
 
@@ -140,11 +135,13 @@ impl Sampler {
         self.sample.load = self.loadavg.read().and_then(parse::load);
         self.sample.uptime_s = self.uptime.read().and_then(parse::uptime_s);
         self.sample_network(now);
-        for disk in &mut self.sample.disks {
-            (disk.total_bytes, disk.free_bytes) = disk_space(&disk.path).unzip();
-        }
-        self.sample_temperatures();
+        self.sample_beside();
         &self.sample
+    }
+
+    /// What its reading of sensors and disks is at, and for how long: an answer takes a millisecond.
+    pub(crate) fn waits_for(&self, now: Instant) -> Option<(PathBuf, Duration)> {
+        self.beside.progress().current(now)
     }
 
     fn sample_cpu(&mut self) {
@@ -167,13 +164,15 @@ impl Sampler {
         self.network_before = totals.map(|totals| (now, totals)).or(self.network_before);
     }
 
-    fn sample_temperatures(&mut self) {
-        if self.samples_until_search == 0 {
-            self.sensors.search(&self.roots.sys, &mut self.sample.temperatures);
-            self.samples_until_search = SENSORS_SEARCHED_EVERY_SAMPLES;
+    fn sample_beside(&mut self) {
+        if let Some(seen) = self.beside.sample() {
+            (self.sample.temperatures, self.sample.disks) = (seen.temperatures, seen.disks);
+            return;
         }
-        self.samples_until_search -= 1;
-        self.sensors.read(&mut self.sample.temperatures);
+        self.sample.temperatures.iter_mut().for_each(|sensor| sensor.millidegrees = None);
+        for disk in &mut self.sample.disks {
+            (disk.total_bytes, disk.free_bytes) = (None, None);
+        }
     }
 }
 

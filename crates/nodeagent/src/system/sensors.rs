@@ -82,6 +82,7 @@ fn hwmon_inputs(class: &Path) -> Vec<(PathBuf, String)> {
 
 /// Path and name of what is in `folder`, `zone2` before `zone10`.
 pub(super) fn folders(folder: &Path) -> Vec<(PathBuf, String)> {
+    super::beside::reading(folder);
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut found: Vec<_> = entries
         .take(ENTRIES_MAX)

@@ -1,5 +1,5 @@
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -36,8 +36,29 @@ impl Board {
     }
 
     fn sampler(&self) -> Sampler {
-        Sampler::new(self.roots(), [self.root.path().to_owned()])
+        patient(Sampler::new(self.roots(), [self.root.path().to_owned()]))
     }
+
+    /// A file whose reader is held up until somebody writes to it.
+    pub(super) fn hang(&self, path: &str) -> PathBuf {
+        let path = self.root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        path
+    }
+}
+
+/// However slow the machine is.
+fn patient(mut sampler: Sampler) -> Sampler {
+    sampler.beside.patience = Duration::from_secs(60);
+    sampler
 }
 
 const MEMINFO: &str = "MemTotal:        1024 kB\nMemFree:  100 kB\nMemAvailable:    256 kB\n";
@@ -131,12 +152,36 @@ fn sensors_are_found_named_and_read() {
 #[test]
 fn a_missing_board_gives_an_empty_sample_and_heals_when_files_appear() {
     let board = Board::new();
-    let mut sampler = Sampler::new(board.roots(), ["/no/such/disk".into()]);
+    let mut sampler = patient(Sampler::new(board.roots(), ["/no/such/disk".into()]));
     let empty = sampler.sample(Instant::now()).clone();
     let disk = Disk { path: "/no/such/disk".into(), total_bytes: None, free_bytes: None };
     assert_eq!(empty, Sample { disks: vec![disk], ..Sample::default() });
     board.set("proc/meminfo", MEMINFO);
     assert!(sampler.sample(Instant::now()).memory_total_bytes.is_some());
+}
+
+#[test]
+fn a_sensor_that_never_answers_holds_up_nothing_and_is_named() {
+    let board = Board::new();
+    board.set("proc/meminfo", MEMINFO);
+    board.set("sys/class/thermal/thermal_zone0/type", "cpu-thermal\n");
+    let sensor = board.hang("sys/class/thermal/thermal_zone0/temp");
+    let mut sampler = Sampler::new(board.roots(), [board.root.path().to_owned()]);
+    let later = Instant::now() + Duration::from_secs(3600);
+    // each call comes back, whether or not the thread has got as far as the sensor
+    let (what, waited) = loop {
+        let sample = sampler.sample(Instant::now());
+        assert!(sample.memory_total_bytes.is_some());
+        assert_eq!(sample.disks[0].total_bytes, None, "it has not answered");
+        if let Some(waits) = sampler.waits_for(later).filter(|(what, _)| *what == sensor) {
+            break waits;
+        }
+    };
+    assert!(waited > Duration::from_secs(3000), "{} for {waited:?}", what.display());
+    fs::write(&sensor, "48000\n").unwrap();
+    // a FIFO cannot be read at a place of one's own: it has answered, with nothing
+    while sampler.sample(Instant::now()).disks[0].total_bytes.is_none() {}
+    assert_eq!(sampler.sample(Instant::now()).temperatures.len(), 1);
 }
 
 #[test]
@@ -161,7 +206,7 @@ fn host_facts_come_from_the_kernel_and_the_distribution() {
 
 #[test]
 fn the_machine_this_runs_on_has_cores_memory_disk_and_uptime() {
-    let mut sampler = Sampler::new(Roots::default(), ["/".into()]);
+    let mut sampler = patient(Sampler::new(Roots::default(), ["/".into()]));
     sampler.sample(Instant::now());
     let sample = sampler.sample(Instant::now() + Duration::from_secs(1));
     assert!(sample.cpu_cores.is_some_and(|cores| cores > 0));

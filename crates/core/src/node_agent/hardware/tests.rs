@@ -180,3 +180,61 @@ fn however_much_there_is_what_is_told_stays_in_bounds() {
         assert!(hardware.watches.len() <= FINDINGS_MAX);
     }
 }
+
+/// Of one sensor, at a look's time: what waits for an answer, and for how many seconds.
+fn wait(seconds: u64) -> Vec<Wait> {
+    let waited = Duration::from_secs(seconds);
+    vec![Wait { what: "/sys/class/hwmon/hwmon0/temp1_input".to_owned(), waited }]
+}
+
+#[test]
+fn what_never_answers_is_a_problem_that_says_which_and_for_how_long() {
+    let mut hardware = hardware(Limits::default());
+    let _ = hardware.looked(now(0), vec![reading(Sign::VoltageLow, "board", 1)]);
+    assert_eq!(hardware.waits(now(1), &wait(59)), [], "a bus may be busy");
+    let changes = hardware.waits(now(1), &wait(60));
+    let message = "reading of /sys/class/hwmon/hwmon0/temp1_input: 60 s without an answer (limit <= 30 s without an answer)";
+    assert_eq!(changes[0].message, message);
+    assert_eq!(changes[0].kind, EventKind::HardwareProblem);
+    let what = "reading of /sys/class/hwmon/hwmon0/temp1_input";
+    let conditions = hardware.problems();
+    assert_eq!(conditions[0], (ConditionKind::HardwareDegraded, what.to_owned()));
+    // what was known before is still there, for the look that hangs brings nothing
+    assert_eq!(conditions[1].0, ConditionKind::PowerLow);
+    let names: Vec<_> =
+        hardware.untold().unwrap().findings.iter().map(|f| f.name.clone()).collect();
+    assert_eq!(names, [what, "voltage of board"]);
+    // it goes on: no new event, and told in steps
+    assert_eq!(hardware.waits(now(1), &wait(89)), []);
+    assert_eq!(hardware.untold(), None);
+    assert_eq!(hardware.waits(now(1), &wait(3600)), []);
+    let told = hardware.untold().unwrap();
+    assert_eq!(told.findings[0].value, "3600 s without an answer");
+    assert_eq!(told.findings[0].level, CheckLevel::Warning);
+    assert_eq!(told.findings.len(), 2);
+}
+
+#[test]
+fn a_wait_is_a_problem_while_looks_go_on_and_over_after_five_without_it() {
+    let mut hardware = hardware(Limits::default());
+    let _ = hardware.waits(now(0), &wait(60));
+    for look in 1..20 {
+        let _ = hardware.looked(now(look), Vec::new());
+        assert_eq!(hardware.problems().len(), 1, "look {look}: somebody waits for it still");
+    }
+    assert_eq!(hardware.waits(now(20), &[]), []);
+    for look in 20..24 {
+        assert_eq!(hardware.looked(now(look), Vec::new()), []);
+    }
+    let changes = hardware.looked(now(24), Vec::new());
+    assert_eq!(changes[0].kind, EventKind::HardwareProblemOver);
+    assert_eq!(hardware.problems(), []);
+}
+
+#[test]
+fn who_is_ignored_may_hang() {
+    let ignore = wait(0).into_iter().map(|wait| wait.what).collect();
+    let mut hardware = hardware(Limits { ignore, ..Limits::default() });
+    assert_eq!(hardware.waits(now(0), &wait(600)), []);
+    assert_eq!(hardware.problems(), []);
+}

@@ -303,7 +303,7 @@ proptest! {
                 Sign::Slowed | Sign::VoltageLow | Sign::DiskGone | Sign::ReadOnly
                 | Sign::Watchdog | Sign::NoWatchdog => 1,
                 Sign::Throttles | Sign::DiskErrors | Sign::FileSystemErrors
-                | Sign::EccCorrected | Sign::EccUncorrected => u64::MAX,
+                | Sign::EccCorrected | Sign::EccUncorrected | Sign::NoAnswer => u64::MAX,
             };
             prop_assert!(reading.value <= most, "{:?}", reading);
         }
