@@ -35,6 +35,10 @@ TEMPERATURE_WARN     80          degrees Celsius of the hottest sensor, at most
 TEMPERATURE_ERROR    95          degrees Celsius
 WEAR_WARN            80          percent of the life of the flash that is used up, at most
 WEAR_ERROR           100         percent
+DISK_WEAR_WARN       80          percent of the life of a SATA or NVMe disk that is used up, at most (SMART)
+DISK_REALLOCATED_WARN 10         sectors that a disk has replaced, at most (SMART)
+DISK_UNREADABLE_WARN 0           sectors that a disk cannot read, at most (SMART)
+MMC_ERRORS_WARN      10          transfers that failed at all MMC hosts since boot, at most
 '
 
 # Sets everything that is noted to nothing.

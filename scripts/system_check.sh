@@ -19,6 +19,8 @@ here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 readonly EXIT_USAGE=64
 # Seconds for a real container, with --run-container.
 readonly CONTAINER_S=30
+# Disks whose SMART is asked for, bytes of what smartctl says of one, and of why it says nothing.
+readonly DISKS_MAX=6 SMART_BYTES_MAX=65536 WHY_BYTES_MAX=200
 
 usage() {
   cat <<'END'
@@ -56,9 +58,15 @@ main() {
   # Seconds until Podman and the masters must have answered, and everything else.
   SLOW_S=1.5 QUICK_S=1
   ROLE=sub FORMAT=table PODMAN=yes RUN_CONTAINER=no STATE=/var/lib/piccolo CONTAINERS=
+  ASKED_OUTSIDE=''
   ROOT=${PICCOLO_CHECK_ROOT:-} LIMITS_FILE='' LIMIT_FLAGS=() ONLY_LIMITS=no
   read_arguments "$@"
   ROOT=${ROOT%/}
+  if [[ $ASKED_OUTSIDE == yes ]]; then
+    find_disks
+    ask_disks
+    exit 0
+  fi
   load_limits
   if [[ $ONLY_LIMITS == yes ]]; then
     print_limits
@@ -83,6 +91,7 @@ check_all() {
   check_open_files
   check_temperature
   check_wear
+  check_mmc_errors
   check_file_system_errors
   [[ $ROLE != master ]] || check_ports
   if [[ $PODMAN == yes ]]; then
@@ -90,6 +99,7 @@ check_all() {
     check_podman
     [[ $RUN_CONTAINER == no ]] || check_container
   fi
+  check_disks
   check_clock
   check_masters
 }
@@ -103,6 +113,8 @@ start_slow_ones() {
     find_container_storage
     exec {PODMAN_FD}< <(ask_podman </dev/null)
   fi
+  find_disks
+  exec {DISKS_FD}< <(exec </dev/null 2>/dev/null && ask_disks)
   exec {TIME_FD}< <(timeout "$QUICK_S" timedatectl show -p NTPSynchronized --value 2>/dev/null)
   MASTER_FDS=()
   for master in ${MASTERS[@]+"${MASTERS[@]}"}; do
@@ -266,6 +278,23 @@ check_wear() {
     "plan to replace the board or its flash; keep a backup of the state"
 }
 
+# Of data alone: commands time out whenever a slot is looked at for cards.
+check_mmc_errors() {
+  local file what count total=0 host=''
+  for file in "$ROOT"/sys/kernel/debug/mmc[0-9]*/err_stats; do
+    while IFS=: read -r what count; do
+      count=${count//[[:space:]]/}
+      case $what in
+        "# Data "* | "# ADMA "* | "# Request Timedout"*) is_number "$count" || continue ;;
+        *) continue ;;
+      esac
+      total=$((total + count)) host=${file%/*} host=${host##*/}
+    done 2>/dev/null < <(head -c 4096 -- "$file" 2>/dev/null)
+  done
+  [[ -z $host ]] || judge mmc_errors "$total" "failed transfers since boot" at_most MMC_ERRORS \
+    "keep a backup; look at the card, its contacts and its supply; see dmesg for ${host}"
+}
+
 check_file_system_errors() {
   local file count bad=''
   for file in "$ROOT"/sys/fs/ext4/*/errors_count; do
@@ -275,6 +304,115 @@ check_file_system_errors() {
   done
   [[ -n $bad ]] || { found file_systems ok "no errors recorded" "no errors" && return; }
   found file_systems warning "$bad" "no errors" "run fsck from a rescue system; see dmesg"
+}
+
+# --- SMART of SATA and NVMe disks ---
+
+find_disks() {
+  local folder disk
+  DISKS=()
+  for folder in "$ROOT"/sys/block/*; do
+    disk=${folder##*/}
+    [[ $disk =~ ^(sd[a-z]+|nvme[0-9]+n[0-9]+)$ && $(first_line "$folder/removable") != 1 ]] || continue
+    ((${#DISKS[@]} >= DISKS_MAX)) || DISKS+=("$disk")
+  done
+}
+
+# A line for each disk, in the order in which they answer: see `ask_disk`.
+ask_disks() {
+  local disk
+  ((${#DISKS[@]} > 0)) || return 0
+  if [[ -z $ASKED_OUTSIDE && ! -e $ROOT/dev/${DISKS[0]} ]]; then
+    # The agent's unit has no devices and no right to ask them: systemd has a unit of one look do it. Its
+    # name is taken while one hangs, so that there is never a second one.
+    timeout "$SLOW_S" systemd-run --quiet --wait --pipe --collect --unit=piccolo-disks \
+      -p RuntimeMaxSec=5 -p TasksMax=64 -p MemoryMax=64M -p NoNewPrivileges=yes -p PrivateNetwork=yes \
+      -p ProtectSystem=strict -p ProtectHome=read-only -p "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SYS_RAWIO" \
+      --setenv="PICCOLO_CHECK_ROOT=$ROOT" bash "$here/system_check.sh" --timeout "$SLOW_S" --ask-disks 2>&1
+    return
+  fi
+  for disk in "${DISKS[@]}"; do ask_disk "$disk" & done
+  wait
+}
+
+# `NAME|HEALTH|WEAR|REALLOCATED|UNREADABLE|WHY NOT`, with nothing for what is not told. A disk that sleeps
+# goes on sleeping.
+ask_disk() {
+  local said code health='' wear='' moved='' bad='' why='' line name value raw rest
+  said=$(
+    timeout -k 1 "$SLOW_S" smartctl -n standby -H -A "/dev/$1" 2>&1 | head -c "$SMART_BYTES_MAX" | tr -d '\0|'
+    exit "${PIPESTATUS[0]}"
+  )
+  code=$?
+  while IFS= read -r line; do
+    value=${line##*:} value=${value//[, %]/}
+    case $line in
+      "SMART overall-health"*": "* | "SMART Health Status: "*) health=$value ;;
+      "Percentage Used: "* | "Percentage used endurance indicator: "*) wear=$value ;;
+      "Media and Data Integrity Errors: "*) bad=$(number_in "$value") ;;
+      *" in STANDBY mode"* | *" in SLEEP mode"*) why="it sleeps, and is left alone" ;;
+      Smartctl\ open\ device* | *"Unavailable - device lacks SMART"*) why=$line ;;
+    esac
+    # ID# ATTRIBUTE_NAME FLAG VALUE WORST THRESH TYPE UPDATED WHEN_FAILED RAW_VALUE
+    read -r value name _ rest <<<"$line"
+    read -r value _ _ _ _ _ raw _ <<<"$rest"
+    is_number "$value" || continue
+    raw=$(number_in "$raw") value=$((10#$value))
+    [[ -n $raw ]] || continue
+    case $name in
+      Reallocated_Sector_Ct | Reallocate_NAND_Blk_Cnt) moved=$raw ;;
+      Current_Pending_Sector* | Offline_Uncorrectable) bad=$((${bad:-0} > raw ? bad : raw)) ;;
+      Wear_Leveling_Count | Media_Wearout_Indicator | SSD_Life_Left | Percent_Lifetime_* | \
+        Remaining_Lifetime_Perc) wear=$((value > 100 ? 0 : 100 - value)) ;;
+    esac
+  done <<<"$said"
+  # Of its exit code, this bit is the disk's own verdict.
+  ((code >= 124 || (code & 8) == 0)) || health=FAILED!
+  case $code:$why in
+    124:* | 137:*) why="no answer within $SLOW_S s" ;;
+    126:* | 127:*) why="smartctl is not installed (smartmontools)" ;;
+    *:) why="smartctl tells no health, exit code $code" ;;
+  esac
+  printf '%s|%s|%s|%s|%s|%s\n' "$1" "${health:0:20}" "$(number_in "$wear")" "$(number_in "$moved")" \
+    "$(number_in "$bad")" "${why:0:WHY_BYTES_MAX}"
+}
+
+number_in() { ! is_number "$1" || printf '%s' $((10#$1)); }
+
+# That SMART cannot be read is no fault of the board. `read` has a limit too: a process that the kernel holds
+# in a request to a disk cannot be killed, and nobody waits for it.
+check_disks() {
+  local disk health wear moved bad why asked=' ' trouble=''
+  while IFS='|' read -r -t "$SLOW_S" -u "$DISKS_FD" disk health wear moved bad why; do
+    if [[ -z $disk || " ${DISKS[*]} " != *" $disk "* || $asked == *" $disk "* ]]; then
+      trouble=${trouble:-${disk:0:WHY_BYTES_MAX}}
+      continue
+    fi
+    asked+="$disk "
+    judge_disk "$disk" "$health" "$why"
+    [[ -z $wear ]] || judge "disk_wear $disk" "$wear" "% of its life used" at_most DISK_WEAR \
+      "plan to replace the disk; keep a backup of the state"
+    [[ -z $moved ]] || judge "disk_reallocated $disk" "$moved" "sectors replaced" at_most DISK_REALLOCATED \
+      "keep a backup, and replace the disk when there are more each week"
+    [[ -z $bad ]] || judge "disk_unreadable $disk" "$bad" "sectors that cannot be read" at_most \
+      DISK_UNREADABLE "keep a backup; replace the disk, and see dmesg for what was lost"
+  done
+  exec {DISKS_FD}<&-
+  for disk in ${DISKS[@]+"${DISKS[@]}"}; do
+    [[ $asked == *" $disk "* ]] || judge_disk "$disk" '' "${trouble:-no answer within $SLOW_S s}"
+  done
+}
+
+# DISK HEALTH WHY_NOT
+judge_disk() {
+  case $2 in
+    PASSED | OK) found "disk_health $1" ok "$2" PASSED ;;
+    '' | UNKNOWN!) found "disk_health $1" ok "not read: ${3:-the disk does not know}" "" ;;
+    *)
+      found "disk_health $1" error "$2" PASSED \
+        "the disk says that it is about to fail: make a backup now and replace it; see smartctl -a /dev/$1"
+      ;;
+  esac
 }
 
 # --- Kernel and services ---
@@ -612,6 +750,7 @@ read_arguments() {
       --run-container) RUN_CONTAINER=yes && shift ;;
       --print-limits) ONLY_LIMITS=yes && shift ;;
       --json) FORMAT=json && shift ;;
+      --ask-disks) ASKED_OUTSIDE=yes && shift ;;
       -h | --help)
         usage
         exit 0

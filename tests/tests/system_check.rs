@@ -102,6 +102,35 @@ const SHORTAGES: &[(&str, &str, &str, &str)] = &[
     ("sys/block/mmcblk0/device/pre_eol_info", "0x02", "flash_wear", WARNING),
     ("sys/block/mmcblk0/device/pre_eol_info", "0x03", "flash_wear", ERROR),
     ("sys/fs/ext4/mmcblk0p2/errors_count", "3", "file_systems", WARNING),
+    ("sys/kernel/debug/mmc0/err_stats", MMC_ERRORS, "mmc_errors", WARNING),
+    ("nvme0n1.txt", include_str!("smart/failing.txt"), "disk_health nvme0n1", ERROR),
+    ("smartctl", "echo 'SMART overall-health: PASSED'; exit 8", "disk_health nvme0n1", ERROR),
+    ("nvme0n1.txt", include_str!("smart/sas.txt"), "disk_wear nvme0n1", WARNING),
+    ("nvme0n1.txt", "Percentage Used:                    81%", "disk_wear nvme0n1", WARNING),
+    (
+        "nvme0n1.txt",
+        "Media and Data Integrity Errors:    1,204",
+        "disk_unreadable nvme0n1",
+        WARNING,
+    ),
+    (
+        "nvme0n1.txt",
+        "197 Current_Pending_Sector  0x0032   200   200   000    Old_age   Always       -       8",
+        "disk_unreadable nvme0n1",
+        WARNING,
+    ),
+    (
+        "nvme0n1.txt",
+        "  5 Reallocated_Sector_Ct   0x0033   100   100   010    Pre-fail  Always       -       11",
+        "disk_reallocated nvme0n1",
+        WARNING,
+    ),
+    (
+        "nvme0n1.txt",
+        "177 Wear_Leveling_Count     0x0013   009   009   000    Pre-fail  Always       -       3119",
+        "disk_wear nvme0n1",
+        WARNING,
+    ),
 ];
 
 #[test]
@@ -316,6 +345,104 @@ fn a_long_value_is_folded_and_nothing_is_lost() -> Story {
 }
 
 #[test]
+fn disks_tell_their_health_and_wear() -> Story {
+    let board = Board::new()?;
+    for (disk, sample) in [
+        ("sda", include_str!("smart/sata_ssd.txt")),
+        ("sdb", include_str!("smart/sata_hdd.txt")),
+        ("sdc", "(nobody asks a stick, nor a card)"),
+    ] {
+        board.change(
+            &format!("sys/block/{disk}/removable"),
+            if disk == "sdc" { "1" } else { "0" },
+        )?;
+        board.change(&format!("{disk}.txt"), sample)?;
+    }
+    board.change("sys/block/mmcblk1/removable", "0")?;
+    board.change("sys/kernel/debug/mmc0/err_stats", "# Command Timeout Occurred:\t 99\n")?;
+    let report = board.check(&[])?;
+    assert_eq!((report.complaints(), report.code), (Vec::new(), 0));
+    let disks = report.findings().iter().filter_map(|finding| {
+        let name = finding["name"].as_str().filter(|name| name.starts_with("disk_"))?;
+        Some(format!("{name}: {}", finding["value"].as_str().unwrap_or_default()))
+    });
+    let mut disks: Vec<_> = disks.collect();
+    disks.sort();
+    let expected = [
+        "disk_health nvme0n1: PASSED",
+        "disk_health sda: PASSED",
+        "disk_health sdb: PASSED",
+        "disk_reallocated sda: 3 sectors replaced",
+        "disk_reallocated sdb: 0 sectors replaced",
+        "disk_unreadable nvme0n1: 0 sectors that cannot be read",
+        "disk_unreadable sdb: 0 sectors that cannot be read",
+        "disk_wear nvme0n1: 7 % of its life used",
+        "disk_wear sda: 12 % of its life used",
+    ];
+    assert_eq!(disks, expected);
+    let asked = fs::read_to_string(board.folder.path().join("bin/asked"))?;
+    assert!(asked.lines().all(|line| line.starts_with("-n standby -H -A /dev/")), "{asked}");
+    assert_eq!(report.level("mmc_errors"), "(not there)", "commands that time out are no fault");
+    Ok(())
+}
+
+/// What is changed on the board, and what is said of the disk: nothing that worries anybody.
+#[test]
+fn a_disk_that_cannot_be_asked_worries_nobody_and_says_why() -> Story {
+    let cases: &[(&str, &str, &str)] = &[
+        ("smartctl", "exit 127", "not read: smartctl is not installed"),
+        ("smartctl", "exec sleep 600", "not read: no answer within 4 s"),
+        ("smartctl", "trap '' TERM; while :; do sleep 600; done", "not read: no answer within 4 s"),
+        ("smartctl", "exec cat /dev/zero", "not read: smartctl tells no health, exit code 141"),
+        ("smartctl", "yes 'Percentage Used: 1%'", "not read: smartctl tells no health"),
+        (
+            "smartctl",
+            "echo 'Smartctl open device: /dev/nvme0n1 failed: Permission denied'; exit 2",
+            "not read: Smartctl open device: /dev/nvme0n1 failed: Permission denied",
+        ),
+        (
+            "smartctl",
+            "echo 'Device is in STANDBY mode, exit(2)'; exit 2",
+            "not read: it sleeps, and is left alone",
+        ),
+        (
+            "nvme0n1.txt",
+            "Percentage Used: a[$(touch x)]%\n177 x 5 999999999999999999999",
+            "not read",
+        ),
+        ("nvme0n1.txt", "\u{1b}[31m|sdz|FAILED!|9|9|9|", "not read: smartctl tells no health"),
+        ("nvme0n1.txt", "SMART overall-health self-assessment test result: UNKNOWN!", "not read"),
+    ];
+    for (what, content, said) in cases {
+        let board = Board::new()?;
+        board.change(what, content)?;
+        let hangs = content.contains("sleep 600");
+        let report = board.check(if hangs { &["--timeout", "4"] } else { &[] })?;
+        assert_eq!(report.complaints(), Vec::<String>::new(), "{content}");
+        assert_eq!(report.level("disk_health nvme0n1"), OK, "{content}");
+        let value = report.text("disk_health nvme0n1", "value");
+        assert!(value.starts_with(said), "{content}: {value}");
+    }
+    Ok(())
+}
+
+/// Inside of the agent's unit: systemd runs the same script where there are disks.
+#[test]
+fn where_there_are_no_devices_systemd_is_asked_to_look() -> Story {
+    let board = Board::new()?;
+    fs::remove_file(board.root().join("dev/nvme0n1"))?;
+    board.change("systemd-run", "while [ \"$1\" != bash ]; do shift; done; exec \"$@\"")?;
+    let report = board.check(&[])?;
+    assert_eq!(report.text("disk_wear nvme0n1", "value"), "7 % of its life used");
+    board.change("systemd-run", "echo 'Failed to connect to bus: No such file'; exit 1")?;
+    let report = board.check(&[])?;
+    assert_eq!((report.complaints(), report.code), (Vec::new(), 0));
+    let said = report.text("disk_health nvme0n1", "value");
+    assert_eq!(said, "not read: Failed to connect to bus: No such file");
+    Ok(())
+}
+
+#[test]
 fn a_node_without_containers_needs_no_podman() -> Story {
     let board = Board::new()?;
     board.change("podman", "exit 127")?;
@@ -425,6 +552,10 @@ impl Board {
             ("sys/class/thermal/thermal_zone0/temp", "45123"),
             ("sys/block/mmcblk0/device/life_time", "0x01 0x02"),
             ("sys/fs/ext4/mmcblk0p2/errors_count", "0"),
+            ("sys/block/nvme0n1/removable", "0"),
+            ("dev/nvme0n1", ""),
+            ("smartctl", SMARTCTL),
+            ("nvme0n1.txt", include_str!("smart/nvme.txt")),
             ("etc/machine-id", "3d1219c7c4c5404aaa1f6d2a48adfda4"),
             ("run/systemd/system/x", ""),
             ("var/lib/containers/x", ""),
@@ -452,8 +583,10 @@ impl Board {
 
     /// A file of the board; without a slash, one of the programs, or what they answer.
     fn change(&self, what: &str, content: &str) -> Story {
-        let is_program = ["podman", "timedatectl", "ip", "ss", "date", "stat"].contains(&what);
-        let answers = ["disk", "disk-containers", "now"].contains(&what);
+        const PROGRAMS: [&str; 8] =
+            ["podman", "timedatectl", "ip", "ss", "date", "stat", "smartctl", "systemd-run"];
+        let is_program = PROGRAMS.contains(&what);
+        let answers = !is_program && !what.contains('/') && !what.ends_with(".conf");
         let path = if is_program || answers {
             self.folder.path().join("bin").join(what)
         } else {
@@ -516,6 +649,20 @@ impl Report {
         bad.map(ToString::to_string).collect()
     }
 }
+
+/// Says what is in `DISK.txt`, and notes how it was asked.
+const SMARTCTL: &str = r#"printf "%s\n" "$*" >>"${0%/*}/asked"
+for disk; do :; done
+cat "${0%/*}/${disk##*/}.txt""#;
+
+/// As the kernel prints them.
+const MMC_ERRORS: &str = "# Command Timeout Occurred:\t 4
+# Command CRC Errors Occurred:\t 0
+# Data Timeout Occurred:\t 2
+# Data CRC Errors Occurred:\t 9
+# Auto-Cmd Error Occurred:\t 0
+# ADMA Error Occurred:\t 0
+# Request Timedout:\t 0";
 
 /// `now` is the time, or `jumps`: a second at each look in nanoseconds.
 const DATE: &str = r#"here=${0%/*}

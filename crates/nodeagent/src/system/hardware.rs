@@ -1,7 +1,7 @@
 //! The health of the hardware, as far as files below `/sys` and `/proc` tell it (HLD §7.2.3).
 //!
-//! What needs a tool or a command to the device is not here: SMART attributes and the wear of NVMe and SATA
-//! disks, errors that only debugfs counts. A missing file is a part that the board has not, a value that makes
+//! What needs a tool or a command to the device is not here but in the system check: SMART attributes and the wear
+//! of NVMe and SATA disks, errors that only debugfs counts. A missing file is a part that the board has not, a value that makes
 //! no sense is none. What may fail silently comes first, temperatures last: there is an end to what is told.
 
 use std::path::{Path, PathBuf};
