@@ -13,6 +13,8 @@ use piccolo_testkit::{
     },
 };
 
+use serde_json::Value;
+
 type Story = Result<(), Box<dyn Error>>;
 
 const STATE: &str = "/var/lib/piccolo/nodeagent";
@@ -137,6 +139,66 @@ fn a_state_folder_that_becomes_read_only_ends_no_session_and_a_new_start_says_wh
     host.run(&["podman", "run", "--detach", "--name", "late", IMAGE, "false"])?;
     cluster.wait_for_count("node-1", "ContainerDied", 2)?;
     Ok(witness.conclude(cluster)?)
+}
+
+/// Where the check looks for a board: all of the host's own, but for one disk that its kernel does not have.
+const BOARD: &str = "mkdir -p /srv/board/sys/block/nvme0n1 /srv/board/dev && cd /srv/board
+ln -s /proc /etc /run /usr /var . && ln -s /sys/fs /sys/class /sys/devices sys
+echo 0 >sys/block/nvme0n1/removable
+mkdir -p /etc/systemd/system/piccolo-nodeagent.service.d
+printf '[Service]\\nEnvironment=PICCOLO_CHECK_ROOT=/srv/board\\n' >/etc/systemd/system/piccolo-nodeagent.service.d/board.conf
+systemctl daemon-reload && systemctl restart piccolo-nodeagent.service";
+
+/// As smartctl would, it needs a right that the agent's unit has not: CAP_SYS_ADMIN is bit 21.
+const SMARTCTL: &str = "#!/bin/bash
+caps=$(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status)
+(((16#$caps >> 21) & 1)) || { echo 'Smartctl open device: failed: Permission denied'; exit 2; }
+cat /srv/board/smart
+";
+
+#[test]
+fn the_agent_has_systemd_ask_a_disk_for_its_health() -> Story {
+    let cluster = HostCluster::start(1)?;
+    let host = cluster.host("node-1")?;
+    host.write("/usr/local/sbin/smartctl", SMARTCTL)?;
+    host.run(&["chmod", "755", "/usr/local/sbin/smartctl"])?;
+    host.shell(BOARD)?;
+    host.write("/srv/board/smart", include_str!("smart/nvme.txt"))?;
+    cluster.wait_until_in_session("node-1")?;
+    let check = || cluster.json(&["--timeout", "40s", "node", "check", "node-1", "-o", "json"]);
+    let value = |check: &Value, name: &str| {
+        let findings = check["system_check"]["findings"].as_array();
+        findings.into_iter().flatten().find(|finding| finding["name"] == name).cloned()
+    };
+    let found = check()?;
+    let wear = value(&found, "disk_wear nvme0n1").unwrap_or_default();
+    assert_eq!(
+        (&wear["value"], &wear["level"]),
+        (&"7 % of its life used".into(), &"ok".into()),
+        "{found:#}"
+    );
+    // the disk gives up: the node says so, and goes on
+    host.write("/srv/board/smart", include_str!("smart/failing.txt"))?;
+    let found = check()?;
+    let health = value(&found, "disk_health nvme0n1").unwrap_or_default();
+    assert_eq!(health["level"], "error", "{found:#}");
+    cluster.wait_for_condition("node-1", "SystemCheckTolerated")?;
+    // one that hangs holds up nobody, is said, and leaves nothing that runs
+    let hangs = "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 600; done\n";
+    host.write("/usr/local/sbin/smartctl", hangs)?;
+    host.run(&["chmod", "755", "/usr/local/sbin/smartctl"])?;
+    let found = check()?;
+    let health = value(&found, "disk_health nvme0n1").unwrap_or_default();
+    assert_eq!(
+        (&health["value"], &health["level"]),
+        (&"not read: no answer within 1.5 s".into(), &"ok".into()),
+        "{found:#}"
+    );
+    cluster.wait("systemd has ended it", |_| {
+        Ok(host.unit("piccolo-disks.service", "ActiveState")? == "inactive"
+            && host.shell("pgrep -f '[s]bin/smartctl' || true")?.trim().is_empty())
+    })?;
+    Ok(cluster.end()?)
 }
 
 #[test]
