@@ -244,6 +244,43 @@ mod tests {
         );
     }
 
+    /// As a kernel writes it for a group with a limit, whose processes had to wait; and as a hybrid machine, whose
+    /// version 1 has the container not, mounts it.
+    #[test]
+    fn version_2_groups_are_read_with_limits_and_beside_version_1() {
+        let stat = |used: u64| {
+            format!(
+                "usage_usec {used}\nuser_usec 7\nsystem_usec 3\nnice_usec 0\ncore_sched.force_idle_usec 0\n\
+                 nr_periods 90\nnr_throttled 41\nthrottled_usec 1800000\nnr_bursts 0\nburst_usec 0\n"
+            )
+        };
+        for (groups, mounted, root) in [
+            ("0::/libpod_parent/libpod-ID\n", "cgroup.procs", "cgroup"),
+            (
+                "4:memory:/\n3:cpu,cpuacct:/\n0::/libpod_parent/libpod-ID\n",
+                "unified/cgroup.procs",
+                "cgroup/unified",
+            ),
+        ] {
+            let file = |name: &str| format!("{root}/libpod_parent/libpod-ID/{name}");
+            check(
+                &[
+                    ("proc/7/cgroup", groups),
+                    (&format!("cgroup/{mounted}"), "1\n"),
+                    (&file("cpu.stat"), &stat(10)),
+                    (&file("cpu.max"), "50000 100000\n"),
+                    (&file("memory.current"), "16384\n"),
+                ],
+                &[(&file("cpu.stat"), &stat(500_010))],
+                Usage {
+                    cpu_basis_points: Some(5000),
+                    memory_bytes: Some(16_384),
+                    source: Source::CgroupV2,
+                },
+            );
+        }
+    }
+
     #[test]
     fn a_shared_or_invisible_group_falls_back_to_the_first_process() {
         let page = rustix::param::page_size() as u64;
