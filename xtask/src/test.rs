@@ -52,6 +52,9 @@ pub(crate) fn task(workspace: &Workspace) -> Result<()> {
     let mut agents = Command::new(std::env::current_exe()?);
     agents.args(["dist", "--agents", "--only", "aarch64", "--only", "armv7"]);
     plan.push(Step::new("NodeAgents for ARM", agents));
+    let mut twice = Command::new(std::env::current_exe()?);
+    twice.args(["dist", "--agents", "--only", "aarch64", "--twice"]);
+    plan.push(Step::new("the same bytes from another folder", twice));
     plan.push(rust_tests(workspace));
     // Without it the tests on hosts fail and say why; all others are worth running.
     if let Err(error) = e2e::make_hosts_ready(workspace) {

@@ -34,6 +34,11 @@ impl Workspace {
         Ok(Self { root, target })
     }
 
+    /// Another checkout.
+    pub(crate) fn at(root: PathBuf, target: PathBuf) -> Self {
+        Self { root, target }
+    }
+
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }

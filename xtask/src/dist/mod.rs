@@ -3,11 +3,13 @@
 //! They land in `target/dist/ARCHITECTURE`, each with what it is made of (`.cdx.json`, CycloneDX); with everything else
 //! that `scripts/install.sh` needs in `target/dist/piccolo-VERSION-ARCHITECTURE.tar.gz`; and in packages for Debian and
 //! RPM families. Digests of all are in `target/dist/SHA256SUMS`.
-//! Each executable is run once before it counts, those for ARM under qemu.
+//! Each executable is run once before it counts, those for ARM under qemu. Where the checkout is leaves no trace in
+//! them; with `--twice` that is put to the test.
 //!
 //! With `--executables` nothing is built: a release is made of the executables in that folder, for this
 //! machine. Tests and testbeds install that.
 
+mod again;
 mod packages;
 mod release;
 mod sbom;
@@ -80,8 +82,11 @@ pub(crate) struct Options {
     /// Only the NodeAgents, and nothing to install
     #[arg(long)]
     agents: bool,
+    /// Build everything again in another folder, and compare the bytes
+    #[arg(long)]
+    twice: bool,
     /// Build nothing: make a release of these executables, e.g. of target/debug
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["only", "agents"])]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["only", "agents", "twice"])]
     executables: Option<PathBuf>,
     /// Where to put that release [default: target/dist]
     #[arg(long, value_name = "FOLDER", requires = "executables")]
@@ -123,6 +128,8 @@ fn of_builds(workspace: &Workspace, options: &Options) -> Result<()> {
     setup::make_ready(workspace, &[&[Purpose::Dist], packages].concat())?;
     let dist = workspace.target().join("dist");
     fs::create_dir_all(&dist).with_context(|| format!("cannot make {}", dist.display()))?;
+    let spaces = [workspace.root(), dist.as_path()].map(|p| p.to_string_lossy().contains(' '));
+    ensure!(spaces == [false; 2], "builds for boards cannot be made below a folder with a space");
     let cross = toolchain(workspace, &dist)?;
 
     let all = Architecture::value_variants();
@@ -141,6 +148,9 @@ fn of_builds(workspace: &Workspace, options: &Options) -> Result<()> {
         }
     }
     write_digests(&dist)?;
+    if options.twice {
+        again::compare(workspace, &cross, &dist, architectures, executables)?;
+    }
     show(&report);
     let too_large =
         |&(_, name, bytes): &(_, &str, u64)| name == "piccolo-nodeagent" && bytes > AGENT_BYTES_MAX;
@@ -220,14 +230,38 @@ fn cargo_for_boards(
     architecture: Architecture,
     package: &str,
 ) -> Command {
-    let script = "set -eu; . \"$0/env\"; exec cargo-zigbuild zigbuild --release --locked \"$@\"";
+    let script = "set -eu; . \"$0/env\"; export \"$1=${!1} $2\"; shift 2
+        exec cargo-zigbuild zigbuild --release --locked \"$@\"";
+    let flags = format!(
+        "CARGO_TARGET_{}_RUSTFLAGS",
+        architecture.target().to_uppercase().replace('-', "_")
+    );
     let mut command = Command::new("bash");
-    command.args(["-c", script]).arg(cross).args(["--target", architecture.target()]);
+    command.args(["-c", script]).arg(cross).args([flags, without_places(workspace, cross)]);
+    command.args(["--target", architecture.target()]);
     // The standard library is built with our profile: its size counts as much as ours.
     command.args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=", "--bins"]);
     command.args(["--package", package]).current_dir(workspace.root());
     command.env("CARGO_TARGET_DIR", cross.join("build")).env_remove("CARGO_MANIFEST_DIR");
     command
+}
+
+/// Paths get into executables by panics and logs: with these flags they say nothing of where it was built. Of two that
+/// match, the later counts; the standard library's is relative where the toolchain is below the checkout.
+fn without_places(workspace: &Workspace, cross: &Path) -> String {
+    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo = cargo.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    let places = [
+        (Some(workspace.root().to_owned()), "/piccolo"),
+        (Some(cross.join("build")), "/build"),
+        (Some(cross.join("root")), "/rust"),
+        (Some(PathBuf::from("target/cross/root")), "/rust"),
+        (cargo, "/cargo"),
+    ];
+    let flag = |(place, name): (Option<PathBuf>, &str)| {
+        place.map(|place| format!("--remap-path-prefix={}={name}", place.display()))
+    };
+    places.into_iter().filter_map(flag).collect::<Vec<_>>().join(" ")
 }
 
 /// Each knows its version; one that was linked wrongly does not get that far.
