@@ -36,9 +36,13 @@ pub const AUDIT: &str = "/piccolo/v1/audit/";
 /// Nodes in one of the values below [`HEARTBEATS`] at most: with ids of full length it takes 400 KB, and a
 /// store takes 512 KiB.
 pub const HEARTBEATS_PER_VALUE_MAX: usize = 5_000;
-/// Starts of the master at most: revisions begin at 2^32 times its number. A restored master begins at the seconds
-/// since 1970.
-pub(super) const EPOCH_MAX: u64 = u32::MAX as u64 - 1;
+/// Revisions of one epoch: 2^20. A master begins an epoch when it starts, and another when it has used one up.
+pub(super) const EPOCH_BITS: u32 = 20;
+/// Revisions stay below 2^53, which programs that read JSON numbers as floating point hold exactly.
+pub(super) const EPOCH_MAX: u64 = (1 << (53 - EPOCH_BITS)) - 1;
+/// A restored master begins at the seconds since 1970, but no later than this, in 2174: a clock that is far ahead
+/// must not use up what is left for starts.
+pub(super) const EPOCH_LEAP_MAX: u64 = EPOCH_MAX - (1 << 31);
 pub const NODES: &str = "/piccolo/v1/nodes/";
 pub const TOKENS: &str = "/piccolo/v1/tokens/";
 pub const USERS: &str = "/piccolo/v1/users/";

@@ -388,7 +388,7 @@ impl StateManager {
             timers: BTreeSet::new(),
             parked: BTreeMap::new(),
             // a restarted master's revisions are all newer than those before
-            revision: epoch << 32,
+            revision: epoch << keys::EPOCH_BITS,
             epoch,
             heartbeats_saved_at: now.at,
             heard_since_saved: false,
@@ -551,6 +551,12 @@ impl StateManager {
             if let Some(node) = self.nodes.get(id) {
                 writes.insert(keys::node(id), Some(keys::encode(&node.record_to_store())));
             }
+        }
+        // what is revealed lies in an epoch that is stored, so that the next start's revisions are newer
+        let epoch = (self.revision + changed.len() as u64) >> keys::EPOCH_BITS;
+        if epoch > self.epoch {
+            self.epoch = epoch;
+            writes.insert(keys::EPOCH.to_owned(), Some(keys::encode(&epoch)));
         }
         let mut all = Vec::with_capacity(effects.len() + changed.len() + 1);
         if !writes.is_empty() {

@@ -77,7 +77,7 @@ impl Snapshot {
         let Some(restoration) = self.restoration.as_ref().filter(|r| !r.begun) else { return };
         // a machine without a clock thinks that it is 1970
         let ms = u64::try_from(now.max(restoration.restored_at).0).unwrap_or(0);
-        self.epoch = self.epoch.max((ms / 1000).min(keys::EPOCH_MAX - 1));
+        self.epoch = self.epoch.max((ms / 1000).min(keys::EPOCH_LEAP_MAX));
         self.topology.generation = (self.topology.generation + 1).max(ms / 1000);
         self.log.events_from = ms;
     }
@@ -397,6 +397,53 @@ mod tests {
             .input(RESTORE + 1000, Input::SessionOpened { by, session, hello: Box::new(hello) });
         assert!(dismissed(&effects).unwrap().contains("is the name of node n1 already"));
         assert_eq!(cluster.status("n2"), None);
+    }
+
+    /// Programs that read JSON numbers as floating point hold integers exactly below this.
+    const EXACT: u64 = 1 << 53;
+
+    #[test]
+    fn revisions_are_exact_in_json_and_newer_than_all_before_whatever_the_clock_says() {
+        let year = 365 * 86_400_000;
+        for restored in [RESTORE, RESTORE + 100 * year, RESTORE + 10_000 * year] {
+            let (mut cluster, mut backup) = backed_up(Settings::default());
+            for i in 0..50 {
+                cluster.restart(Settings::default(), 1000 + i);
+                let _ = cluster.open(1100 + i, "n1", "s", None);
+            }
+            let lost = cluster.machine.revision();
+            let wall = WallTime(i64::try_from(restored).unwrap());
+            let restoration = Restoration::from_backup(WallTime(0), wall);
+            backup.retain(|key, _| is_restored(key));
+            backup.insert(keys::RESTORATION.to_owned(), keys::encode(&restoration));
+            cluster.store = backup;
+            for starts in 0..50 {
+                // each start reads what the one before has stored
+                cluster.restart(Settings::default(), restored + starts);
+                let revision = cluster.machine.revision();
+                assert!((lost + 1..EXACT - (1 << 50)).contains(&revision), "{revision}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_start_that_uses_up_its_revisions_leaves_newer_ones_to_the_next() {
+        let (mut cluster, _) = backed_up(Settings::default());
+        let begun = cluster.machine.revision();
+        cluster.machine.revision = ((cluster.machine.epoch + 1) << keys::EPOCH_BITS) - 2;
+        for i in 0..4 {
+            let on = i % 2 == 0;
+            let reason = String::new();
+            let request = Request::SetMaintenance { node: "n1".to_owned(), on, reason };
+            cluster.ask(100 + i, admin(), request).unwrap();
+        }
+        let last = cluster.machine.revision();
+        assert!(last > begun + (1 << keys::EPOCH_BITS) - 4, "{last} after {begun}");
+        cluster.restart(Settings::default(), 1000);
+        assert!(cluster.machine.revision() >= last, "{} after {last}", cluster.machine.revision());
+        // and what the next reveals is newer than all
+        let _ = cluster.open(1100, "n1", "s2", None);
+        assert!(cluster.machine.revision() > last);
     }
 
     #[test]
