@@ -23,6 +23,7 @@ pub const ALL: &[&str] = &[
     "a probe is a way to live",
     "a problem is over at once",
     "a restart softens a verdict",
+    "a restore brings tokens back",
     "a revoked token is kept",
     "a second live session is accepted",
     "a silent master is not noticed",
@@ -41,6 +42,8 @@ pub const ALL: &[&str] = &[
     "drops are not counted",
     "events are appended again",
     "expired certificates are good",
+    "generations of a restored master begin again",
+    "ids of a restored master's events begin again",
     "no double allowance",
     "no hysteresis",
     "nobody is told",
@@ -51,6 +54,7 @@ pub const ALL: &[&str] = &[
     "removal does not revoke",
     "removal is only said",
     "retirement has no bound",
+    "revisions of a restored master begin again",
     "roles are not checked",
     "straight to Ready",
     "texts are sent as they are",
@@ -60,6 +64,10 @@ pub const ALL: &[&str] = &[
     "the journal is cleared when it is sent",
     "uses are not counted",
     "what is not known yet is told as nothing",
+    "who joined since the backup is turned away",
+    "who was removed before the backup is believed",
+    "who was removed since the restore is believed",
+    "whom an earlier restore believed is forgotten",
 ];
 
 #[cfg(feature = "mutants")]

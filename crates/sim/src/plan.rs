@@ -29,6 +29,7 @@ faults! {
     MasterCrash, MasterPowerCut, MasterSuspend, StoreStall, StoreFailure,
     Container, PodmanDown, Pressure, Burst, Unfit,
     Maintenance, Label, Topology, TokenRevoked, Remove, Reject, Trespass, Command, Leave,
+    SetBack,
 }
 
 /// Faults that cost nobody a session.
@@ -47,6 +48,7 @@ const GENTLE: &[Fault] = &[
 
 /// Of all seeds.
 const LONG_LIVES_PERCENT: u64 = 2;
+const SET_BACK_PERCENT: u64 = 5;
 /// Microseconds.
 const SHORT_LIFE_MAX: u64 = 2 * MINUTE;
 
@@ -104,11 +106,17 @@ impl Plan {
         let busy = rng.between(10, 70);
         // where nothing costs anybody a session, nobody may be lost at all
         let gentle = rng.chance(15);
-        for fault in Fault::ALL {
+        let drawn = Fault::ALL.iter().filter(|fault| **fault != Fault::SetBack);
+        for fault in drawn {
             let often = rng.scale(15, 900) * SECOND;
             if if gentle { GENTLE.contains(fault) } else { rng.chance(busy) } {
                 faults.insert(*fault, often);
             }
+        }
+        // rare, and drawn apart: it changes no other seed's life
+        let mut rare = rng.fork("set back");
+        if !gentle && rare.chance(SET_BACK_PERCENT) {
+            faults.insert(Fault::SetBack, rare.scale(5, 40) * SECOND);
         }
         Self {
             nodes: usize::try_from(rng.between(2, 10)).unwrap_or(2),

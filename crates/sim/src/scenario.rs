@@ -106,7 +106,9 @@ fn master(world: &mut World, what: &[&str]) -> Result<(), String> {
         ["power-off"] => world.master_dies(true, u64::MAX / 4),
         ["boot"] => world.master_boots(),
         ["suspend", time] => world.suspend_master(duration(time)?),
-        _ => return Err("expected crash, power-off, boot or suspend".to_owned()),
+        ["back-up"] => world.back_up(),
+        ["set-back"] => world.set_back(SECOND),
+        _ => return Err("expected crash, power-off, boot, suspend, back-up or set-back".to_owned()),
     }
     Ok(())
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use piccolo_core::{
     model::{AuditEntry, Event, NodeId, NodeName, NodeRecord, TokenRecord},
-    state_manager::{Snapshot, Transaction, keys},
+    state_manager::{Restoration, Snapshot, Transaction, is_restored, keys},
+    time::WallTime,
     topology::TopologyRecord,
 };
 
@@ -67,6 +68,32 @@ impl Store {
         if let Some(hash) = key.strip_prefix(TOKENS) {
             self.tokens.remove(hash);
         }
+    }
+
+    pub(crate) fn values(&self) -> &BTreeMap<String, Vec<u8>> {
+        &self.values
+    }
+
+    /// As `piccolo backup restore` fills one.
+    pub(crate) fn set_back(
+        &mut self,
+        backup: &BTreeMap<String, Vec<u8>>,
+        (backup_at, restored_at): (WallTime, WallTime),
+    ) -> Result<(), String> {
+        let last = backup.get(keys::RESTORATION);
+        let last = last.map(|value| keys::decode(keys::RESTORATION, value)).transpose();
+        let last: Option<Restoration> = last.map_err(|e| e.to_string())?;
+        let restoration = Restoration::from_backup(backup_at, restored_at, last);
+        *self = Self { commits: self.commits, ..Self::default() };
+        let mut old = Appended::default();
+        for (key, value) in backup.iter().filter(|(key, _)| is_restored(key)) {
+            self.put(key, value, &mut old)?;
+        }
+        self.put(keys::RESTORATION, &keys::encode(&restoration), &mut old)
+    }
+
+    pub(crate) fn users(&self) -> usize {
+        self.values.keys().filter(|key| key.starts_with(keys::USERS)).count()
     }
 
     pub(crate) fn contains(&self, key: &str) -> bool {

@@ -4,7 +4,10 @@
 //! The name of another node is never taken over silently: only by a token bound to that name, or after
 //! `reset-identity`, and never from a live session.
 
-use super::{Answer, Node, Registered, RequestId, StateManager, keys, log::Draft, outbox::Outbox};
+use super::{
+    Answer, Node, Registered, RequestId, StateManager, keys, log::Draft, outbox::Outbox,
+    restoration::Newcomer,
+};
 use crate::{
     api_server::{Call, Caller, Code, Refusal, Registration, Role},
     model::{
@@ -55,11 +58,6 @@ impl StateManager {
             .help("make one on the master: piccolo token create"));
         }
         self.check_standing(by)?;
-        if !self.nodes.contains_key(&registration.node) && by.id == registration.node.as_str() {
-            let message = "the node is not known here; its certificate is good for a session still";
-            return Err(Refusal::new(Code::Unauthenticated, "TokenRequired", message)
-                .help("open a session, or join with a token: piccolo token create"));
-        }
         if by.id != registration.node.as_str() {
             return Err(speaks_for_another(by, registration.node.as_str()));
         }
@@ -71,6 +69,7 @@ impl StateManager {
             )
             .help("for a new key: piccolo token create --role sub --node NAME"));
         }
+        self.meet(now, out, by, Newcomer::registering(registration))?;
         self.audit(now, out, by, Call::RegisterNode, registration.node.as_str());
         let until = now.wall.plus(self.settings.certificate_lifetime);
         if let Some(node) = self.nodes.get_mut(&registration.node) {
@@ -105,6 +104,16 @@ impl StateManager {
             return Ok(());
         }
         let token = self.usable_token(now, hash, &registration)?;
+        if self.is_known_by_key(&registration) {
+            self.audit(now, out, by, Call::RegisterNode, registration.node.as_str());
+            self.use_token(out, token, &registration.node);
+            if let Some(node) = self.nodes.get_mut(&registration.node) {
+                hash.clone_into(&mut node.record.joined_with);
+            }
+            out.touch(&registration.node);
+            self.answer_registered(out, request, &registration.node);
+            return Ok(());
+        }
         self.check_same_id(now, out, &registration, &token)?;
         let predecessor = self.check_name(now, out, &registration, &token)?;
         if predecessor.is_none() && self.nodes.len() >= self.settings.nodes_max {
@@ -117,7 +126,7 @@ impl StateManager {
         }
         self.audit(now, out, by, Call::RegisterNode, registration.node.as_str());
         self.use_token(out, token, &registration.node);
-        let labels = predecessor.map(|old| self.replace(now, out, &old, &registration));
+        let labels = predecessor.map(|old| self.replace(now, out, &old, &registration.node));
         // its own record too, where the name was another node's
         self.forget(out, &registration.node);
         self.admit(now, out, registration, hash, labels.unwrap_or_default(), request);
@@ -130,6 +139,16 @@ impl StateManager {
             node.record.joined_with == hash
                 && node.record.key_fingerprint == registration.key_fingerprint
                 && node.record.status != NodeStatus::Terminating
+        })
+    }
+
+    /// It has proved that it holds the key that is registered: it lost its certificate, and joins with another token.
+    fn is_known_by_key(&self, registration: &Registration) -> bool {
+        self.nodes.get(&registration.node).map(|node| &node.record).is_some_and(|record| {
+            record.key_fingerprint == registration.key_fingerprint
+                && record.role == registration.role
+                && record.name.key() == registration.name.key()
+                && record.status != NodeStatus::Terminating
         })
     }
 
@@ -238,12 +257,12 @@ impl StateManager {
     }
 
     /// Takes the old identity out, and hands down its labels.
-    fn replace(
+    pub(super) fn replace(
         &mut self,
         now: Now,
         out: &mut Outbox,
         old: &NodeId,
-        registration: &Registration,
+        new: &NodeId,
     ) -> Labels {
         let Some(node) = self.nodes.get(old) else { return Labels::new() };
         let labels = node.record.labels.clone();
@@ -251,10 +270,10 @@ impl StateManager {
             &node.record,
             Severity::Warning,
             EventKind::NodeReplaced,
-            format!("node {} has a new identity, {}", node.record.name, registration.node),
+            format!("node {} has a new identity, {new}", node.record.name),
         )
         .field("old_id", old.as_str())
-        .field("new_id", registration.node.as_str());
+        .field("new_id", new.as_str());
         self.happened(now, out, draft);
         self.forget(out, old);
         labels

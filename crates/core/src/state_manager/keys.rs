@@ -2,11 +2,11 @@
 //!
 //! Not stored: metrics, containers, beats. Heartbeats are one value, written once a minute at most.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::restoration::Restoration;
+use super::restoration::{Restoration, Settled};
 use crate::{
     model::{
         AuditEnds, AuditEntry, Event, FieldError, NodeId, NodeName, NodeRecord, TokenRecord,
@@ -29,7 +29,7 @@ pub const HEARTBEATS: &str = "/piccolo/v1/heartbeats";
 pub const EPOCH: &str = "/piccolo/v1/meta/epoch";
 /// Of the last restore.
 pub const RESTORATION: &str = "/piccolo/v1/meta/restoration";
-/// Nodes whose record counts again since the last restore.
+/// Nodes whose record counts again since a restore, and since which: the time of that restore.
 pub const SETTLED: &str = "/piccolo/v1/meta/settled/";
 pub const EVENTS: &str = "/piccolo/v1/events/";
 pub const AUDIT: &str = "/piccolo/v1/audit/";
@@ -117,7 +117,7 @@ pub struct Snapshot {
     pub(super) log: LogSnapshot,
     pub(super) epoch: u64,
     pub(super) restoration: Option<Restoration>,
-    pub(super) settled: BTreeSet<NodeId>,
+    pub(super) settled: Settled,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -146,7 +146,7 @@ impl Snapshot {
             log: LogSnapshot::default(),
             epoch: 0,
             restoration: None,
-            settled: BTreeSet::new(),
+            settled: Settled::new(),
         }
     }
 
@@ -178,7 +178,7 @@ impl Snapshot {
                 key: key.to_owned(),
                 problem: error.to_string(),
             };
-            self.settled.insert(id.map_err(problem)?);
+            self.settled.insert(id.map_err(problem)?, decode(key, value)?);
         } else if key.starts_with(NODES) {
             let record: NodeRecord = decode(key, value)?;
             self.nodes.insert(record.id.clone(), record);

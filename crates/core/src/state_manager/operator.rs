@@ -174,16 +174,16 @@ impl StateManager {
                 return self.register(now, out, id, by, *registration);
             }
             Request::Heartbeat { node } => {
-                let node = self.itself(by, &node)?;
+                let node = self.itself(out, by, &node)?;
                 self.unary_heartbeat(now, out, id, &node);
                 return Ok(());
             }
             Request::ReportStatus { node, report } => {
-                let node = self.itself(by, &node)?;
+                let node = self.itself(out, by, &node)?;
                 return self.unary_report(now, out, id, &node, *report);
             }
             Request::ReceiveConfig { node, applied, rejected, wait } => {
-                let node = self.itself(by, &node)?;
+                let node = self.itself(out, by, &node)?;
                 return self.unary_config(now, out, id, &node, (applied, rejected, wait));
             }
             Request::Command { node, command: AgentCommand::Probe } => {
@@ -223,15 +223,23 @@ impl StateManager {
     }
 
     /// The caller's own node; an id in the message must be the same.
-    fn itself(&self, by: &Caller, claimed: &str) -> Result<NodeId, Refusal> {
+    fn itself(&mut self, out: &mut Outbox, by: &Caller, claimed: &str) -> Result<NodeId, Refusal> {
         let id = NodeId::parse("node_id", claimed)?;
         if id.as_str() != by.id {
             return Err(super::join::speaks_for_another(by, claimed));
         }
         match self.nodes.get(&id).map(|node| node.record.status) {
             Some(NodeStatus::Pending) => Err(super::join::awaiting_approval()),
-            Some(_) => Ok(id),
-            None => Err(no_such_node(claimed, None)),
+            Some(_) => {
+                self.take_key_in(out, by, &id);
+                Ok(id)
+            }
+            // its certificate is believed: it joined a master that was lost
+            None => {
+                let message = format!("node_id: {claimed} joined after the backup of this master");
+                Err(Refusal::new(Code::FailedPrecondition, "RegisterAgain", message)
+                    .help("call RegisterNode with the same certificate; it takes no token"))
+            }
         }
     }
 

@@ -7,11 +7,12 @@
 //!    events go on from the time of the restore, which is more than the lost master can have come to. So each node
 //!    takes our configuration for the newest, and no watcher goes on from a place that means something else now.
 //! 2. *A certificate that our authority issued after the backup is believed, once for each node.* The node has renewed
-//!    its key since, or has joined since. Whoever was removed before the backup has no such certificate.
+//!    its key since, or has joined since. Whoever was removed before the backup has no such certificate. Where the
+//!    backup is of a master that was itself restored, and a node had not come to that one yet, it is believed as by that.
 //! 3. *What people decided since is forgotten, and that is said*: as an event, in the audit log, and in the status.
 //!    Join tokens are not restored at all, for nobody knows how often they were used.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,17 +21,21 @@ use super::{
     outbox::Outbox,
 };
 use crate::{
-    api_server::{Caller, Code, Refusal, Role},
+    api_server::{Caller, Code, Refusal, Registration, Role},
     model::{
-        EventKind, Labels, NodeId, NodeKind, NodeName, NodeRecord, NodeRole, NodeStatus, Severity,
-        check_address,
+        EventKind, Labels, NodeId, NodeKind, NodeName, NodeRecord, NodeRole, NodeStatus, Resources,
+        Severity, SystemInfo, check_address,
     },
+    mutant::mutant,
     session::Hello,
     time::{Now, WallTime},
 };
 
 /// A certificate begins to hold so long before it was issued at most: clocks differ, and it counts whole seconds.
 const BACKDATED_MAX: Duration = Duration::from_secs(5 * 60 + 1);
+
+/// Restores that are told apart in one line of masters; of older ones more is believed than need be.
+const EARLIER_MAX: usize = 32;
 
 /// Written by a restore beside what it has restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,34 +45,62 @@ pub struct Restoration {
     pub restored_at: WallTime,
     /// Whether a master has started since, and taken the rules of this file into account.
     pub begun: bool,
+    /// Those that the backup's own master had been through, the oldest first.
+    #[serde(default)]
+    pub earlier: Vec<Earlier>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Earlier {
+    pub backup_at: WallTime,
+    pub restored_at: WallTime,
 }
 
 impl Restoration {
-    /// What is restored was true then.
-    pub fn from_backup(backup_at: WallTime, restored_at: WallTime) -> Self {
-        Self { backup_at, restored_at: restored_at.max(backup_at), begun: false }
+    /// What is restored was true then; `last` is what the backup has below [`keys::RESTORATION`].
+    pub fn from_backup(backup_at: WallTime, restored_at: WallTime, last: Option<Self>) -> Self {
+        let mut restored_at = restored_at.max(backup_at);
+        let mut earlier = Vec::new();
+        if let Some(last) =
+            last.filter(|_| !mutant!("whom an earlier restore believed is forgotten"))
+        {
+            // tells it from every earlier one
+            restored_at = restored_at.max(WallTime(last.restored_at.0.saturating_add(1)));
+            earlier = last.earlier;
+            earlier.push(Earlier { backup_at: last.backup_at, restored_at: last.restored_at });
+        }
+        while earlier.len() > EARLIER_MAX {
+            let oldest = earlier.remove(0);
+            earlier[0].backup_at = earlier[0].backup_at.min(oldest.backup_at);
+        }
+        Self { backup_at, restored_at, begun: false, earlier }
     }
 
     /// Nothing is known but the certificate authority.
     pub fn from_authority(restored_at: WallTime) -> Self {
-        Self::from_backup(WallTime::default(), restored_at)
+        Self::from_backup(WallTime::default(), restored_at, None)
     }
 
     pub fn is_rebuilt(&self) -> bool {
         self.backup_at == WallTime::default()
     }
 
-    /// Whether the lost master can have issued it unknown to us.
-    fn may_have_issued(&self, valid_from: WallTime) -> bool {
-        valid_from.plus(BACKDATED_MAX) >= self.backup_at && valid_from <= self.restored_at
+    /// Whether a lost master can have issued it unknown to us, to a node that came to the one that was restored `met`.
+    fn may_have_issued(&self, valid_from: WallTime, met: Option<WallTime>) -> bool {
+        let unmet =
+            self.earlier.iter().filter(|earlier| met.is_none_or(|met| earlier.restored_at > met));
+        let known_until =
+            unmet.map(|earlier| earlier.backup_at).fold(self.backup_at, WallTime::min);
+        let since = valid_from.plus(BACKDATED_MAX) >= known_until
+            || mutant!("who was removed before the backup is believed");
+        since && valid_from <= self.restored_at
     }
 }
 
 /// What is to be taken from a backup: everything but what must not be true twice.
 pub fn is_restored(key: &str) -> bool {
-    !key.starts_with(keys::TOKENS)
+    (!key.starts_with(keys::TOKENS) || mutant!("a restore brings tokens back"))
         && key != keys::RESTORATION
-        && !key.starts_with(keys::SETTLED)
         && key.starts_with(keys::ROOT)
 }
 
@@ -77,9 +110,15 @@ impl Snapshot {
         let Some(restoration) = self.restoration.as_ref().filter(|r| !r.begun) else { return };
         // a machine without a clock thinks that it is 1970
         let ms = u64::try_from(now.max(restoration.restored_at).0).unwrap_or(0);
-        self.epoch = self.epoch.max((ms / 1000).min(keys::EPOCH_LEAP_MAX));
-        self.topology.generation = (self.topology.generation + 1).max(ms / 1000);
-        self.log.events_from = ms;
+        if !mutant!("revisions of a restored master begin again") {
+            self.epoch = self.epoch.max((ms / 1000).min(keys::EPOCH_LEAP_MAX));
+        }
+        if !mutant!("generations of a restored master begin again") {
+            self.topology.generation = (self.topology.generation + 1).max(ms / 1000);
+        }
+        if !mutant!("ids of a restored master's events begin again") {
+            self.log.events_from = ms;
+        }
     }
 }
 
@@ -109,11 +148,15 @@ impl StateManager {
 
     /// Whether the certificate alone is enough: the lost master may have issued it after the backup.
     pub(super) fn believes(&self, by: &Caller) -> bool {
-        let node = matches!(by.role, Role::Master | Role::Sub);
-        let issued =
-            |restoration: &Restoration| restoration.may_have_issued(by.valid_from) && !by.expired;
-        node && self.restoration.as_ref().is_some_and(issued)
-            && !self.settled.iter().any(|id| id.as_str() == by.id)
+        let Some(restoration) = &self.restoration else { return false };
+        if !by.role.is_node() || by.expired || mutant!("who joined since the backup is turned away")
+        {
+            return false;
+        }
+        let settled = self.settled.iter().find(|(id, _)| id.as_str() == by.id).map(|(_, at)| *at);
+        let again = settled == Some(restoration.restored_at)
+            && !mutant!("who was removed since the restore is believed");
+        !again && restoration.may_have_issued(by.valid_from, settled)
     }
 
     /// A node that comes for the first time since the restore: takes its key in, or the whole node.
@@ -122,71 +165,86 @@ impl StateManager {
         now: Now,
         out: &mut Outbox,
         by: &Caller,
-        hello: &Hello,
+        newcomer: Newcomer<'_>,
     ) -> Result<(), Refusal> {
-        if by.id != hello.node.as_str() || !self.believes(by) {
+        if by.id != newcomer.node.as_str() || !self.believes(by) {
             return Ok(());
         }
-        match self.nodes.get_mut(&hello.node) {
-            None => self.adopt(now, out, by, hello)?,
+        if !self.nodes.contains_key(newcomer.node) {
+            self.adopt(now, out, by, newcomer)?;
+            self.settle_identity(out, newcomer.node);
+            return Ok(());
+        }
+        self.take_key_in(out, by, newcomer.node);
+        Ok(())
+    }
+
+    /// The key of a node that is known, where its certificate is believed: it was renewed since the backup.
+    pub(super) fn take_key_in(&mut self, out: &mut Outbox, by: &Caller, id: &NodeId) {
+        if !self.believes(by) {
+            return;
+        }
+        match self.nodes.get_mut(id) {
+            None => return,
             // it is leaving, or is another's: that is for others to say
-            Some(node) if node.record.status == NodeStatus::Terminating => return Ok(()),
+            Some(node) if node.record.status == NodeStatus::Terminating => return,
             Some(node) if !node.record.has_key(&by.key_fingerprint) => {
                 node.record.key_requested(by.key_fingerprint.clone());
-                out.touch(&hello.node);
+                out.touch(id);
             }
             Some(_) => {}
         }
-        self.settle_identity(out, &hello.node);
-        Ok(())
+        self.settle_identity(out, id);
     }
 
     /// From now on the record counts, and no certificate beside it.
     pub(super) fn settle_identity(&mut self, out: &mut Outbox, id: &NodeId) {
-        if self.restoration.is_some() && self.settled.insert(id.clone()) {
-            out.put(keys::settled(id), &true);
+        let Some(restoration) = &self.restoration else { return };
+        let at = restoration.restored_at;
+        if self.settled.insert(id.clone(), at) != Some(at) {
+            out.put(keys::settled(id), &at);
         }
     }
 
-    /// From what it says of itself; its labels are lost.
+    /// From what it says of itself.
     fn adopt(
         &mut self,
         now: Now,
         out: &mut Outbox,
         by: &Caller,
-        hello: &Hello,
+        newcomer: Newcomer<'_>,
     ) -> Result<(), Refusal> {
-        let name = NodeName::parse("hostname", &hello.hostname)?;
-        if let Some(holder) = self.names.get(&name.key()) {
-            return Err(name_is_taken(&name, holder, false));
-        }
-        check_address("ip_address", &hello.ip)?;
-        hello.resources.check("resources")?;
-        hello.system.check()?;
-        if self.nodes.len() >= self.settings.nodes_max {
+        let name = NodeName::parse("hostname", newcomer.hostname)?;
+        check_address("ip_address", newcomer.ip)?;
+        newcomer.resources.check("resources")?;
+        newcomer.system.check()?;
+        let mut labels = newcomer.labels.clone();
+        if let Some(holder) = self.names.get(&name.key()).cloned() {
+            labels.extend(self.take_name_over(now, out, &name, &holder, newcomer.node)?);
+        } else if self.nodes.len() >= self.settings.nodes_max {
             let message = format!("the cluster has {} nodes, and takes no more", self.nodes.len());
             return Err(Refusal::new(Code::ResourceExhausted, "TooManyNodes", message));
         }
         let approved = self.settings.approval == Approval::Auto;
         let record = NodeRecord {
-            id: hello.node.clone(),
+            id: newcomer.node.clone(),
             name,
-            ip: hello.ip.clone(),
+            ip: newcomer.ip.to_owned(),
             role: if by.role == Role::Master { NodeRole::Master } else { NodeRole::Sub },
-            kind: NodeKind::Embedded,
+            kind: newcomer.kind,
             status: if approved { NodeStatus::Initializing } else { NodeStatus::Pending },
             status_since: now.wall,
             initialized: false,
-            resources: hello.resources,
-            system: hello.system.clone(),
-            labels: Labels::new(),
+            resources: newcomer.resources,
+            system: newcomer.system.clone(),
+            labels,
             conditions: Vec::new(),
             created_at: now.wall,
             key_fingerprint: by.key_fingerprint.clone(),
             previous_key_fingerprints: Vec::new(),
             joined_with: String::new(),
             acknowledged_sequence: 0,
-            events_dropped: hello.events_dropped,
+            events_dropped: 0,
             applied_generation: 0,
             certificate_expires_at: None,
             speaks_sessions: false,
@@ -201,22 +259,80 @@ impl StateManager {
         let draft = Draft::of(&record, Severity::Warning, EventKind::NodeAdopted, message);
         self.names.insert(record.name.key(), record.id.clone());
         let timing = self.timing();
-        self.nodes.insert(hello.node.clone(), Node::new(record, timing, now.at));
-        out.touch(&hello.node);
+        self.nodes.insert(newcomer.node.clone(), Node::new(record, timing, now.at));
+        out.touch(newcomer.node);
         self.happened(now, out, draft);
-        self.settle(now, out, &hello.node);
+        self.settle(now, out, newcomer.node);
         Ok(())
+    }
+
+    /// The old identity of a board that was re-flashed since the backup is known again, and has its name: people
+    /// say so by `reset-identity`.
+    fn take_name_over(
+        &mut self,
+        now: Now,
+        out: &mut Outbox,
+        name: &NodeName,
+        holder: &NodeId,
+        new: &NodeId,
+    ) -> Result<Labels, Refusal> {
+        let Some(node) = self.nodes.get(holder) else { return Ok(Labels::new()) };
+        let live = node.detector.is_live(now.at, &node.timing);
+        if live || !node.record.identity_reset {
+            return Err(name_is_taken(name, holder, live));
+        }
+        Ok(self.replace(now, out, holder, new))
     }
 }
 
-/// Nodes that came, joined or were removed since the restore.
-pub(super) type Settled = BTreeSet<NodeId>;
+/// What a node says of itself that is not known here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Newcomer<'a> {
+    pub(super) node: &'a NodeId,
+    hostname: &'a str,
+    ip: &'a str,
+    kind: NodeKind,
+    resources: Resources,
+    system: &'a SystemInfo,
+    labels: &'a Labels,
+}
+
+impl<'a> Newcomer<'a> {
+    /// An agent; its labels are lost.
+    pub(super) fn on_session(hello: &'a Hello, none: &'a Labels) -> Self {
+        Self {
+            node: &hello.node,
+            hostname: &hello.hostname,
+            ip: &hello.ip,
+            kind: NodeKind::Embedded,
+            resources: hello.resources,
+            system: &hello.system,
+            labels: none,
+        }
+    }
+
+    /// A client that holds no session registers again, with the certificate that it has.
+    pub(super) fn registering(registration: &'a Registration) -> Self {
+        Self {
+            node: &registration.node,
+            hostname: registration.name.as_str(),
+            ip: &registration.ip,
+            kind: registration.kind,
+            resources: registration.resources,
+            system: &registration.system,
+            labels: &registration.labels,
+        }
+    }
+}
+
+/// Nodes that came, joined or were removed since a restore, and since which.
+pub(super) type Settled = BTreeMap<NodeId, WallTime>;
 
 #[cfg(test)]
 #[allow(clippy::wildcard_enum_match_arm, reason = "a test picks the effects that it is about")]
 mod tests {
-    use super::super::fixtures::{Cluster, admin, at, sub};
-    use super::super::{Effect, Input, Request, Settings};
+    use super::super::fixtures::{Cluster, admin, at, registration, sub};
+    use super::super::{Answer, Effect, Input, Request, Settings};
     use super::*;
     use crate::{
         model::{AuditEntry, SessionId, verify_chain},
@@ -245,7 +361,7 @@ mod tests {
     ) {
         backup.retain(|key, _| is_restored(key));
         let wall = |ms| WallTime(i64::try_from(ms).unwrap());
-        let restoration = Restoration::from_backup(wall(BACKUP), wall(RESTORE));
+        let restoration = Restoration::from_backup(wall(BACKUP), wall(RESTORE), None);
         backup.insert(keys::RESTORATION.to_owned(), keys::encode(&restoration));
         cluster.store = backup;
         cluster.restart(settings, RESTORE);
@@ -318,6 +434,7 @@ mod tests {
                 let restoration = Restoration::from_backup(
                     WallTime(0),
                     WallTime(i64::try_from(RESTORE + 60_000).unwrap()),
+                    None,
                 );
                 cluster.store.insert(keys::RESTORATION.to_owned(), keys::encode(&restoration));
                 cluster.store.retain(|key, _| !key.starts_with(keys::EVENTS));
@@ -345,6 +462,63 @@ mod tests {
         cluster.restart(Settings::default(), RESTORE + 9000);
         assert!(cluster.machine.standing(&renewed).is_ok());
         assert!(cluster.machine.standing(&other).is_err(), "nor after a restart");
+    }
+
+    #[test]
+    fn a_board_whose_certificate_never_came_joins_with_another_token_and_the_same_key() {
+        let mut cluster = Cluster::new(Settings::default());
+        let hash = cluster.token(10, 5, None);
+        cluster.join(20, "n1", &hash).unwrap();
+        let backup = cluster.store.clone();
+        restore(&mut cluster, backup, Settings::default());
+        // its own is not known any more, but it is a repetition; people may have given it a new one by then
+        cluster.join(RESTORE + 100, "n1", &hash).unwrap();
+        let other = cluster.token(RESTORE + 200, 1, None);
+        cluster.join(RESTORE + 300, "n1", &other).unwrap();
+        assert_eq!(cluster.machine.nodes().next().unwrap().record.joined_with, other);
+        // with another key it is somebody else
+        let third = cluster.token(RESTORE + 400, 1, None);
+        let clone =
+            Registration { key_fingerprint: "clone".to_owned(), ..registration("n1", &third) };
+        let by = Caller::anonymous("10.0.0.1");
+        let request = Request::Register(Box::new(clone));
+        let refusal = cluster.ask(RESTORE + 500, by, request).unwrap_err();
+        assert_eq!(refusal.reason, "DuplicateIdentity");
+    }
+
+    /// A backup of a master that was restored, before all its nodes have come to it.
+    #[test]
+    fn who_has_not_come_to_a_restored_master_yet_is_believed_by_one_restored_from_it() {
+        let (mut cluster, backup) = backed_up(Settings::default());
+        restore(&mut cluster, backup, Settings::default());
+        let joined = |node: &str| with_key(node, "since", BACKUP + 5000);
+        assert_eq!(dismissed(&open_as(&mut cluster, joined("n2"), 1)), None);
+        cluster.ask(RESTORE + 1500, admin(), Request::RemoveNode("n2".to_owned())).unwrap();
+        let gone = cluster.machine.handle_deadline(at(RESTORE + 60_000));
+        cluster.perform(&gone);
+        assert_eq!(cluster.status("n2"), None);
+
+        let wall = |ms: u64| WallTime(i64::try_from(ms).unwrap());
+        let earlier = cluster.machine.restoration().cloned();
+        let (made, restored) = (wall(RESTORE + 70_000), wall(RESTORE + 90_000));
+        let second = Restoration::from_backup(made, restored, earlier);
+        cluster.store.retain(|key, _| is_restored(key));
+        cluster.store.insert(keys::RESTORATION.to_owned(), keys::encode(&second));
+        cluster.restart(Settings::default(), RESTORE + 90_000);
+        for (node, key, known) in
+            [("n1", "since", true), ("n3", "since", true), ("n2", "since", false)]
+        {
+            let by = with_key(node, key, BACKUP + 5000);
+            assert_eq!(cluster.machine.standing(&by).is_ok(), known, "{node}");
+        }
+        // the third is from a backup of the first, made before n1 came to the second: its renewal in there is believed
+        let third = Restoration::from_backup(made, wall(RESTORE + 99_000), Some(second));
+        cluster.store.insert(keys::RESTORATION.to_owned(), keys::encode(&third));
+        cluster.restart(Settings::default(), RESTORE + 99_000);
+        assert!(cluster.machine.standing(&with_key("n1", "since", BACKUP + 5000)).is_ok());
+        // removed since, in what was lost: it is back
+        let by = with_key("n2", "since", RESTORE + 80_000);
+        assert!(cluster.machine.standing(&by).is_ok());
     }
 
     #[test]
@@ -399,6 +573,93 @@ mod tests {
         assert_eq!(cluster.status("n2"), None);
     }
 
+    #[test]
+    fn a_name_that_people_set_free_is_taken_over_with_its_labels() {
+        let (mut cluster, backup) = backed_up(Settings::default());
+        restore(&mut cluster, backup, Settings::default());
+        let set = Labels::from([("site".to_owned(), "north".to_owned())]);
+        let label = Request::LabelNode { node: "n1".to_owned(), set, remove: Vec::new() };
+        cluster.ask(RESTORE + 100, admin(), label).unwrap();
+        let free = Request::ResetNodeIdentity("n1".to_owned());
+        cluster.ask(RESTORE + 200, admin(), free).unwrap();
+        let by = with_key("n2", "key-n2", BACKUP + 5000);
+        let hello = Hello { hostname: "n1".to_owned(), ..Cluster::hello("n2") };
+        let session = SessionId::new("after");
+        let effects = cluster
+            .input(RESTORE + 1000, Input::SessionOpened { by, session, hello: Box::new(hello) });
+        assert_eq!(dismissed(&effects), None);
+        assert_eq!(cluster.status("n1"), None, "the old identity");
+        let view = cluster.machine.nodes().next().unwrap();
+        assert_eq!(view.record.name.to_string(), "n1");
+        assert_eq!(view.record.labels.get("site").map(String::as_str), Some("north"));
+    }
+
+    #[test]
+    fn what_an_adopted_node_had_to_drop_is_told_to_the_log_that_lost_it() {
+        let (mut cluster, backup) = backed_up(Settings::default());
+        restore(&mut cluster, backup, Settings::default());
+        let by = with_key("n2", "key-n2", BACKUP + 5000);
+        let hello = Hello { events_dropped: 7, ..Cluster::hello("n2") };
+        let session = SessionId::new("after");
+        let effects = cluster
+            .input(RESTORE + 1000, Input::SessionOpened { by, session, hello: Box::new(hello) });
+        let told = effects.iter().find_map(|effect| match effect {
+            Effect::Happened(event) if event.kind == EventKind::EventsDropped => {
+                event.fields.get("count").cloned()
+            }
+            _ => None,
+        });
+        assert_eq!(told.as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn a_client_without_sessions_is_told_to_register_again_and_is_taken_in_when_it_does() {
+        let (mut cluster, backup) = backed_up(Settings::default());
+        restore(&mut cluster, backup, Settings::default());
+        let by = with_key("n2", "key-n2", BACKUP + 5000);
+        let heartbeat = || Request::Heartbeat { node: "n2".to_owned() };
+        let refusal = cluster.ask(RESTORE + 100, by.clone(), heartbeat()).unwrap_err();
+        assert_eq!((refusal.code, refusal.reason), (Code::FailedPrecondition, "RegisterAgain"));
+        assert!(refusal.help.unwrap().contains("RegisterNode"));
+        let again = Registration {
+            token_hash: None,
+            labels: Labels::from([("site".to_owned(), "north".to_owned())]),
+            ..registration("n2", "")
+        };
+        let again = || Request::Register(Box::new(again.clone()));
+        let answer = cluster.ask(RESTORE + 200, by.clone(), again()).unwrap();
+        let Answer::Registered(registered) = answer else { panic!("{answer:?}") };
+        assert!(registered.certificate_until.is_some());
+        let view = cluster.machine.nodes().find(|view| view.record.id.as_str() == "n2").unwrap();
+        assert!(view.record.labels.contains_key("site"), "what it says of itself");
+        cluster.ask(RESTORE + 300, by.clone(), heartbeat()).unwrap();
+        // by its record from now on: another certificate of that time is not believed
+        let other = with_key("n2", "other", BACKUP + 6000);
+        assert!(cluster.ask(RESTORE + 400, other, heartbeat()).is_err());
+        // whoever was removed before the backup is not taken in by this way either
+        let removed = with_key("n2", "key-n2", BACKUP - 600_000);
+        cluster.ask(RESTORE + 500, admin(), Request::RemoveNode("n2".to_owned())).unwrap();
+        let _ = cluster.machine.handle_deadline(at(RESTORE + 60_000));
+        assert!(cluster.ask(RESTORE + 61_000, removed, again()).is_err());
+        assert!(cluster.ask(RESTORE + 62_000, by, again()).is_err(), "nor who was removed since");
+    }
+
+    #[test]
+    fn a_unary_call_with_a_renewed_key_takes_it_in_as_a_session_does() {
+        let mut cluster = Cluster::new(Settings::default());
+        let hash = cluster.token(10, 5, None);
+        cluster.join(20, "n1", &hash).unwrap();
+        let backup = cluster.store.clone();
+        restore(&mut cluster, backup, Settings::default());
+        let renewed = with_key("n1", "renewed", BACKUP + 5000);
+        let heartbeat = Request::Heartbeat { node: "n1".to_owned() };
+        cluster.ask(RESTORE + 100, renewed.clone(), heartbeat).unwrap();
+        cluster.restart(Settings::default(), RESTORE + 9000);
+        assert!(cluster.machine.standing(&renewed).is_ok(), "stored");
+        let other = with_key("n1", "other", BACKUP + 6000);
+        assert!(cluster.machine.standing(&other).is_err(), "once");
+    }
+
     /// Programs that read JSON numbers as floating point hold integers exactly below this.
     const EXACT: u64 = 1 << 53;
 
@@ -413,7 +674,7 @@ mod tests {
             }
             let lost = cluster.machine.revision();
             let wall = WallTime(i64::try_from(restored).unwrap());
-            let restoration = Restoration::from_backup(WallTime(0), wall);
+            let restoration = Restoration::from_backup(WallTime(0), wall, None);
             backup.retain(|key, _| is_restored(key));
             backup.insert(keys::RESTORATION.to_owned(), keys::encode(&restoration));
             cluster.store = backup;

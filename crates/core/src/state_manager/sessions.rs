@@ -7,12 +7,13 @@ use super::{
     join::speaks_for_another,
     log::{Draft, bounded},
     outbox::Outbox,
+    restoration::Newcomer,
 };
 use crate::{
     api_server::{Call, Caller, Code, Refusal},
     model::{
-        ConditionKind, Event, EventKind, JournalEntry, NodeId, NodeName, NodeStatus, ProbePart,
-        SessionId, Severity, check_address, check_text,
+        ConditionKind, Event, EventKind, JournalEntry, Labels, NodeId, NodeName, NodeStatus,
+        ProbePart, SessionId, Severity, check_address, check_text,
     },
     mutant::mutant,
     session::{
@@ -35,7 +36,9 @@ impl StateManager {
         hello: Hello,
     ) {
         let id = hello.node.clone();
-        let met = self.meet(now, out, by, &hello).map_err(|r| (GoodbyeReason::Protocol, r));
+        let unlabelled = Labels::new();
+        let newcomer = Newcomer::on_session(&hello, &unlabelled);
+        let met = self.meet(now, out, by, newcomer).map_err(|r| (GoodbyeReason::Protocol, r));
         let checked = met.and_then(|()| self.check_session(now, out, by, &hello));
         if let Err((reason, refusal)) = checked {
             self.audit_refusal(now, out, by, Call::Session, id.as_str(), &refusal);

@@ -286,14 +286,19 @@ fn fill(
     let restoration = match from {
         From::Authority { .. } => Restoration::from_authority(WallTime(at)),
         From::Backup { file, passphrase, .. } => {
+            let mut last = None;
             let (manifest, _) = walk(file, passphrase, |_, key, value| {
+                if key == keys::RESTORATION {
+                    last = Some(keys::decode::<Restoration>(&key, &value)?);
+                }
                 if is_restored(&key) {
                     added += 1;
                     runtime.block_on(import.add(key, value.to_vec()))?;
                 }
                 Ok(())
             })?;
-            Restoration::from_backup(WallTime(manifest.created_at_ms), WallTime(at))
+            let made = WallTime(manifest.created_at_ms);
+            Restoration::from_backup(made, WallTime(at), last)
         }
     };
     let record = keys::encode(&restoration);

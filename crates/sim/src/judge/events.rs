@@ -14,12 +14,14 @@ use crate::world::Disk;
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     /// Durable, and not in the log yet.
-    waiting: BTreeMap<u64, JournalEntry>,
+    pub(super) waiting: BTreeMap<u64, JournalEntry>,
     dropped: BTreeSet<u64>,
     /// Went down with a journal; they may still have been under way.
     sunk: BTreeMap<u64, JournalEntry>,
-    logged_through: u64,
-    drops_told: u64,
+    pub(super) logged_through: u64,
+    /// To a master that was lost since: an acknowledgement of it may still be under way.
+    pub(super) delivered: u64,
+    pub(super) drops_told: u64,
     /// It was lost once, and begun again: sequences were stepped over.
     lost: bool,
 }
@@ -49,9 +51,19 @@ impl Judge {
                 journal.dropped.insert(*sequence);
             }
             node_agent::Effect::JournalTrim { through } => {
+                self.lost_with_the_master(disk, *through);
                 rules!(self, trimmed_only_when_logged(disk, *through));
             }
             _ => {}
+        }
+    }
+
+    /// What the lost master acknowledged is gone with it.
+    fn lost_with_the_master(&mut self, disk: &Disk, through: u64) {
+        let Some(journal) = self.journals.get_mut(&disk.node) else { return };
+        if journal.delivered > 0 {
+            let acknowledged = through.min(journal.delivered);
+            journal.waiting.retain(|sequence, _| *sequence > acknowledged);
         }
     }
 
@@ -74,11 +86,15 @@ impl Judge {
         events: Vec<Event>,
     ) -> Result<(), String> {
         for event in events {
+            let leaps = std::mem::take(&mut self.first_event_leaps);
+            if leaps && event.id <= self.last_event {
+                return Err(format!("after a restore event {} comes again", event.id));
+            }
             if event.id <= self.last_event {
                 // the same commit, taken twice by the store
                 continue;
             }
-            if event.id != self.last_event + 1 {
+            if event.id != self.last_event + 1 && !leaps {
                 return Err(format!("event {} follows {}", event.id, self.last_event));
             }
             self.last_event = event.id;

@@ -9,6 +9,7 @@
 //! - `reveal`: nothing is shown that is not stored
 //! - `recovery`: what it may do on a board, and what it owes to people
 //! - `access`: who may, and who is not let in any more
+//! - `set_back`: what a restored master may have forgotten, and what not
 
 mod access;
 mod check;
@@ -16,6 +17,7 @@ mod events;
 mod nodes;
 mod recovery;
 mod reveal;
+mod set_back;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,10 +28,11 @@ use piccolo_core::{
     node_agent,
     session::Hello,
     state_manager::{Effect, Input, StateManager, Transaction, keys},
-    time::{Now, Timestamp},
+    time::{Now, Timestamp, WallTime},
     topology::{NodeConfig, Readiness, TopologyRecord},
 };
 
+pub(crate) use self::set_back::Mark;
 use self::{check::Told, events::Journal, nodes::Account, recovery::Recoveries};
 use crate::{
     clock::True,
@@ -101,6 +104,12 @@ pub(crate) struct Judge {
     /// By board.
     recoveries: BTreeMap<usize, Recoveries>,
     drift: u64,
+    /// When the backup was made that the master was last restored from.
+    set_back_to: Option<WallTime>,
+    /// The first event after a restore has an id beyond all.
+    first_event_leaps: bool,
+    /// Nodes that were said to be gone, and are not back by a token.
+    gone: BTreeSet<NodeId>,
 }
 
 macro_rules! rules {
@@ -143,6 +152,9 @@ impl Judge {
             open: BTreeMap::new(),
             recoveries: BTreeMap::new(),
             drift: plan.drift,
+            set_back_to: None,
+            first_event_leaps: false,
+            gone: BTreeSet::new(),
         }
     }
 
@@ -192,7 +204,11 @@ impl Judge {
         self.attentive_since = None;
         self.sessions.clear();
         self.open.clear();
-        rules!(self, a_restart_knows_what_was_stored(store, machine));
+        rules!(
+            self,
+            a_restart_knows_what_was_stored(store, machine),
+            revisions_never_go_back(machine),
+        );
         self.accounts = store
             .nodes
             .values()
@@ -217,6 +233,7 @@ impl Judge {
         about: Option<About>,
         machine: &StateManager,
     ) {
+        self.note_adopted(at, effects);
         self.note_checks(effects);
         if let [effect] = effects
             && effect.may_overtake()
@@ -261,6 +278,8 @@ impl Judge {
             a_removed_node_is_refused(effect, store),
             a_member_is_not_turned_away(effect, store),
             at_most_one_session_per_node(effect),
+            who_is_gone_stays_out(effect),
+            who_joined_since_is_taken_in(effect, store),
             watchers_see_revisions_grow(effect),
         );
         self.note_shown(at, effect);

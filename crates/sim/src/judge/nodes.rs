@@ -51,7 +51,7 @@ impl Account {
         }
     }
 
-    fn new(status: NodeStatus, at: True) -> Self {
+    pub(super) fn new(status: NodeStatus, at: True) -> Self {
         Self {
             status,
             shown: None,

@@ -605,7 +605,8 @@ impl World {
         });
         let (boot, key) = (board.boot, disk.key.clone());
         let request = Request::Register(registration);
-        let call = Call { board: b, boot, caller, request, key, answer: None };
+        let call =
+            Call { board: b, boot, caller, request, key, answer: None, answered_at: WallTime(0) };
         let call = self.call(call);
         if let Some(agent) = &mut self.boards[b].agent {
             agent.call = Some(call);
@@ -624,6 +625,7 @@ impl World {
             request: Request::Heartbeat { node },
             key: String::new(),
             answer: None,
+            answered_at: WallTime(0),
         };
         self.call(call);
     }
@@ -659,13 +661,12 @@ impl World {
                 certificate_until: Some(not_after),
                 ..
             }))) => {
-                let not_before = self.master.clock.now(self.now).wall;
                 board.disk.certificate = Some(Certificate {
                     node,
                     role,
                     key: call.key,
                     serial: id,
-                    not_before,
+                    not_before: call.answered_at,
                     not_after,
                 });
                 Input::Registered { standing: board.standing(renew_at), pending: false }

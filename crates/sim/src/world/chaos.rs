@@ -69,6 +69,7 @@ impl World {
             | Fault::MasterSuspend
             | Fault::StoreStall
             | Fault::StoreFailure => self.master_fault(fault),
+            Fault::SetBack => self.set_back_fault(),
             Fault::Container
             | Fault::PodmanDown
             | Fault::Pressure
@@ -101,7 +102,8 @@ impl World {
             | Fault::Topology
             | Fault::TokenRevoked
             | Fault::Trespass
-            | Fault::WallJump => {}
+            | Fault::WallJump
+            | Fault::SetBack => {}
             _ => self.disturb(b),
         }
     }

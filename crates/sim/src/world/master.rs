@@ -17,6 +17,7 @@ use super::{
     Due, World,
     board::Certificate,
     network::{ConnId, Down, Up, as_input},
+    set_back::Backup,
 };
 use crate::{
     clock::{Clock, SECOND, True},
@@ -65,6 +66,7 @@ pub(crate) struct Master {
     pub(crate) clock: Clock,
     pub(crate) process: Option<Process>,
     pub(crate) store: Store,
+    pub(crate) backup: Option<Backup>,
     pub(crate) settings: Settings,
     pub(crate) boot: u32,
     pub(crate) powered: bool,
@@ -83,6 +85,7 @@ impl Master {
             clock: Clock::new(rate, clocks.below(1 << 40)),
             process: None,
             store: Store::default(),
+            backup: None,
             settings: Settings {
                 timing: plan.timing,
                 approval: plan.approval,

@@ -14,6 +14,7 @@ mod master;
 mod network;
 mod operator;
 mod recovery;
+mod set_back;
 
 use std::{
     cmp::Reverse,
@@ -23,6 +24,7 @@ use std::{
 
 pub(crate) use self::{
     board::{Board, Disk},
+    network::BACKDATED_MS,
     operator::{Asked, Purpose, Who},
 };
 use piccolo_core::{
@@ -389,5 +391,7 @@ fn is_odd(kind: EventKind) -> bool {
             | EventKind::NodeReplaced
             | EventKind::TopologyChanged
             | EventKind::MasterStarted
+            | EventKind::NodeAdopted
+            | EventKind::ClusterRestored
     )
 }

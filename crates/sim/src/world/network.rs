@@ -18,6 +18,8 @@ use crate::clock::{SECOND, True};
 /// Microseconds until a shell gives up a connection attempt or a call.
 const CONNECT_TIMEOUT: u64 = 5 * SECOND;
 const CALL_TIMEOUT: u64 = 10 * SECOND;
+/// The authority lets a certificate begin to hold so long before it was issued.
+pub(crate) const BACKDATED_MS: i64 = 5 * 60 * 1_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ConnId(pub(crate) u64);
@@ -78,6 +80,8 @@ pub(crate) struct Call {
     pub(crate) request: Request,
     pub(crate) key: String,
     pub(crate) answer: Option<Result<Answer, Refusal>>,
+    /// By the master's clock.
+    pub(crate) answered_at: WallTime,
 }
 
 /// What of a board's link is cut now, silently.
@@ -268,7 +272,7 @@ impl World {
                 id: certificate.node.to_string(),
                 key_fingerprint: certificate.key.clone(),
                 serial: certificate.serial.to_string(),
-                valid_from: WallTime(0),
+                valid_from: WallTime((certificate.not_before.0 - BACKDATED_MS) / 1_000 * 1_000),
                 expired: certificate.not_after <= self.master.clock.now(self.now).wall,
                 from,
             },
@@ -405,6 +409,7 @@ impl World {
     pub(crate) fn answer_call(&mut self, id: u64, answer: Result<Answer, Refusal>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.answer = Some(answer);
+        call.answered_at = self.master.clock.now(self.now).wall;
         let board = call.board;
         let transit = self.transit(board);
         self.push(self.now + transit, Due::CallAnswered(id));

@@ -64,6 +64,13 @@ impl Operator {
         self.asked.clear();
     }
 
+    /// Who was made after the backup is not known any more, and no name is free.
+    pub(crate) fn set_back(&mut self, users: usize) {
+        // beside the first administrator
+        self.users_made = u32::try_from(users.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.reset.clear();
+    }
+
     fn waits_for(&self, board: usize) -> bool {
         self.asked.values().any(|asked| match &asked.purpose {
             Purpose::Token { board: Some(b), .. } | Purpose::Reset { board: b } => *b == board,
@@ -246,6 +253,19 @@ impl World {
                 .is_some_and(|hash| joined_with != Some(hash) && !self.is_usable(hash, b));
         if stuck {
             return self.new_life(b);
+        }
+        // it joined after the backup: its certificate will be believed, where nobody holds its name
+        if board.disk.certificate.is_some() && !removed && self.judge.was_set_back() {
+            let free = self.holder_of_name(b).is_none() || self.operator.reset.contains_key(&b);
+            if !free && self.calm {
+                let name = self.boards[b].hostname.clone();
+                self.people_ask(
+                    Who::Admin,
+                    Request::ResetNodeIdentity(name),
+                    Purpose::Reset { board: b },
+                );
+            }
+            return;
         }
         // thrown out with a certificate, or refused with a token: it begins a new life
         let spent =
