@@ -18,6 +18,53 @@ pub struct Client<'c> {
     pub namespace: Option<&'c Namespace>,
 }
 
+/// What a cluster hands on to the [`Client`] that its `client()` is: methods of its own, so that a story needs no
+/// more than the cluster.
+macro_rules! handed_on_to_client {
+    () => {
+        /// Runs the command line as the first administrator.
+        ///
+        /// # Errors
+        /// It cannot be started.
+        pub fn piccolo(&self, arguments: &[&str]) -> $crate::cluster::Result<std::process::Output> {
+            self.client().piccolo(arguments)
+        }
+
+        /// The same, and its output read as JSON.
+        ///
+        /// # Errors
+        /// It fails, or prints something else.
+        pub fn json(&self, arguments: &[&str]) -> $crate::cluster::Result<serde_json::Value> {
+            self.client().json(arguments)
+        }
+
+        /// The node of that name as `piccolo node list -o json` shows it; `Null` where there is none.
+        ///
+        /// # Errors
+        /// The command fails for another reason.
+        pub fn node(&self, name: &str) -> $crate::cluster::Result<serde_json::Value> {
+            self.client().node(name)
+        }
+
+        /// The text of a new token for sub nodes.
+        ///
+        /// # Errors
+        /// The master gives none.
+        pub fn token(&self, arguments: &[&str]) -> $crate::cluster::Result<String> {
+            self.client().token(arguments)
+        }
+
+        /// Follows a command that goes on, line by line.
+        ///
+        /// # Errors
+        /// It cannot be started.
+        pub fn watch(&self, arguments: &[&str]) -> $crate::cluster::Result<$crate::cluster::Watch> {
+            self.client().watch(arguments)
+        }
+    };
+}
+pub(crate) use handed_on_to_client;
+
 impl Client<'_> {
     /// Runs the command line.
     ///

@@ -16,11 +16,9 @@ use std::{
     net::TcpListener,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::Command,
     time::Duration,
 };
-
-use serde_json::Value;
 
 pub use self::{client::Client, namespace::Namespace, process::Process, watch::Watch};
 
@@ -119,6 +117,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    client::handed_on_to_client!();
+
     /// Starts a master and waits until its administrator can use it.
     ///
     /// # Errors
@@ -167,14 +167,6 @@ impl Cluster {
         let token = self.token(&["--uses", "1"])?;
         self.prepare_agent(name, config, &token)?;
         self.start_agent(name)
-    }
-
-    /// The text of a new token for sub nodes.
-    ///
-    /// # Errors
-    /// The master gives none.
-    pub fn token(&self, arguments: &[&str]) -> Result<String> {
-        self.client().token(arguments)
     }
 
     /// # Errors
@@ -250,30 +242,6 @@ impl Cluster {
             .ok_or_else(|| Error::Unexpected(format!("no agent {name} was started")))
     }
 
-    /// Runs the command line as the first administrator.
-    ///
-    /// # Errors
-    /// It cannot be started.
-    pub fn piccolo(&self, arguments: &[&str]) -> Result<Output> {
-        self.client().piccolo(arguments)
-    }
-
-    /// The same, and its output read as JSON.
-    ///
-    /// # Errors
-    /// It fails, or prints something else.
-    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
-        self.client().json(arguments)
-    }
-
-    /// The node of that name as `piccolo node list -o json` shows it; `Null` where there is none.
-    ///
-    /// # Errors
-    /// The command fails for another reason.
-    pub fn node(&self, name: &str) -> Result<Value> {
-        self.client().node(name)
-    }
-
     /// # Errors
     /// It does not come about in time; the logs' ends are in the message.
     pub fn wait_for_status(&self, name: &str, status: &str) -> Result<()> {
@@ -286,14 +254,6 @@ impl Cluster {
     /// It does not come about in [`PATIENCE`]; the logs' ends are in the message.
     pub fn wait(&self, what: &str, holds: impl Fn(&Self) -> Result<bool>) -> Result<()> {
         client::wait(what, || holds(self), || self.logs())
-    }
-
-    /// Follows a command that goes on, line by line.
-    ///
-    /// # Errors
-    /// It cannot be started.
-    pub fn watch(&self, arguments: &[&str]) -> Result<Watch> {
-        self.client().watch(arguments)
     }
 
     fn client(&self) -> Client<'_> {

@@ -6,7 +6,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::Command,
     time::UNIX_EPOCH,
 };
 
@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
 use super::{Testbed, host::Host, output};
-use crate::cluster::{Client, Error, Programs, Result, Watch, client, io, write_private};
+use crate::cluster::{Client, Error, Programs, Result, client, io, write_private};
 use crate::podman::IMAGE;
 
 /// The host of the master.
@@ -41,6 +41,8 @@ pub struct HostCluster {
 }
 
 impl HostCluster {
+    client::handed_on_to_client!();
+
     /// A master, and `nodes` nodes called `node-1`, `node-2`, ..., all Ready.
     ///
     /// # Errors
@@ -186,7 +188,7 @@ impl HostCluster {
     /// The installer fails; what it said is in the message.
     pub fn install_agent(&self, name: &str) -> Result<()> {
         let host = self.testbed.host(name)?;
-        let token = self.client().token(&["--ttl", TOKEN_TTL, "--node", name])?;
+        let token = self.token(&["--ttl", TOKEN_TTL, "--node", name])?;
         host.write("/run/join-token", token)?;
         self.copy_release(host, &self.release)?;
         let join = ["--role", "sub", "--master", MASTER, "--token-file", "/run/join-token"];
@@ -247,38 +249,6 @@ impl HostCluster {
             status: output.status.to_string(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
-    }
-
-    /// Runs the command line as the first administrator.
-    ///
-    /// # Errors
-    /// It cannot be started.
-    pub fn piccolo(&self, arguments: &[&str]) -> Result<Output> {
-        self.client().piccolo(arguments)
-    }
-
-    /// The same, and its output read as JSON.
-    ///
-    /// # Errors
-    /// It fails, or prints something else.
-    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
-        self.client().json(arguments)
-    }
-
-    /// The node of that name as `piccolo node list -o json` shows it; `Null` where there is none.
-    ///
-    /// # Errors
-    /// The command fails for another reason.
-    pub fn node(&self, name: &str) -> Result<Value> {
-        self.client().node(name)
-    }
-
-    /// Follows a command that goes on, line by line.
-    ///
-    /// # Errors
-    /// It cannot be started.
-    pub fn watch(&self, arguments: &[&str]) -> Result<Watch> {
-        self.client().watch(arguments)
     }
 
     /// Every event that is kept, the oldest first.
