@@ -30,6 +30,7 @@ const ETCD_WITHIN: Duration = Duration::from_secs(10);
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    let as_piccolo = matches!(cli.command, Some(Command::Backup { .. } | Command::Store { .. }));
     let result = match cli.command.unwrap_or(Command::Run) {
         Command::Run => in_runtime(run(&cli.flags)),
         Command::CheckConfig => in_runtime(check_config(&cli.flags)),
@@ -54,9 +55,34 @@ pub fn main() -> ExitCode {
             }
             // where nobody reads stderr there is nobody to tell
             std::io::stderr().write_all(text.as_bytes()).ok();
-            ExitCode::FAILURE
+            if as_piccolo { ExitCode::from(exit_of(&error)) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// As `piccolo` ends, which becomes this program for these commands (docs/operations/cli.md).
+fn exit_of(error: &anyhow::Error) -> u8 {
+    use std::io::ErrorKind;
+    const FAILED: u8 = 1;
+    const USAGE: u8 = 2;
+    const NOT_FOUND: u8 = 3;
+    const UNREACHABLE: u8 = 4;
+    const DENIED: u8 = 5;
+    let of_file = |error: &std::io::Error| {
+        let codes = [(ErrorKind::NotFound, NOT_FOUND), (ErrorKind::PermissionDenied, DENIED)];
+        codes.iter().find(|(kind, _)| *kind == error.kind()).map(|(_, code)| *code)
+    };
+    let of_cause = |cause: &(dyn std::error::Error + 'static)| {
+        match cause.downcast_ref::<piccolo_store::Error>() {
+            Some(piccolo_store::Error::Unavailable { .. }) => return Some(UNREACHABLE),
+            Some(piccolo_store::Error::Denied { .. }) => return Some(DENIED),
+            Some(piccolo_store::Error::Io { source, .. }) => return of_file(source.as_ref()),
+            Some(_) | None => {}
+        }
+        cause.downcast_ref::<std::io::Error>().and_then(of_file)
+    };
+    let usage = || error.is::<crate::config::Error>().then_some(USAGE);
+    error.chain().find_map(of_cause).or_else(usage).unwrap_or(FAILED)
 }
 
 fn in_runtime(future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
@@ -165,4 +191,29 @@ async fn open(
 
 fn say(text: &str) -> anyhow::Result<()> {
     Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error as Io, ErrorKind};
+
+    use piccolo_store::Error as Store;
+
+    use super::*;
+
+    #[test]
+    fn the_exit_code_says_what_kept_it_from_being_done_however_deep_that_lies() {
+        let store = || "etcd".to_owned();
+        let io = |kind| anyhow::Error::new(Io::from(kind)).context("the backup cannot be read");
+        for (error, code) in [
+            (anyhow::anyhow!("the passphrase is wrong"), 1),
+            (io(ErrorKind::AddrInUse), 1),
+            (io(ErrorKind::NotFound), 3),
+            (Store::Unavailable { store: store(), cause: String::new() }.into(), 4),
+            (anyhow::Error::new(Store::Denied { problem: String::new() }).context("etcd"), 5),
+            (io(ErrorKind::PermissionDenied), 5),
+        ] {
+            assert_eq!(exit_of(&error), code, "{error:#}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use super::{
     create::{Made, Source},
     now_ms, passphrase,
+    progress::Progress,
     restore::{self, Restored},
     survey::{self, Survey},
 };
@@ -21,6 +22,7 @@ use crate::{
     startup,
 };
 
+const READING: &str = "reading the backup";
 /// For etcd to answer somebody who waits at a prompt.
 pub(super) const ETCD_WITHIN: Duration = Duration::from_secs(10);
 
@@ -52,6 +54,7 @@ fn create(config: &Config, args: &CreateArgs, runtime: &Handle) -> anyhow::Resul
         host: startup::host_name(),
     };
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("."));
+    let _shown = Progress::of("writing the backup");
     let Made { path, bytes, revision, items } = source.write(&out, &passphrase, runtime)?;
     Ok(format!(
         "{}: {items} keys at revision {revision}, {bytes} bytes\n\
@@ -83,11 +86,13 @@ fn open(config: &Config, runtime: &Handle) -> anyhow::Result<Arc<dyn Store>> {
 
 fn inspect(args: &ReadArgs) -> anyhow::Result<String> {
     let passphrase = passphrase::read(args.passphrase.passphrase_file.as_deref(), false)?;
+    let _shown = Progress::of(READING);
     shown(&survey::inspect(&args.file, &passphrase)?, args.output)
 }
 
 fn verify(args: &ReadArgs) -> anyhow::Result<String> {
     let passphrase = passphrase::read(args.passphrase.passphrase_file.as_deref(), false)?;
+    let _shown = Progress::of(READING);
     let survey = survey::verify(&args.file, &passphrase)?;
     Ok(match args.output {
         OutputFormat::Table => format!(
@@ -101,11 +106,13 @@ fn verify(args: &ReadArgs) -> anyhow::Result<String> {
 
 fn restore(config: &Config, args: &RestoreArgs, runtime: &Handle) -> anyhow::Result<String> {
     let passphrase = passphrase::read(args.passphrase.passphrase_file.as_deref(), false)?;
+    let _shown = Progress::of("restoring the backup");
     let restored = restore::restore(config, &args.file, &passphrase, args.force, runtime)?;
     Ok(told(config, &restored))
 }
 
 fn rebuild(config: &Config, args: &RebuildArgs, runtime: &Handle) -> anyhow::Result<String> {
+    let _shown = Progress::of("making the new master");
     let restored = restore::rebuild(config, &args.authority, args.force, runtime)?;
     Ok(told(config, &restored))
 }

@@ -6,6 +6,7 @@
 //! - `restore`: puts it in place, whole or not at all; and the same from nothing but the authority's file
 //! - `schedule`: backups that the master makes by itself
 //! - `records`, `sealing`, `passphrase`: the file
+//! - `progress`: for whoever waits at a terminal
 //!
 //! What a restored master does about everything that it does not know is decided in
 //! `piccolo_core::state_manager::restoration`.
@@ -13,6 +14,7 @@
 pub(crate) mod commands;
 mod create;
 mod passphrase;
+mod progress;
 mod records;
 mod restore;
 pub(crate) mod schedule;

@@ -33,6 +33,17 @@ fn passphrase_in(folder: &Path) -> String {
     path.display().to_string()
 }
 
+/// A backup of this cluster, its passphrase's file, and the folder of both.
+async fn backed_up(cluster: &Cluster, etcd: Option<&Etcd>) -> (String, String, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let passphrase = passphrase_in(folder.path());
+    let file = folder.path().join("cluster.backup").display().to_string();
+    let create = ["create", "--out", &file, "--passphrase-file", &passphrase];
+    let (code, said) = backup(&cluster.config, etcd, &create).await;
+    assert_eq!(code, Some(0), "{said}");
+    (file, passphrase, folder)
+}
+
 async fn label(cluster: &Cluster, value: &str) {
     let set = [("site".to_owned(), value.to_owned())].into();
     let label = v1::LabelNodeRequest { node_id: "n1".to_owned(), set, remove: vec![] };
@@ -45,12 +56,7 @@ async fn a_cluster_in_etcd_is_backed_up_while_it_runs_and_restored_over_what_is_
     let cluster = Cluster::start_with(|config| config.store = in_etcd(&etcd)).await;
     let identity = cluster.join("n1").await;
     label(&cluster, "before").await;
-    let folder = tempfile::tempdir().unwrap();
-    let passphrase = passphrase_in(folder.path());
-    let file = folder.path().join("etcd.backup").display().to_string();
-    let create = ["create", "--out", &file, "--passphrase-file", &passphrase];
-    let (code, said) = backup(&cluster.config, Some(&etcd), &create).await;
-    assert_eq!(code, Some(0), "{said}");
+    let (file, passphrase, _folder) = backed_up(&cluster, Some(&etcd)).await;
     label(&cluster, "after").await;
     let config = cluster.config.clone();
     let restore = ["restore", &file, "--passphrase-file", &passphrase];
@@ -111,12 +117,7 @@ async fn a_store_that_was_only_half_restored_is_not_started_on() {
     let etcd = Etcd::start();
     let cluster = Cluster::start_with(|config| config.store = in_etcd(&etcd)).await;
     cluster.join("n1").await;
-    let folder = tempfile::tempdir().unwrap();
-    let passphrase = passphrase_in(folder.path());
-    let file = folder.path().join("etcd.backup").display().to_string();
-    let create = ["create", "--out", &file, "--passphrase-file", &passphrase];
-    let (code, said) = backup(&cluster.config, Some(&etcd), &create).await;
-    assert_eq!(code, Some(0), "{said}");
+    let (file, passphrase, _folder) = backed_up(&cluster, Some(&etcd)).await;
     let config = cluster.config.clone();
     cluster.master.stop().await;
     // as a restore leaves it that was killed while it wrote
@@ -129,4 +130,33 @@ async fn a_store_that_was_only_half_restored_is_not_started_on() {
     assert_eq!(code, Some(0), "{said}");
     let restored = Cluster::on(Master::start(config.clone()).await.unwrap(), config);
     assert_eq!(restored.node("n1").await.name, "host-n1");
+}
+
+#[tokio::test]
+async fn commands_about_backups_end_with_the_exit_code_that_says_why() {
+    let cluster = Cluster::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let passphrase = passphrase_in(folder.path());
+    let missing = folder.path().join("missing.backup").display().to_string();
+    let file = folder.path().join("a.backup").display().to_string();
+    let ends = async |expected: i32, arguments: &[&str]| {
+        let (code, said) = backup(&cluster.config, None, arguments).await;
+        assert_eq!(code, Some(expected), "{arguments:?}: {said}");
+    };
+    ends(0, &["create", "--out", &file, "--passphrase-file", &passphrase]).await;
+    ends(0, &["verify", &file, "--passphrase-file", &passphrase]).await;
+    // it is there already
+    ends(1, &["create", "--out", &file, "--passphrase-file", &passphrase]).await;
+    ends(1, &["restore", &file, "--passphrase-file", &passphrase]).await;
+    ends(2, &["verify"]).await;
+    ends(2, &["create", "--certificate-lifetime", "soon", "--out", &file]).await;
+    for verb in ["verify", "inspect", "restore"] {
+        ends(3, &[verb, &missing, "--passphrase-file", &passphrase]).await;
+        ends(3, &[verb, &file, "--passphrase-file", &missing]).await;
+    }
+    ends(3, &["rebuild", "--authority", &missing]).await;
+    // nobody listens there
+    let etcd = ["--store", "etcd", "--store-endpoint", "http://127.0.0.1:1"];
+    let create = ["create", "--passphrase-file", &passphrase];
+    ends(4, &[&create[..], &etcd].concat()).await;
 }
