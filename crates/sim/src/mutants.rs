@@ -73,6 +73,11 @@ const EXCUSES: &[(&str, &str)] = &[
         "the ledger's reserved sequences come first, but for one seed in many thousands; offline_journal's \
          tests kill it",
     ),
+    (
+        "who was removed since the restore is believed",
+        "it takes an agent that was told of its removal and tries once more, in one of the few lives with a \
+         restore; restoration's tests kill it",
+    ),
 ];
 
 impl Mutant {
