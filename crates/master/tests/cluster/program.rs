@@ -155,7 +155,7 @@ async fn a_migration_to_an_etcd_that_is_not_there_ends_with_a_remedy() {
     let arguments = ["store", "migrate", "--from", "embedded", "--to", to];
     let ended = tokio::time::timeout(PATIENCE, output(&folder, &arguments)).await;
     let (code, _, error) = ended.expect("it gives up by itself");
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(4));
     let expected =
         "etcd at http://127.0.0.1:1 did not answer within 10 s; nothing was changed. Start it";
     assert!(error.contains(expected), "{error}");
