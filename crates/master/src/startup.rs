@@ -44,11 +44,24 @@ const STORE_RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// Makes the state folder, open to its owner alone.
 pub(crate) fn make_state_dir(path: &Path) -> anyhow::Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .with_context(|| format!("the state folder {} cannot be made", path.display()))
+    let made = make_folders_above(path)
+        .and_then(|()| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path));
+    made.with_context(|| format!("the state folder {} cannot be made", path.display()))
+}
+
+/// Everybody may pass through them, whatever the umask: root restores a backup before systemd has made any, and the
+/// unit's own user has to reach what lies below.
+fn make_folders_above(path: &Path) -> std::io::Result<()> {
+    let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let missing: Vec<_> = path.ancestors().skip(1).take_while(missing).collect();
+    for folder in missing.into_iter().rev() {
+        match std::fs::create_dir(folder) {
+            Ok(()) => std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Finds what would keep a master from serving, as far as it shows without changing or making anything.
@@ -412,5 +425,16 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(read_key(&path).is_ok(), good, "{mode:o}");
         }
+    }
+
+    #[test]
+    fn a_state_folder_is_its_owners_alone_and_others_may_pass_above_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("lib/piccolo/master");
+        make_state_dir(&state).unwrap();
+        make_state_dir(&state).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        let modes = [&state, &folder.path().join("lib/piccolo"), &folder.path().join("lib")];
+        assert_eq!(modes.map(|path| mode(path.as_path())), [0o700, 0o755, 0o755]);
     }
 }
