@@ -9,6 +9,7 @@ pub const ALL: &[&str] = &[
     "a broken session is not noticed",
     "a check that failed stays failed",
     "a clock that was wrong stays wrong",
+    "a deadline is judged before it is served",
     "a deadline is served late",
     "a dropped session stays live",
     "a failed check is not repeated soon",

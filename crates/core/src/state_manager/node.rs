@@ -242,6 +242,15 @@ impl Node {
         wanted
     }
 
+    /// What its silence means. Of a deadline that is due and was not served yet nothing is known before it is:
+    /// after a stall its beats may wait behind what we are about.
+    pub(super) fn verdict(&self, now: Timestamp) -> Verdict {
+        let before = |due: Timestamp| Timestamp(due.0.saturating_sub(1));
+        let due = self.timer.filter(|_| !mutant!("a deadline is judged before it is served"));
+        let judged = due.map_or(now, |due| now.min(before(due)));
+        self.detector.verdict(judged, &self.timing)
+    }
+
     fn holds(&self, kind: ConditionKind) -> bool {
         self.record.conditions.iter().any(|c| c.kind == kind)
     }

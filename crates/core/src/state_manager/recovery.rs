@@ -147,9 +147,7 @@ impl StateManager {
             self.happened(now, out, draft);
         }
         self.send_recovery_orders(now, out, &id);
-        // a word about recovery says nothing of the node itself: after a stall its beats may wait behind it
-        self.recover_silent(now, out, &id);
-        self.schedule(&id, now.at);
+        self.settle(now, out, &id);
         Ok(Answer::Node(Box::new(self.node_view(&id))))
     }
 

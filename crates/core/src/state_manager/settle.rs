@@ -1,7 +1,8 @@
 //! Status and conditions, derived from what is known: level, not edge.
 //!
 //! `settle` is called after everything that may matter to a node, and brings its record to what the
-//! detector, the agent and the configuration say. It keeps no progress of its own.
+//! detector, the agent and the configuration say. It keeps no progress of its own. Silence alone is judged when
+//! its deadline is served, and that is after all inputs that wait.
 
 use super::{StateManager, log::Draft, node::Node, outbox::Outbox};
 use crate::{
@@ -18,7 +19,7 @@ impl StateManager {
         let generation = self.topology.generation;
         let readiness = self.readiness();
         let Some(node) = self.nodes.get_mut(id) else { return };
-        let verdict = node.detector.verdict(now.at, &node.timing);
+        let verdict = node.verdict(now.at);
         let wanted = node.wanted_conditions(verdict, readiness, now.wall);
         match merge(&mut node.record.conditions, wanted) {
             Merged::Same => {}
@@ -70,7 +71,7 @@ impl StateManager {
             return;
         }
         // a silent session is over once its grace is: until then its beats may only be late
-        let verdict = node.detector.verdict(now.at, &node.timing);
+        let verdict = node.verdict(now.at);
         let lost = matches!(verdict, Verdict::SessionLost | Verdict::HeartbeatTimeout);
         if node.session.is_some() && lost {
             self.drop_silent_session(out, id);

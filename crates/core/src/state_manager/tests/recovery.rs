@@ -107,6 +107,30 @@ fn a_pause_is_told_at_once_kept_and_told_again_to_every_session() {
 }
 
 #[test]
+fn a_word_about_a_node_after_a_stall_does_not_judge_what_waits_behind_it() {
+    for word in ["maintenance", "pause"] {
+        let mut cluster = cluster();
+        // the master stalls past three heartbeats; of all that waits, the operator's word comes first
+        let effects = if word == "pause" {
+            cluster.pause(40 * S, 3_600)
+        } else {
+            let (node, reason) = ("n1".to_owned(), "a new fan".to_owned());
+            let request = Request::SetMaintenance { node, on: true, reason };
+            cluster.input(40 * S, Input::Request { id: RequestId(7), by: admin(), request })
+        };
+        assert_eq!(replies(&effects), 1);
+        assert_eq!(cluster.node().record.conditions, [], "{word}");
+        assert!(happened(&effects, EventKind::NodeNotReady).is_empty(), "{word}");
+        let _ = cluster.say(40 * S, "n1", "s1", ToMaster::Beat);
+        let _ = cluster.deadlines(40 * S);
+        assert_eq!(cluster.node().record.conditions, [], "{word}");
+        // but silence is silence
+        let _ = cluster.pass(41..49, false);
+        assert_eq!(cluster.node().record.conditions[0].kind, ConditionKind::SessionLost, "{word}");
+    }
+}
+
+#[test]
 fn maintenance_is_an_order_too() {
     let mut cluster = cluster();
     let request = |on| Request::SetMaintenance { node: "n1".to_owned(), on, reason: String::new() };
