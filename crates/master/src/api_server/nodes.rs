@@ -152,9 +152,8 @@ pub(super) async fn approve_node(
     request: Asked<v1::ApproveNodeRequest>,
 ) -> Answered<v1::ApproveNodeResponse> {
     let convert = |w: v1::ApproveNodeRequest| Ok(Request::ApproveNode(named(w.node_id)?));
-    let answer = api.call(request, Call::ApproveNode, convert).await?;
-    let node = Some(node_of(answer, Call::ApproveNode)?);
-    Ok(Response::new(v1::ApproveNodeResponse { node }))
+    let node = api.node_call(request, Call::ApproveNode, convert).await?;
+    Ok(Response::new(v1::ApproveNodeResponse { node: Some(node) }))
 }
 
 pub(super) async fn reject_node(
@@ -175,9 +174,8 @@ pub(super) async fn set_maintenance(
     let convert = |w: v1::SetMaintenanceRequest| {
         Ok(Request::SetMaintenance { node: named(w.node_id)?, on: w.on, reason: w.reason })
     };
-    let answer = api.call(request, Call::SetMaintenance, convert).await?;
-    let node = Some(node_of(answer, Call::SetMaintenance)?);
-    Ok(Response::new(v1::SetMaintenanceResponse { node }))
+    let node = api.node_call(request, Call::SetMaintenance, convert).await?;
+    Ok(Response::new(v1::SetMaintenanceResponse { node: Some(node) }))
 }
 
 pub(super) async fn remove_node(
@@ -197,9 +195,8 @@ pub(super) async fn label_node(
         let set = w.set.into_iter().collect();
         Ok(Request::LabelNode { node: named(w.node_id)?, set, remove: w.remove })
     };
-    let answer = api.call(request, Call::LabelNode, convert).await?;
-    let node = Some(node_of(answer, Call::LabelNode)?);
-    Ok(Response::new(v1::LabelNodeResponse { node }))
+    let node = api.node_call(request, Call::LabelNode, convert).await?;
+    Ok(Response::new(v1::LabelNodeResponse { node: Some(node) }))
 }
 
 pub(super) async fn reset_node_identity(
@@ -224,8 +221,7 @@ pub(super) async fn restart_container(
         let command = AgentCommand::RestartContainer { container: w.container };
         Ok(Request::Command { node: named(w.node_id)?, command })
     };
-    let answer = api.call(request, Call::RestartContainer, convert).await?;
-    let Answer::Command(message) = answer else { return Err(unexpected(Call::RestartContainer)) };
+    let message = api.command_call(request, Call::RestartContainer, convert).await?;
     Ok(Response::new(v1::RestartContainerResponse { message }))
 }
 
@@ -249,7 +245,7 @@ pub(super) fn named(node: String) -> Result<String, Refusal> {
     Ok(node)
 }
 
-pub(super) fn node_of(answer: Answer, call: Call) -> Result<v1::Node, Status> {
+fn node_of(answer: Answer, call: Call) -> Result<v1::Node, Status> {
     let Answer::Node(view) = answer else { return Err(unexpected(call)) };
     Ok(v1::Node::from(view.as_ref() as &NodeView))
 }
@@ -262,6 +258,28 @@ struct StoreFigures {
 }
 
 impl Api {
+    /// A call that is answered with the node that it was about.
+    pub(super) async fn node_call<T>(
+        &self,
+        request: Asked<T>,
+        call: Call,
+        convert: impl FnOnce(T) -> Result<Request, Refusal>,
+    ) -> Result<v1::Node, Status> {
+        node_of(self.call(request, call, convert).await?, call)
+    }
+
+    /// A call that is answered with a node's own words.
+    pub(super) async fn command_call<T>(
+        &self,
+        request: Asked<T>,
+        call: Call,
+        convert: impl FnOnce(T) -> Result<Request, Refusal>,
+    ) -> Result<String, Status> {
+        let answer = self.call(request, call, convert).await?;
+        let Answer::Command(message) = answer else { return Err(unexpected(call)) };
+        Ok(message)
+    }
+
     async fn store_figures(&self) -> StoreFigures {
         const WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
         let writing = self.health.get();

@@ -6,15 +6,14 @@ use piccolo_core::{
     api_server::Call,
     model::{FieldError, check_text},
     session::AgentCommand,
-    state_manager::{Answer, Request},
+    state_manager::Request,
 };
 use piccolo_rpc::{convert::recovery_step, v1};
 use tonic::{Request as Asked, Response};
 
 use super::{
     Answered, Api,
-    caller::unexpected,
-    nodes::{CONTAINER_BYTES_MAX, named, node_of},
+    nodes::{CONTAINER_BYTES_MAX, named},
 };
 
 pub(super) async fn probe_node(
@@ -24,9 +23,8 @@ pub(super) async fn probe_node(
     let convert = |w: v1::ProbeNodeRequest| {
         Ok(Request::Command { node: named(w.node_id)?, command: AgentCommand::Probe })
     };
-    let answer = api.call(request, Call::ProbeNode, convert).await?;
-    let node = Some(node_of(answer, Call::ProbeNode)?);
-    Ok(Response::new(v1::ProbeNodeResponse { node }))
+    let node = api.node_call(request, Call::ProbeNode, convert).await?;
+    Ok(Response::new(v1::ProbeNodeResponse { node: Some(node) }))
 }
 
 pub(super) async fn pause_recovery(
@@ -37,9 +35,8 @@ pub(super) async fn pause_recovery(
         let span = Duration::from_secs(w.pause_seconds.into());
         Ok(Request::PauseRecovery { node: named(w.node_id)?, span })
     };
-    let answer = api.call(request, Call::PauseRecovery, convert).await?;
-    let node = Some(node_of(answer, Call::PauseRecovery)?);
-    Ok(Response::new(v1::PauseRecoveryResponse { node }))
+    let node = api.node_call(request, Call::PauseRecovery, convert).await?;
+    Ok(Response::new(v1::PauseRecoveryResponse { node: Some(node) }))
 }
 
 pub(super) async fn force_recovery(
@@ -55,7 +52,6 @@ pub(super) async fn force_recovery(
         let command = AgentCommand::Recover { step, container: w.container };
         Ok(Request::Command { node: named(w.node_id)?, command })
     };
-    let answer = api.call(request, Call::ForceRecovery, convert).await?;
-    let Answer::Command(message) = answer else { return Err(unexpected(Call::ForceRecovery)) };
+    let message = api.command_call(request, Call::ForceRecovery, convert).await?;
     Ok(Response::new(v1::ForceRecoveryResponse { message }))
 }
