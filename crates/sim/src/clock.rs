@@ -14,7 +14,7 @@ pub(crate) type True = u64;
 pub(crate) struct Clock {
     /// Local microseconds in a million true ones.
     rate: u64,
-    booted_at: True,
+    pub(crate) booted_at: True,
     /// Of the local monotonic clock at boot.
     start: u64,
     /// Milliseconds that the wall clock is wrong by.

@@ -78,11 +78,22 @@ pub struct Ledger {
     pub sequences_reserved: u64,
     #[serde(default)]
     pub recovery: Memory,
+    /// Until it is known what became of it.
+    #[serde(default)]
+    pub reboot: Option<Reboot>,
     /// The master's newest word on it.
     #[serde(default)]
     pub recovery_paused_until: WallTime,
     #[serde(default)]
     pub maintenance: bool,
+}
+
+/// A reboot of the node that has begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reboot {
+    pub failure: Failure,
+    /// The boot that it was to end, as [`Host::boot`].
+    pub boot: String,
 }
 
 /// How the node can prove who it is.
@@ -232,7 +243,7 @@ pub enum Effect {
     CheckSystem,
     /// Beside the loop: a disk that fails may hold up whoever asks it.
     LookAtHardware,
-    /// A step of recovery, in the same way. There is always an [`Input::Recovered`].
+    /// A step of recovery, in the same way. There is always an [`Input::Recovered`], unless the node reboots.
     Recover {
         failure: Failure,
         step: Step,
@@ -329,6 +340,7 @@ pub struct NodeAgent {
     /// What the master was told of it on this session.
     told_system: Option<SystemInfo>,
     hostname: String,
+    boot: String,
     resources: Resources,
     observed: Observed,
     pressure: Pressure,
@@ -354,6 +366,8 @@ pub struct NodeAgent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     pub hostname: String,
+    /// Another one after each boot of the node; empty where that is not known.
+    pub boot: String,
     pub system: SystemInfo,
     pub resources: Resources,
 }
@@ -403,6 +417,7 @@ impl NodeAgent {
             system: host.system,
             told_system: None,
             hostname: host.hostname,
+            boot: host.boot,
             resources: host.resources,
             observed: Observed::default(),
             pressure: Pressure::new(settings.thresholds),
@@ -469,6 +484,7 @@ impl NodeAgent {
     pub fn handle_deadline(&mut self, now: Now) -> Vec<Effect> {
         let mut out = Vec::new();
         self.tell_of_the_start(now, &mut out);
+        self.tell_of_the_reboot(now, &mut out);
         self.tell_of_being_alone(now, &mut out);
         self.check_if_due(now, &mut out);
         self.look_if_due(now, &mut out);

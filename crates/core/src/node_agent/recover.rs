@@ -6,10 +6,13 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    Effect, Failure, Hold, Ledger, NodeAgent, Outcome, Phase, Runtime, Step, observe::printable,
+    Effect, Failure, Hold, Ledger, NodeAgent, Outcome, Phase, Reboot, Runtime, Step,
+    observe::printable,
 };
 use crate::{
-    action_controller::recovery::{Line, Memory, Next, plan, plan::changes_at},
+    action_controller::recovery::{
+        Line, Memory, Next, REBOOTS_PER_DAY_MAX, plan, plan::changes_at,
+    },
     model::{EventKind, JournalEntry, RECOVERY_LINES_MAX, RecoveryReport, Severity},
     session::{RecoveryOrders, ToMaster},
     time::Now,
@@ -19,6 +22,10 @@ use crate::{
 const PAUSE_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// A pause that is told anew is the same if it ends as soon as that.
 const SAME_PAUSE: Duration = Duration::from_secs(5);
+
+/// So that reboots that nobody counts are no more in a day than those that are counted.
+const UNREMEMBERED_REBOOT_AFTER: Duration =
+    Duration::from_secs(86_400 / REBOOTS_PER_DAY_MAX as u64);
 
 /// Of one failure, without what moves all the time: failure, step, attempts, why it waits.
 pub(super) type Told = (Failure, (Step, u32, &'static str));
@@ -123,6 +130,10 @@ impl NodeAgent {
         if !step.is_ours() {
             return;
         }
+        if step == Step::Reboot {
+            let (failure, boot) = (failure.clone(), self.boot.clone());
+            self.ledger.reboot = Some(Reboot { failure, boot });
+        }
         out.push(Effect::SaveLedger(self.ledger.clone()));
         let number = attempts.saturating_add(1);
         let why =
@@ -156,6 +167,15 @@ impl NodeAgent {
         }
     }
 
+    /// A reboot that comes about ends the agent too: the next one tells of it.
+    pub(super) fn tell_of_the_reboot(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let Some(reboot) = &self.ledger.reboot else { return };
+        if reboot.boot != self.boot {
+            let failure = reboot.failure.clone();
+            self.tell_outcome(now, out, &failure, Step::Reboot.name(), &Outcome::Done);
+        }
+    }
+
     fn tell_outcome(
         &mut self,
         now: Now,
@@ -171,6 +191,9 @@ impl NodeAgent {
         };
         let message = format!("recovery of {failure}: {what} {ended}");
         self.record_recovery(now, out, severity, EventKind::RecoveryEnded, message, failure);
+        if self.ledger.reboot.take_if(|reboot| reboot.failure == *failure).is_some() {
+            out.push(Effect::SaveLedger(self.ledger.clone()));
+        }
     }
 
     fn record_recovery(
@@ -218,8 +241,8 @@ impl NodeAgent {
     ) {
         let failure = match step {
             Step::RestartContainer => Failure::Container(container),
+            Step::Reboot => Failure::System,
             Step::RestartPodman
-            | Step::Reboot
             | Step::Reconnect
             | Step::Register
             | Step::RestartAgent
@@ -295,6 +318,19 @@ pub fn handled_elsewhere(ended: &Ended) -> Option<String> {
         ));
     }
     None
+}
+
+/// Why the node is not rebooted. `remembered`: this reboot is counted on the disk. Where it is not, the next life knows of
+/// none, and only the time since the last boot keeps one reboot from following the other for ever.
+pub fn why_no_reboot(remembered: bool, up_for: Option<Duration>) -> Option<String> {
+    let may = remembered || up_for.is_some_and(|up_for| up_for >= UNREMEMBERED_REBOOT_AFTER);
+    (!may).then(|| {
+        let hours = UNREMEMBERED_REBOOT_AFTER.as_secs() / 3600;
+        format!(
+            "the state folder cannot be written, so this reboot could not be counted; \
+             without that a node is rebooted only when it has been up for {hours} h"
+        )
+    })
 }
 
 /// Why systemd's units, in these states, are not to be restarted: nothing failed, somebody stopped them.

@@ -47,6 +47,7 @@ fn agent_with(
     };
     let host = Host {
         hostname: "board".to_owned(),
+        boot: "first".to_owned(),
         system: SystemInfo::default(),
         resources: Resources::default(),
     };

@@ -144,6 +144,8 @@ struct Shell {
     /// Why the state folder could not be written last, and what of that the core knows.
     disk_problem: Option<String>,
     disk_told: Option<String>,
+    /// What was to be saved last is on the disk.
+    ledger_saved: bool,
     /// The answer to who told us to leave: written before we end.
     last_answer: Option<oneshot::Receiver<()>>,
 }
@@ -212,6 +214,7 @@ impl Shell {
             refused: false,
             disk_problem: None,
             disk_told: None,
+            ledger_saved: true,
             last_answer: None,
             config,
         })
@@ -356,6 +359,7 @@ fn settings(config: &Config, node: NodeId, checks: bool) -> node_agent::Settings
             podman: !config.recovery.podman_units.is_empty() && config.podman.socket.is_some(),
             reboot: config.recovery.reboot,
             attempts_per_hour_max: config.recovery.attempts_per_hour_max,
+            back_off_max: config.recovery.back_off_max,
             ..Policy::default()
         },
     }

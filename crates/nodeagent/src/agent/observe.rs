@@ -15,6 +15,7 @@ pub(super) fn host(hostname: String, info: &system::HostInfo, disk_total_bytes: 
     let memory = info.memory_total_bytes.unwrap_or_default();
     Host {
         hostname,
+        boot: info.boot_id.clone().unwrap_or_default(),
         system: SystemInfo {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             architecture: info.architecture.to_owned(),

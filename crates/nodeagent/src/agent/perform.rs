@@ -75,6 +75,7 @@ impl Shell {
             Effect::SaveLedger(ledger) => {
                 self.clock.raise(super::seconds(ledger.clock_floor));
                 let saved = self.ledger.save(&serde_json::to_vec(&ledger)?);
+                self.ledger_saved = saved.is_ok();
                 self.written(saved, "the ledger was not saved");
             }
             Effect::JournalAppend(entry) => {

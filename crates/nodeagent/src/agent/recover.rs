@@ -8,18 +8,23 @@ use std::{path::PathBuf, process::Stdio, time::Duration};
 use piccolo_core::{
     action_controller::recovery::{Failure, Outcome, Step},
     model::ProbePart,
-    node_agent::recover::{Ended, handled_elsewhere, stopped_units},
+    node_agent::recover::{Ended, handled_elsewhere, stopped_units, why_no_reboot},
 };
 use tokio::{
     process::Command,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{Done, Shell};
-use crate::{durable, podman};
+use crate::{
+    durable, podman,
+    system::{Roots, up_for},
+};
 
 /// For systemd to have restarted Podman; below the time after which the attempt counts as failed.
 const SYSTEMCTL_LIMIT: Duration = Duration::from_secs(50);
+/// For systemd to end this process too; below the time after which the attempt counts as failed.
+const GOES_DOWN_WITHIN: Duration = Duration::from_secs(290);
 /// For each part of a probe.
 const PROOF_LIMIT: Duration = Duration::from_secs(5);
 /// For a container to end by itself before it is killed.
@@ -35,13 +40,14 @@ impl Shell {
             Some(podman::Runtime::Unknown | podman::Runtime::Down { .. }) | None => String::new(),
         };
         let units = self.config.recovery.podman_units.clone();
+        let counted = self.ledger_saved;
         self.tasks.spawn(async move {
             let result = match (step, &failure, client) {
                 (Step::RestartContainer, Failure::Container(name), Some(client)) => {
                     restart_container(&client, name, &version, forced).await
                 }
                 (Step::RestartPodman, ..) => restart_podman(&units, forced).await,
-                (Step::Reboot, ..) => systemctl(&["reboot"]).await.map(|_| Outcome::Done),
+                (Step::Reboot, ..) => reboot(counted || forced).await,
                 (step, ..) => Err(format!("{} cannot be done here", step.name())),
             };
             Done::Recovered { failure, outcome: result.unwrap_or_else(Outcome::Failed) }
@@ -109,6 +115,16 @@ async fn restart_podman(units: &[String], forced: bool) -> Result<Outcome, Strin
     // one that has failed too often is not started before it is forgiven
     let _ = systemctl(&with("reset-failed").collect::<Vec<_>>()).await;
     systemctl(&with("restart").collect::<Vec<_>>()).await.map(|_| Outcome::Done)
+}
+
+/// A reboot that comes about is told of by the agent's next life.
+async fn reboot(counted: bool) -> Result<Outcome, String> {
+    if let Some(why) = why_no_reboot(counted, up_for(&Roots::default())) {
+        return Err(why);
+    }
+    systemctl(&["reboot"]).await?;
+    sleep(GOES_DOWN_WITHIN).await;
+    Err(format!("the node is still up after {} s", GOES_DOWN_WITHIN.as_secs()))
 }
 
 /// What it prints; else its own words.

@@ -113,6 +113,8 @@ pub struct Recovery {
     pub reboot: bool,
     /// Of the node in total.
     pub attempts_per_hour_max: usize,
+    /// Between two attempts at the same failure at most.
+    pub back_off_max: Duration,
 }
 
 impl Default for Config {
@@ -139,6 +141,7 @@ impl Default for Config {
                 podman_units: vec!["podman.socket".to_owned(), "podman.service".to_owned()],
                 reboot: false,
                 attempts_per_hour_max: Policy::default().attempts_per_hour_max,
+                back_off_max: Policy::default().back_off_max,
             },
             thresholds: Thresholds::default(),
             hardware: Limits::default(),

@@ -84,6 +84,10 @@ const SETTINGS: &[Setting<Config>] = &[
         key: "recovery.attempts_per_hour",
         field: |c| Box::new(One(&mut c.recovery.attempts_per_hour_max, Whole::within(1, 120))),
     },
+    Setting {
+        key: "recovery.back_off_max_s",
+        field: |c| Box::new(One(&mut c.recovery.back_off_max, SECONDS)),
+    },
     Setting { key: "podman.socket", field: |c| Box::new(One(&mut c.podman.socket, PodmanSocket)) },
     Setting { key: "podman.watch", field: |c| Box::new(One(&mut c.podman.watch, WATCH)) },
     Setting {

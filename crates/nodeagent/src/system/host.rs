@@ -1,6 +1,6 @@
 //! What does not change while the board is up: names, versions, identities.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use super::parse;
 use super::{KeptFile, Roots};
@@ -18,7 +18,8 @@ pub struct HostInfo {
     pub os_version: Option<String>,
     /// As Rust names it: `x86_64`, `aarch64`, `arm`.
     pub architecture: &'static str,
-    /// Changes with each boot, so that a restart of the agent and of the board can be told apart.
+    /// Changes with each boot, so that a restart of the agent and of the board can be told apart: the kernel's, and the
+    /// start of process 1, because a board may be a container.
     pub boot_id: Option<String>,
     /// Stays with the installation. Two boards from one image may share it: never an identity.
     pub machine_id: Option<String>,
@@ -42,10 +43,21 @@ impl HostInfo {
             os_id: os("ID"),
             os_version: os("VERSION_ID"),
             architecture: std::env::consts::ARCH,
-            boot_id: kernel("random/boot_id"),
+            boot_id: kernel("random/boot_id").map(|id| format!("{id} {}", first_started_s(roots))),
             machine_id: line(roots.etc.join("machine-id")),
             cpu_cores: stat.read().and_then(parse::cpu).map(|s| s.cores).filter(|&c| c > 0),
             memory_total_bytes: meminfo.read().and_then(|text| parse::memory(text).total_bytes),
         }
     }
+}
+
+/// Since the board's last boot, or its container's where it is one: as old as process 1.
+pub fn up_for(roots: &Roots) -> Option<Duration> {
+    let now = KeptFile::new(roots.proc.join("uptime")).read().and_then(parse::uptime_s)?;
+    now.checked_sub(first_started_s(roots)).map(Duration::from_secs)
+}
+
+fn first_started_s(roots: &Roots) -> u64 {
+    let mut first = KeptFile::new(roots.proc.join("1/stat"));
+    first.read().and_then(parse::started_s).unwrap_or_default()
 }

@@ -15,7 +15,7 @@ mod sensors;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-pub use host::HostInfo;
+pub use host::{HostInfo, up_for};
 pub(crate) use kept_file::KeptFile;
 pub use sensors::Temperature;
 

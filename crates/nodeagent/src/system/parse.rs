@@ -122,6 +122,14 @@ pub(crate) fn uptime_s(text: &[u8]) -> Option<u64> {
     Some(hundredths(words(text).next()?)? / 100)
 }
 
+/// When a process was started, in whole seconds since the kernel was, of `/proc/PID/stat`.
+pub(crate) fn started_s(text: &[u8]) -> Option<u64> {
+    // the name in parentheses may hold anything, so count from its end
+    let end = text.iter().rposition(|&byte| byte == b')')?;
+    let ticks = number(words(text.get(end + 1..)?).nth(19)?)?;
+    ticks.checked_div(rustix::param::clock_ticks_per_second())
+}
+
 /// `/proc/net/dev`. A line that makes no sense is left out; no line at all is `None`.
 pub(crate) fn network(text: &[u8]) -> Option<NetworkTotals> {
     let mut totals = None;

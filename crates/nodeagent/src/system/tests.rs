@@ -197,11 +197,25 @@ fn host_facts_come_from_the_kernel_and_the_distribution() {
     let host = HostInfo::read(&board.roots());
     assert_eq!(host.hostname.as_deref(), Some("zone-a"));
     assert_eq!(host.kernel_release.as_deref(), Some("6.1.0-rt"));
-    assert_eq!(host.boot_id.as_deref(), Some("b7c0ffee-0000"));
+    assert_eq!(host.boot_id.as_deref(), Some("b7c0ffee-0000 0"));
     assert_eq!(host.os_name.as_deref(), Some("Poky 4"));
     assert_eq!((host.os_id.as_deref(), host.os_version.as_deref()), (Some("poky"), Some("4.0")));
     assert_eq!((host.cpu_cores, host.memory_total_bytes), (Some(1), Some(1_048_576)));
     assert_eq!(HostInfo::read(&Board::new().roots()).hostname, None);
+}
+
+#[test]
+fn a_board_is_up_for_as_long_as_its_first_process() {
+    let board = Board::new();
+    assert_eq!(up_for(&board.roots()), None);
+    board.set("proc/sys/kernel/random/boot_id", "b7c0ffee-0000\n");
+    let ticks = rustix::param::clock_ticks_per_second();
+    board.set("proc/uptime", "1000.99 234.90\n");
+    let fields = "S 0 1 1 0 -1 4194560 1 0 0 0 5 6 0 0 20 0 1 0";
+    board.set("proc/1/stat", format!("1 (a) b)) {fields} {} 99 1\n", 700 * ticks));
+    assert_eq!(up_for(&board.roots()), Some(Duration::from_secs(300)));
+    let boot = HostInfo::read(&board.roots()).boot_id;
+    assert_eq!(boot.as_deref(), Some("b7c0ffee-0000 700"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use piccolo_core::{
-    action_controller::recovery::{Failure, Policy},
+    action_controller::recovery::{Failure, Policy, Step},
     api_server::{Code, Registration},
     model::{
         CheckLevel, ContainerReport, EventKind, Finding, JournalEntry, Labels, NodeId, NodeKind,
@@ -144,7 +144,7 @@ pub(crate) struct Board {
     pub(crate) stubborn: bool,
     may_reboot: bool,
     /// Steps of recovery that are under way, by number.
-    pub(super) steps: BTreeMap<u64, Failure>,
+    pub(super) steps: BTreeMap<u64, (Failure, Step)>,
     /// The last two samples.
     sampled: [f32; 2],
     sampling: bool,
@@ -345,6 +345,7 @@ impl World {
         };
         let host = Host {
             hostname: board.hostname.clone(),
+            boot: board.clock.booted_at.to_string(),
             system: SystemInfo { agent_version: "0.1.0".to_owned(), ..SystemInfo::default() },
             resources: Resources { cpu: 4, memory: 1024, disk: 16 },
         };
@@ -493,7 +494,7 @@ impl World {
             Effect::Send(message) => self.agent_says(b, Up::Message(message)),
             Effect::Apply { .. } => {}
             Effect::Probe { .. } => self.probes(b),
-            Effect::Recover { failure, .. } => self.recovery_begins(b, failure),
+            Effect::Recover { failure, step, .. } => self.recovery_begins(b, failure, step),
             Effect::CheckSystem => {
                 let takes = match self.plan.check_takes {
                     0 => 0,

@@ -1,7 +1,7 @@
 //! Steps of recovery on a board: they take their time, help or fail, or hang.
 
 use piccolo_core::{
-    action_controller::recovery::{Failure, Outcome},
+    action_controller::recovery::{Failure, Outcome, Step},
     model::ContainerReport,
     node_agent::Input,
 };
@@ -10,12 +10,12 @@ use super::{Due, World, chaos::start};
 use crate::clock::SECOND;
 
 impl World {
-    pub(super) fn recovery_begins(&mut self, b: usize, failure: Failure) {
+    pub(super) fn recovery_begins(&mut self, b: usize, failure: Failure, step: Step) {
         let takes = self.randoms.shell.scale(SECOND / 10, 90 * SECOND);
-        let step = self.name_next();
+        let number = self.name_next();
         let board = &mut self.boards[b];
-        board.steps.insert(step, failure);
-        let due = Due::RecoveryEnds { board: b, boot: board.boot, step };
+        board.steps.insert(number, (failure, step));
+        let due = Due::RecoveryEnds { board: b, boot: board.boot, step: number };
         self.push(self.now + takes, due);
     }
 
@@ -24,7 +24,7 @@ impl World {
         let (helps, hangs) = (self.randoms.shell.chance(50), self.randoms.shell.chance(10));
         let at = self.boards[b].clock.now(self.now).wall;
         let board = &mut self.boards[b];
-        let Some(failure) = board.steps.remove(&step) else { return };
+        let Some((failure, step)) = board.steps.remove(&step) else { return };
         if board.boot != boot || board.agent.is_none() || hangs {
             return;
         }
@@ -35,8 +35,19 @@ impl World {
             board.containers.iter_mut().filter(ended).for_each(|c| start(c, at));
         }
         board.podman_down &= !(helps && failure == Failure::Podman);
+        if helps && step == Step::Reboot {
+            return self.board_reboots(b);
+        }
         self.podman_stirs(b);
         self.agent_input(b, Input::Recovered { failure, outcome });
+    }
+
+    /// In order: the agent says goodbye to nobody, but what it has on the disk is there.
+    fn board_reboots(&mut self, b: usize) {
+        self.agent_dies(b, false);
+        self.boards[b].powered = false;
+        let takes = self.randoms.shell.scale(SECOND, 60 * SECOND);
+        self.push(self.now + takes, Due::AgentBoots(b));
     }
 
     /// The runtime's event stream wakes the agent's shell, where there is one.

@@ -21,8 +21,14 @@ use crate::cluster::{Error, Result, io};
 const BOOT_SCRIPT: &str = include_str!("boot.sh");
 /// Generous: it takes two seconds on a machine that has nothing else to do.
 const BOOTS_WITHIN: Duration = Duration::from_secs(120);
+/// Services and containers are given their time to end.
+const SHUTS_DOWN_WITHIN: Duration = Duration::from_secs(120);
+/// What systemd-nspawn ends with when its host wants to be started again.
+const REBOOTS: i32 = 133;
 /// Lines of the console that are shown when it does not.
 const CONSOLE_LINES: usize = 30;
+/// What ends at no signal but the last keeps no reboot waiting for long.
+const STOPS_SOON: &str = "[Manager]\nDefaultTimeoutStopSec=5s\n";
 /// How a small disk is mounted.
 const SMALL_DISK: &str = "loop,errors=remount-ro";
 /// Where the kernel's limits cannot be raised, Podman must not try.
@@ -94,7 +100,14 @@ impl Host {
     /// Its disk: what differs from the image, for names, keys and Podman.
     pub(super) fn prepare(place: Place, everybody: &[(String, String)]) -> Result<Self> {
         let disk = place.folder.join("disk");
-        for folder in ["root", "work", "containers", "disk/etc/containers", "disk/etc/ssh"] {
+        for folder in [
+            "root",
+            "work",
+            "containers",
+            "disk/etc/containers",
+            "disk/etc/ssh",
+            "disk/etc/systemd/system.conf.d",
+        ] {
             fs::create_dir_all(place.folder.join(folder)).map_err(io("a host has no folder"))?;
         }
         fs::DirBuilder::new()
@@ -126,6 +139,7 @@ impl Host {
             ("etc/hosts", hosts.into_bytes()),
             ("etc/containers/containers.conf", podman.into_bytes()),
             ("root/.ssh/authorized_keys", user),
+            ("etc/systemd/system.conf.d/stop.conf", STOPS_SOON.as_bytes().to_vec()),
         ] {
             fs::write(disk.join(file), bytes).map_err(io("a host's disk"))?;
         }
@@ -364,7 +378,30 @@ impl Host {
         self.cut_link()?;
         cgroups::destroy(&self.place.machine)?;
         child.wait().map_err(io("waiting for a host's end"))?;
-        // With the namespace go its connections, which a kernel without power would not remember.
+        self.unplug()
+    }
+
+    /// It reboots, as it has decided itself. Returns when it is running again, with the cable plugged in.
+    ///
+    /// # Errors
+    /// It does not go down in time, or for another reason, or does not come up.
+    pub fn reboots(&mut self) -> Result<()> {
+        let ended = match &mut self.power {
+            Some((child, _)) => until(SHUTS_DOWN_WITHIN, || child.try_wait().ok().flatten()),
+            None => None,
+        };
+        if ended.and_then(|status| status.code()) != Some(REBOOTS) {
+            let text = format!("host {} has not rebooted: {ended:?}", self.place.name);
+            return Err(Error::Unexpected(text));
+        }
+        self.power = None;
+        cgroups::destroy(&self.place.machine)?;
+        self.unplug()?;
+        self.boot()
+    }
+
+    /// With the namespace go its connections, which a kernel without power would not remember.
+    fn unplug(&self) -> Result<()> {
         ip(&self.place.network, &format!("link delete dev {}", self.place.name))?;
         runs::delete_namespace(&self.place.machine)
     }

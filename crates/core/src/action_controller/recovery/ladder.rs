@@ -11,6 +11,8 @@ use super::Policy;
 pub enum Failure {
     /// The master has not heard the node for three heartbeats.
     Silent,
+    /// Nothing has failed that we know of; an operator wants the node rebooted.
+    System,
     /// The state folder cannot be written: full, read-only or broken.
     StateFolder,
     /// Podman does not answer.
@@ -27,6 +29,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Silent => "node",
+            Self::System => "system",
             Self::StateFolder => "state-folder",
             Self::Podman => "podman",
             Self::Master => "master",
@@ -121,6 +124,7 @@ impl Failure {
     pub(super) fn ladder(&self) -> &'static [Rung] {
         match self {
             Self::Silent => &[(Step::RestartAgent, 1), (Step::Alert, 1)],
+            Self::System => &[(Step::Reboot, 1)],
             Self::StateFolder => &[(Step::Reboot, 1), (Step::Alert, 1)],
             Self::Podman => &[(Step::RestartPodman, 3), (Step::Reboot, 1), (Step::Alert, 1)],
             Self::Master => &[(Step::Reconnect, 1), (Step::Alert, 1)],
@@ -132,6 +136,7 @@ impl Failure {
     /// What is gone on with, seldom, once a person has been told.
     pub(super) fn goes_on_with(&self) -> Option<Step> {
         match self {
+            Self::System => Some(Step::Reboot),
             Self::Podman => Some(Step::RestartPodman),
             Self::Container(_) => Some(Step::RestartContainer),
             Self::Silent | Self::StateFolder | Self::Master | Self::Identity => None,
@@ -141,7 +146,7 @@ impl Failure {
     /// Before the first attempt: what heals by itself needs none.
     pub(super) fn first_back_off(&self) -> Duration {
         Duration::from_secs(match self {
-            Self::Silent | Self::Master | Self::Identity => 0,
+            Self::Silent | Self::System | Self::Master | Self::Identity => 0,
             Self::Container(_) => 2,
             Self::Podman => 10,
             Self::StateFolder => 60,

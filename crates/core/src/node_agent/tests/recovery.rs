@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     action_controller::recovery::Outcome,
     model::{ContainerReport, RestartPolicy},
-    node_agent::recover::{Ended, handled_elsewhere, stopped_units},
+    node_agent::recover::{Ended, handled_elsewhere, stopped_units, why_no_reboot},
 };
 
 const S: u64 = 1000;
@@ -231,6 +231,85 @@ fn without_a_master_the_uplink_is_given_its_time_and_then_a_person_is_told() {
     }
     let told = recorded(&effects, EventKind::PersonNeeded);
     assert_eq!(told, ["master does not get well, 1 attempts were made"]);
+}
+
+/// An agent that may reboot, in this boot of its board, with what its life before has left on the disk; and
+/// what its start does.
+fn may_reboot(boot: &str, ledger: Ledger) -> (NodeAgent, Vec<Effect>) {
+    let snapshot = Snapshot { ledger, ..Snapshot::default() };
+    let mut agent = agent(snapshot, CERTIFIED);
+    agent.settings.recovery.reboot = true;
+    agent.boot = boot.to_owned();
+    let started = agent.handle_deadline(at(0));
+    let _ = in_session(&mut agent, 10);
+    (agent, started)
+}
+
+/// What is on the disk when the reboot begins.
+fn saved(effects: &[Effect]) -> Ledger {
+    let is_reboot = |effect: &Effect| matches!(effect, Effect::Recover { step: Step::Reboot, .. });
+    let before = effects.iter().take_while(|effect| !is_reboot(effect));
+    let saved = before.filter_map(|effect| match effect {
+        Effect::SaveLedger(ledger) => Some(ledger.clone()),
+        _ => None,
+    });
+    saved.last().expect("it is remembered before it is done")
+}
+
+#[test]
+fn a_reboot_is_booked_as_the_nodes_own_and_what_became_of_it_is_told_after_the_boot() {
+    let (mut agent, _) = may_reboot("first", Ledger::default());
+    let _ = agent.handle(at(S), observed(vec![]));
+    let effects = agent.handle(at(2 * S), force(Step::Reboot, ""));
+    assert_eq!(answers(&effects), [(true, "reboot of system has begun".to_owned())]);
+    assert_eq!(steps(&effects), [("system".to_owned(), Step::Reboot)]);
+    let attempted = recorded(&effects, EventKind::RecoveryAttempted);
+    assert_eq!(attempted, ["recovery of system: reboot, an operator wants it"]);
+    let report = agent.recovery_report(at(3 * S));
+    let line = &report.lines[0];
+    let booked = (line.failure.as_str(), line.step.as_str(), line.ladder.as_str());
+    assert_eq!((booked, report.lines.len()), (("system", "reboot", "reboot"), 1));
+    // a start of the agent alone is no boot
+    let mut ledger = saved(&effects);
+    for (boot, told) in [("first", 0), ("second", 1), ("third", 0)] {
+        let (agent, started) = may_reboot(boot, ledger);
+        let expected = vec!["recovery of system: reboot done"; told];
+        assert_eq!(recorded(&started, EventKind::RecoveryEnded), expected, "{boot}");
+        assert_eq!(agent.recovery_report(at(30)).spent, 1, "a boot gives no fresh budget");
+        ledger = agent.ledger().clone();
+    }
+}
+
+#[test]
+fn a_boot_that_did_not_help_is_followed_by_a_person_and_not_by_another_boot() {
+    let (mut agent, _) = may_reboot("first", Ledger { generation: 1, ..Ledger::default() });
+    let _ = agent.handle(at(S), down());
+    let mut effects = Vec::new();
+    while !steps(&effects).iter().any(|(_, step)| *step == Step::Reboot) {
+        let due = agent.deadline().expect("the ladder goes on").at;
+        effects.extend(until(&mut agent, due.0.div_ceil(1000)));
+    }
+    let names: Vec<_> = steps(&effects).iter().map(|(_, step)| step.name()).collect();
+    assert_eq!(names, ["restart-podman", "restart-podman", "restart-podman", "reboot"]);
+    let (mut agent, _) = may_reboot("second", saved(&effects));
+    let _ = agent.handle(at(S), down());
+    let effects = until(&mut agent, 3_600 * S);
+    assert_eq!(recorded(&effects, EventKind::PersonNeeded).len(), 1);
+    assert!(steps(&effects).iter().all(|(_, step)| *step != Step::Reboot), "{effects:?}");
+}
+
+#[test]
+fn a_reboot_that_could_not_be_counted_waits_until_the_node_has_been_up_for_long() {
+    let hours = |hours: u64| Some(Duration::from_secs(3600 * hours));
+    for (counted, up_for, may) in [
+        (true, hours(0), true),
+        (true, None, true),
+        (false, hours(11), false),
+        (false, None, false),
+        (false, hours(12), true),
+    ] {
+        assert_eq!(why_no_reboot(counted, up_for).is_none(), may, "{counted} {up_for:?}");
+    }
 }
 
 #[track_caller]
