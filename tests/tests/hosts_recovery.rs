@@ -18,6 +18,9 @@ type Story = std::result::Result<(), Box<dyn Error>>;
 
 const NODE: &str = "node-1";
 const BROKEN: &str = "/etc/systemd/system/podman.service.d/broken.conf";
+/// Of this boot alone.
+const SPOILT: &str = "/run/systemd/system/podman.service.d/spoilt.conf";
+const STATE: &str = "/var/lib/piccolo/nodeagent";
 
 fn one_node() -> std::result::Result<(HostCluster, Witness), Box<dyn Error>> {
     let cluster = HostCluster::start(1)?;
@@ -146,6 +149,146 @@ fn a_pause_holds_over_a_restart_of_the_agent_until_it_is_ended() -> Story {
         .wait("flaky was restarted", |c| Ok(count(c, "RecoveryEnded", "container/flaky")? >= 1))?;
     assert_eq!(cluster.count(NODE, "RecoveryPaused")?, 1);
     assert_eq!(cluster.count(NODE, "RecoveryResumed")?, 1);
+    witness.confirm(&cluster)?;
+    Ok(cluster.end()?)
+}
+
+/// A boot of a host: each has its own.
+fn boot(host: &Host) -> Result<String> {
+    host.run(&["cat", "/proc/sys/kernel/random/boot_id"])
+}
+
+/// Lines for the agent's configuration, which it reads by a new start.
+fn configure(cluster: &HostCluster, recovery: &str) -> Story {
+    let starts = cluster.count(NODE, "AgentStarted")?;
+    cluster.host(NODE)?.shell(&format!(
+        "printf 'recovery:\n{recovery}' >>/etc/piccolo/nodeagent.yaml; systemctl restart {AGENT_UNIT}"
+    ))?;
+    cluster.wait_for_count(NODE, "AgentStarted", starts + 1)?;
+    Ok(cluster.wait_until_in_session(NODE)?)
+}
+
+/// What events of this kind say of this failure, the oldest first.
+fn told(cluster: &HostCluster, kind: &str, name: &str) -> Result<Vec<String>> {
+    let events = cluster.events()?;
+    let about = |event: &&Value| event["kind"] == kind && event["fields"]["failure"] == name;
+    let text = |event: &Value| event["message"].as_str().unwrap_or_default().to_owned();
+    Ok(events.iter().filter(about).map(text).collect())
+}
+
+#[test]
+fn a_forced_reboot_happens_once_is_told_once_and_brings_containers_back() -> Story {
+    let (mut cluster, witness) = one_node()?;
+    let witness = witness.except(NODE, "web");
+    configure(&cluster, "  reboot: true\n")?;
+    cluster.run_container(NODE, "kept", &["--restart", "always"])?;
+    let before = boot(cluster.host(NODE)?)?;
+    let forced = cluster.done(&["node", "recovery", NODE, "--force", "reboot"])?;
+    assert!(forced.contains("reboot of system has begun"), "{forced}");
+    cluster.testbed.host_mut(NODE)?.reboots()?;
+    assert_ne!(boot(cluster.host(NODE)?)?, before);
+    cluster.wait_until_in_session(NODE)?;
+    cluster.wait_for_container(NODE, "kept", "running")?;
+    cluster.wait("what became of it is told", |c| {
+        Ok(told(c, "RecoveryEnded", "system")? == ["recovery of system: reboot done"])
+    })?;
+    let attempts = told(&cluster, "RecoveryAttempted", "system")?;
+    assert_eq!(attempts, ["recovery of system: reboot, an operator wants it"]);
+    let recovery = cluster.json(&["node", "recovery", NODE, "-o", "json"])?;
+    assert_eq!(recovery["spent"], 1, "the boot gave no fresh budget: {recovery}");
+    Ok(witness.conclude(cluster)?)
+}
+
+/// Its Podman cannot be reached, whatever is restarted; a boot heals that.
+fn spoil_podman(host: &Host) -> Result<()> {
+    host.write(SPOILT, "[Service]\nExecStart=\nExecStart=/bin/false\n")?;
+    let end = "systemctl daemon-reload; systemctl kill --signal=KILL podman.service; \
+               curl --silent --unix-socket /run/podman/podman.sock http://podman/_ping; true";
+    host.shell(&format!("set +e; {end}")).map(drop)
+}
+
+#[test]
+fn podman_that_no_restart_helps_has_its_node_rebooted_once_and_it_is_told_afterwards() -> Story {
+    let (mut cluster, witness) = one_node()?;
+    let witness = witness.except(NODE, "web");
+    configure(&cluster, "  reboot: true\n  back_off_max_s: 1\n")?;
+    cluster.run_container(NODE, "kept", &["--restart", "always"])?;
+    let host = cluster.testbed.host_mut(NODE)?;
+    let before = boot(host)?;
+    // nobody can be told meanwhile
+    host.cut_link()?;
+    spoil_podman(host)?;
+    host.reboots()?;
+    assert_ne!(boot(host)?, before);
+    cluster.wait_until_in_session(NODE)?;
+    cluster.wait_for_container(NODE, "kept", "running")?;
+    cluster.wait("what became of it is told", |c| {
+        Ok(told(c, "RecoveryEnded", "podman")?.contains(&"recovery of podman: reboot done".into()))
+    })?;
+    let attempts = [
+        "recovery of podman: restart-podman, attempt 1",
+        "recovery of podman: restart-podman, attempt 2",
+        "recovery of podman: restart-podman, attempt 3",
+        "recovery of podman: reboot, attempt 4",
+    ];
+    assert_eq!(told(&cluster, "RecoveryAttempted", "podman")?, attempts);
+    let late =
+        |event: &&Value| event["kind"] == "RecoveryAttempted" && event["delivered_late"] == true;
+    assert_eq!(cluster.events()?.iter().filter(late).count(), attempts.len());
+    let line = failure(&cluster, "podman")?;
+    assert_eq!((&line["waits"], &line["attempts"]), (&"Well".into(), &4.into()), "{line}");
+    assert_eq!(count(&cluster, "PersonNeeded", "podman")?, 0);
+    Ok(witness.conclude(cluster)?)
+}
+
+#[test]
+fn a_node_that_may_not_reboot_never_does_and_a_person_is_told() -> Story {
+    let (cluster, witness) = one_node()?;
+    let host = cluster.host(NODE)?;
+    configure(&cluster, "  back_off_max_s: 1\n")?;
+    let before = boot(host)?;
+    let forced = cluster.piccolo(&["node", "recovery", NODE, "--force", "reboot"])?;
+    let why = String::from_utf8_lossy(&forced.stderr).into_owned();
+    assert!(why.contains("reboot is off in the configuration of this node"), "{why}");
+    spoil_podman(host)?;
+    cluster.piccolo(&["node", "probe", NODE])?;
+    cluster.wait_for_count(NODE, "PersonNeeded", 1)?;
+    let line = failure(&cluster, "podman")?;
+    assert_eq!(line["ladder"], "restart-podman x3 > reboot (off) > alert", "{line}");
+    let attempts = cluster.events()?;
+    let reboots =
+        |event: &&Value| event["message"].as_str().is_some_and(|m| m.contains(": reboot"));
+    assert_eq!(attempts.iter().filter(reboots).count(), 0);
+    host.shell(&format!("rm {SPOILT}; systemctl daemon-reload"))?;
+    let forced = cluster.piccolo(&["node", "recovery", NODE, "--force", "restart-podman"])?;
+    assert!(forced.status.success(), "{}", String::from_utf8_lossy(&forced.stderr));
+    cluster.wait("Podman is back", |c| Ok(failure(c, "podman")?["waits"] == "Well"))?;
+    assert_eq!(boot(host)?, before);
+    Ok(witness.conclude(cluster)?)
+}
+
+#[test]
+fn a_reboot_that_a_full_disk_could_not_remember_is_not_done() -> Story {
+    let (cluster, witness) = one_node()?;
+    let host = cluster.host(NODE)?;
+    configure(&cluster, "  reboot: true\n  back_off_max_s: 1\n")?;
+    let before = boot(host)?;
+    host.run(&["systemctl", "stop", AGENT_UNIT])?;
+    host.small_disk(STATE, 4)?;
+    host.run(&["systemctl", "start", AGENT_UNIT])?;
+    cluster.wait_until_in_session(NODE)?;
+    host.shell(&format!("dd if=/dev/zero of={STATE}/filler bs=4k 2>/dev/null || true"))?;
+    spoil_podman(host)?;
+    cluster.piccolo(&["node", "probe", NODE])?;
+    cluster.wait("the reboot was not done, and it is told why", |c| {
+        let told = told(c, "RecoveryEnded", "podman")?;
+        Ok(told.iter().any(|text| text.contains("this reboot could not be counted")))
+    })?;
+    cluster.wait("a person is told", |c| Ok(count(c, "PersonNeeded", "podman")? == 1))?;
+    assert_eq!(boot(host)?, before);
+    host.shell(&format!("rm {STATE}/filler {SPOILT}; systemctl daemon-reload"))?;
+    cluster.done(&["node", "recovery", NODE, "--force", "restart-podman"])?;
+    cluster.wait("Podman is back", |c| Ok(failure(c, "podman")?["waits"] == "Well"))?;
     witness.confirm(&cluster)?;
     Ok(cluster.end()?)
 }

@@ -21,8 +21,8 @@ use crate::cluster::{Error, Result, io};
 const BOOT_SCRIPT: &str = include_str!("boot.sh");
 /// Generous: it takes two seconds on a machine that has nothing else to do.
 const BOOTS_WITHIN: Duration = Duration::from_secs(120);
-/// Services and containers are given their time to end.
-const SHUTS_DOWN_WITHIN: Duration = Duration::from_secs(120);
+/// For what makes a host reboot to be noticed and tried otherwise first, and for services and containers to end.
+const GOES_DOWN_WITHIN: Duration = Duration::from_secs(240);
 /// What systemd-nspawn ends with when its host wants to be started again.
 const REBOOTS: i32 = 133;
 /// Lines of the console that are shown when it does not.
@@ -387,7 +387,7 @@ impl Host {
     /// It does not go down in time, or for another reason, or does not come up.
     pub fn reboots(&mut self) -> Result<()> {
         let ended = match &mut self.power {
-            Some((child, _)) => until(SHUTS_DOWN_WITHIN, || child.try_wait().ok().flatten()),
+            Some((child, _)) => until(GOES_DOWN_WITHIN, || child.try_wait().ok().flatten()),
             None => None,
         };
         if ended.and_then(|status| status.code()) != Some(REBOOTS) {
