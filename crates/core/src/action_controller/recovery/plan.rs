@@ -163,6 +163,9 @@ impl Line {
     pub fn told(&self, policy: &Policy, now: Now) -> RecoveryLine {
         let (why, until) = match &self.next {
             Next::Attempt => ("begins now".to_owned(), Some(now.at)),
+            Next::Waits { why: WhyNot::UnderWay, until } if !self.step.is_ours() => {
+                ("happens by itself, and is given its time".to_owned(), *until)
+            }
             Next::Waits { why, until } => (why.sentence(), *until),
         };
         RecoveryLine {

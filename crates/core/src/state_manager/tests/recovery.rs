@@ -131,6 +131,26 @@ fn a_word_about_a_node_after_a_stall_does_not_judge_what_waits_behind_it() {
 }
 
 #[test]
+fn a_silent_node_shows_its_ladder_and_why_the_master_waits() {
+    let mut cluster = cluster();
+    let line = |cluster: &Cluster| {
+        let line = cluster.node().recovery.lines.first().cloned();
+        line.map(|line| (line.failure, line.ladder, line.step, line.why))
+    };
+    let expect = |step: &str, why: &str| {
+        let ladder = "restart-agent > alert".to_owned();
+        Some(("node".to_owned(), ladder, step.to_owned(), why.to_owned()))
+    };
+    let _ = cluster.pass(2..5, true);
+    let _ = cluster.pass(5..34, false);
+    assert_eq!(line(&cluster), None, "a lost session is no reason to act");
+    let _ = cluster.pass(34..79, false);
+    assert_eq!(line(&cluster), expect("restart-agent", "happens by itself, and is given its time"));
+    let _ = cluster.pass(79..90, false);
+    assert_eq!(line(&cluster), expect("alert", "nothing more is left but a person"));
+}
+
+#[test]
 fn maintenance_is_an_order_too() {
     let mut cluster = cluster();
     let request = |on| Request::SetMaintenance { node: "n1".to_owned(), on, reason: String::new() };
