@@ -24,8 +24,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(7 * 86_400);
 const SAME_PAUSE: Duration = Duration::from_secs(5);
 
 /// So that reboots that nobody counts are no more in a day than those that are counted.
-const UNREMEMBERED_REBOOT_AFTER: Duration =
-    Duration::from_secs(86_400 / REBOOTS_PER_DAY_MAX as u64);
+const UNCOUNTED_REBOOT_AFTER: Duration = Duration::from_secs(86_400 / REBOOTS_PER_DAY_MAX as u64);
 
 /// Of one failure, without what moves all the time: failure, step, attempts, why it waits.
 pub(super) type Told = (Failure, (Step, u32, &'static str));
@@ -320,12 +319,12 @@ pub fn handled_elsewhere(ended: &Ended) -> Option<String> {
     None
 }
 
-/// Why the node is not rebooted. `remembered`: this reboot is counted on the disk. Where it is not, the next life knows of
-/// none, and only the time since the last boot keeps one reboot from following the other for ever.
-pub fn why_no_reboot(remembered: bool, up_for: Option<Duration>) -> Option<String> {
-    let may = remembered || up_for.is_some_and(|up_for| up_for >= UNREMEMBERED_REBOOT_AFTER);
+/// Why the node is not rebooted. `counted`: on the disk. Where it is not, the next life knows of none, and only
+/// the time since the last boot keeps one reboot from following the other for ever.
+pub fn why_no_reboot(counted: bool, up_for: Option<Duration>) -> Option<String> {
+    let may = counted || up_for.is_some_and(|up_for| up_for >= UNCOUNTED_REBOOT_AFTER);
     (!may).then(|| {
-        let hours = UNREMEMBERED_REBOOT_AFTER.as_secs() / 3600;
+        let hours = UNCOUNTED_REBOOT_AFTER.as_secs() / 3600;
         format!(
             "the state folder cannot be written, so this reboot could not be counted; \
              without that a node is rebooted only when it has been up for {hours} h"

@@ -18,8 +18,8 @@ pub struct HostInfo {
     pub os_version: Option<String>,
     /// As Rust names it: `x86_64`, `aarch64`, `arm`.
     pub architecture: &'static str,
-    /// Changes with each boot, so that a restart of the agent and of the board can be told apart: the kernel's, and the
-    /// start of process 1, because a board may be a container.
+    /// Changes with each boot, so that a restart of the agent and of the board can be told apart: the kernel's,
+    /// and the start of process 1, because a board may be a container.
     pub boot_id: Option<String>,
     /// Stays with the installation. Two boards from one image may share it: never an identity.
     pub machine_id: Option<String>,
