@@ -242,9 +242,12 @@ impl Node {
         wanted
     }
 
-    /// What its silence means. Of a deadline that is due and was not served yet nothing is known before it is:
+    /// What its silence means: of a node that waits for approval, nothing. Of a deadline that is due and was not served yet nothing is known before it is:
     /// after a stall its beats may wait behind what we are about.
     pub(super) fn verdict(&self, now: Timestamp) -> Verdict {
+        if self.record.status == NodeStatus::Pending {
+            return Verdict::Unknown;
+        }
         let before = |due: Timestamp| Timestamp(due.0.saturating_sub(1));
         let due = self.timer.filter(|_| !mutant!("a deadline is judged before it is served"));
         let judged = due.map_or(now, |due| now.min(before(due)));

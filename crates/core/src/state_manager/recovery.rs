@@ -189,7 +189,8 @@ impl StateManager {
         }
     }
 
-    /// The first comes within the interval, at a point of the node's own: not all at once after our start.
+    /// The first comes within the interval, at a point of the node's own: not all at once after our start; and soon
+    /// where the newest, of an earlier session, proved something wrong.
     pub(super) fn begin_probing(&mut self, now: Now, id: &NodeId) {
         let interval = self.settings.probe_interval;
         let Some(node) = self.nodes.get_mut(id) else { return };
@@ -201,7 +202,9 @@ impl StateManager {
             .as_str()
             .bytes()
             .fold(7u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
-        node.probing.due = Some(now.at + interval * (1 + sum % 64) / 64);
+        let first = interval * (1 + sum % 64) / 64;
+        let wrong = node.probing.problem().is_some();
+        node.probing.due = Some(now.at + if wrong { first.min(PROBE_AGAIN) } else { first });
     }
 
     /// On the node's timer: the next probe, or the end of waiting for one.

@@ -199,8 +199,13 @@ impl World {
     fn note_arrival(&mut self, arrival: &Arrival) {
         let (id, message) = match arrival {
             Arrival::Stream(id, message) => (id, message),
+            // one by a key that is no longer the node's is refused, and nobody is heard by it
             Arrival::Call { caller, request: Request::Heartbeat { .. }, .. } => {
-                return self.judge.probed(self.now, &caller.id);
+                let process = self.master.process.as_ref();
+                if process.is_some_and(|process| process.machine.standing(caller).is_ok()) {
+                    self.judge.probed(self.now, &caller.id);
+                }
+                return;
             }
             Arrival::Call { .. } | Arrival::People { .. } => return,
         };

@@ -340,7 +340,11 @@ impl World {
                 && !board.link.down_cut
                 && board.link.slow == 0;
             let since = self.disturbed_at.get(&board.index).copied().unwrap_or(0);
+            // nobody is welcomed before it is stored who has joined, or comes back
+            let waits = self.now < self.master.store_stalls_until
+                && board.agent.as_ref().is_none_or(|agent| !agent.machine.in_session());
             if healthy
+                && !waits
                 && self.now > since + self.judge.recovery_takes()
                 && !self.judge.is_cloned(node)
             {
