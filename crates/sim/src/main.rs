@@ -9,6 +9,10 @@ mod cli;
 
 use std::process::ExitCode;
 
+/// A fifth of a simulated life is small allocations.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match cli::Arguments::parse(std::env::args().skip(1)) {
         Ok(arguments) => cli::run(&arguments),
