@@ -17,6 +17,7 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -329,9 +330,22 @@ fn within(namespace: Option<&Namespace>, command: &Command) -> Command {
     }
 }
 
+/// Below the ports that the kernel gives to connections: none of those takes it before its master does.
 fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(io("no free port"))?;
-    Ok(listener.local_addr().map_err(io("no free port"))?.port())
+    const FIRST: u32 = 11_000;
+    const COUNT: u32 = 20_000;
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    let mut last = None;
+    for _ in 0..COUNT {
+        let turn =
+            std::process::id().wrapping_mul(16).wrapping_add(ASKED.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST + turn % COUNT).unwrap_or(u16::MAX);
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(io("no free port")(last.unwrap_or_else(|| std::io::ErrorKind::AddrInUse.into())))
 }
 
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
