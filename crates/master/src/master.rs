@@ -68,6 +68,7 @@ struct Tasks {
     performer: JoinHandle<()>,
     renewal: JoinHandle<()>,
     backups: Option<JoinHandle<()>>,
+    history: JoinHandle<()>,
 }
 
 impl Master {
@@ -169,6 +170,9 @@ impl Master {
             backups.abort();
         }
         self.tasks.owner.abort();
+        if tokio::time::timeout(STORED_WITHIN, self.tasks.history).await.is_err() {
+            tracing::warn!("the newest figures could not be written before the end");
+        }
         self.queue.close();
         let mut performer = self.tasks.performer;
         if tokio::time::timeout(STORED_WITHIN, &mut performer).await.is_err() {
@@ -219,6 +223,9 @@ impl Parts {
         let api = self.api(state.clone(), &board, &sessions, &connections, &queue, stopping);
         let backup_health = Arc::clone(&api.backup);
         let monitoring = Arc::clone(&api.monitoring);
+        manager.nodes().for_each(|view| monitoring.seen(&view));
+        let keep = Arc::clone(&monitoring).keep(self.config.state_dir.clone(), stop.subscribe());
+        let history = tokio::spawn(keep);
         let owner = Owner {
             manager,
             inputs,
@@ -248,7 +255,7 @@ impl Parts {
             clock: self.clock,
         };
         let (owner, performer, mut failed) = spawn_machine(owner, performer);
-        let tasks = Tasks { servers, owner, performer, renewal, backups };
+        let tasks = Tasks { servers, owner, performer, renewal, backups, history };
         // it has started once that is durable
         tokio::select! {
             _ = durable.wait_for(|last| *last >= first_words) => {}

@@ -100,6 +100,15 @@ impl Ring {
         }
     }
 
+    /// In place of what is there.
+    fn put(&mut self, slot: i64, bucket: Bucket, slots: usize) {
+        self.add(slot, Bucket::default(), slots);
+        let index = usize::try_from(slot - self.first).ok();
+        if let Some(known) = index.and_then(|index| self.buckets.get_mut(index)) {
+            *known = bucket;
+        }
+    }
+
     /// In small steps: doubling would cost half of the memory for nothing.
     fn make_room(&mut self) {
         if self.buckets.len() == self.buckets.capacity() {
@@ -124,11 +133,15 @@ impl Ring {
         }
     }
 
-    fn within(&self, from: i64, through: i64) -> Bucket {
-        let index = |slot: i64| usize::try_from((slot - self.first).max(0)).unwrap_or(usize::MAX);
-        let end = index(through.saturating_add(1)).min(self.buckets.len());
+    /// Of these slots, as far as they are kept.
+    fn range(&self, from: i64, until: i64) -> impl Iterator<Item = (i64, Bucket)> {
+        let index = |slot: i64| {
+            usize::try_from(slot.saturating_sub(self.first).max(0)).unwrap_or(usize::MAX)
+        };
+        let end = index(until).min(self.buckets.len());
         let start = index(from).min(end);
-        self.buckets.range(start..end).fold(Bucket::default(), |all, bucket| all.with(*bucket))
+        let first = self.first.saturating_add(as_i64(start));
+        (first..).zip(self.buckets.range(start..end).copied())
     }
 }
 
@@ -172,7 +185,64 @@ impl Series {
         else {
             return Bucket::default();
         };
-        ring.within(slot(from, *step), slot(WallTime(until.0 - 1), *step))
+        let end = slot(WallTime(until.0 - 1), *step).saturating_add(1);
+        let seen = ring.range(slot(from, *step), end);
+        seen.fold(Bucket::default(), |all, (_, bucket)| all.with(bucket))
+    }
+
+    /// Slot by slot, from `from` until before `until`; gaps where nothing was seen.
+    pub fn slots(&self, level: usize, from: WallTime, until: WallTime) -> Vec<Bucket> {
+        let (Some(ring), Some(Level { step, slots })) = (self.rings.get(level), LEVELS.get(level))
+        else {
+            return Vec::new();
+        };
+        let first = slot(from, *step);
+        let end = slot(WallTime(until.0 - 1), *step).saturating_add(1);
+        let count = usize::try_from(end - first).unwrap_or(0).min(*slots);
+        let mut all = vec![Bucket::default(); count];
+        for (slot, bucket) in ring.range(first, end) {
+            let place = usize::try_from(slot - first).ok().and_then(|index| all.get_mut(index));
+            if let Some(place) = place {
+                *place = bucket;
+            }
+        }
+        all
+    }
+
+    /// What was written of a level, from `from` on, in place of what is there.
+    pub(super) fn put(
+        &mut self,
+        level: usize,
+        from: WallTime,
+        buckets: impl Iterator<Item = Bucket>,
+    ) {
+        let (Some(ring), Some(Level { step, slots })) =
+            (self.rings.get_mut(level), LEVELS.get(level))
+        else {
+            return;
+        };
+        for (slot, bucket) in (slot(from, *step)..).zip(buckets).filter(|(_, b)| !b.is_gap()) {
+            ring.put(slot, bucket, *slots);
+        }
+    }
+
+    /// What another has seen of the same, beside what this one has.
+    pub(super) fn absorb(&mut self, other: &Self, share: usize) {
+        for ((ring, level), theirs) in self.rings.iter_mut().zip(LEVELS).zip(&other.rings) {
+            for (slot, bucket) in theirs.range(i64::MIN, i64::MAX).filter(|(_, b)| !b.is_gap()) {
+                ring.add(slot, bucket, slots(level, share));
+            }
+        }
+    }
+
+    /// Of the newest sample; the start of its slot where an earlier life took it.
+    pub(super) fn newest_at(&self) -> WallTime {
+        let of_slots = self.rings.iter().zip(LEVELS).map(|(ring, level)| {
+            let last = ring.first.saturating_add(as_i64(ring.buckets.len())) - 1;
+            WallTime(last.saturating_mul(millis(level.step)))
+        });
+        let of_slots = of_slots.max().unwrap_or_default();
+        self.newest.map_or(of_slots, |(at, _)| at)
     }
 
     pub fn bytes(&self) -> usize {

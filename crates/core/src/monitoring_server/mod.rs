@@ -3,11 +3,13 @@
 //!
 //! - [`history`]: one figure in three resolutions
 //! - [`query`]: a figure over a range, in steps, of one node or of many together
+//! - [`record`]: what is put on disk, and how it comes back
 //!
 //! It is bounded by bytes: the more series there are, the less far back each of them goes.
 
 pub mod history;
 pub mod query;
+pub mod record;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +18,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use self::history::{BUCKET_BYTES, LEVELS, Series};
 use crate::{
     model::{ContainerReport, NodeId, NodeRecord, NodeView},
+    session::{CONTAINERS_MAX, METRICS_MAX},
     time::WallTime,
 };
 
@@ -25,6 +28,8 @@ pub const BYTES_MAX: usize = 24 << 20;
 pub const KEPT_FOR: Duration = Duration::from_secs(86_400);
 /// Thousandths of each resolution that a series has at least; where there is no room for that, it is refused.
 const SHARE_MIN: usize = 10;
+/// Series of one node at most: whoever makes up names takes the room of nobody else.
+const SERIES_PER_NODE_MAX: usize = METRICS_MAX + 2 * CONTAINERS_MAX;
 /// Bytes that a series takes beside its slots: itself, its name and its place in a tree, about.
 const SERIES_BYTES: usize = size_of::<Series>() + 256;
 
@@ -112,16 +117,24 @@ impl MonitoringServer {
         if share < self.cut_to * 9 / 10 {
             self.cut(share);
         }
-        let Some(node) = self.nodes.get_mut(id) else { return };
         let name = SeriesName { container: container.to_owned(), figure: figure.to_owned() };
+        if let Some(series) = self.series_of(id, name) {
+            series.sampled(now, value, share);
+        }
+    }
+
+    /// Where there is room for it; of a node that is there.
+    fn series_of(&mut self, id: &NodeId, name: SeriesName) -> Option<&mut Series> {
+        let node = self.nodes.get_mut(id)?;
         if !node.series.contains_key(&name) {
-            if (self.series + 1) * least_bytes() > self.bytes_max {
+            let full = (self.series + 1) * least_bytes() > self.bytes_max;
+            if full || node.series.len() >= SERIES_PER_NODE_MAX {
                 self.refused += 1;
-                return;
+                return None;
             }
             self.series += 1;
         }
-        node.series.entry(name).or_default().sampled(now, value, share);
+        Some(node.series.entry(name).or_default())
     }
 
     /// Thousandths of each resolution that all series can have within the bytes that there are.
@@ -145,7 +158,7 @@ impl MonitoringServer {
         }
         self.swept = now;
         for node in self.nodes.values_mut() {
-            node.series.retain(|_, s| s.newest.is_some_and(|(at, _)| now.since(at) < KEPT_FOR));
+            node.series.retain(|_, series| now.since(series.newest_at()) < KEPT_FOR);
         }
         self.series = self.nodes.values().map(|node| node.series.len()).sum();
         self.cut_to = self.share();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     history::{BUCKET_BYTES, Bucket, LEVELS, Series},
     query::{Aggregate, Query},
+    record::Recalled,
     *,
 };
 use crate::{api_server::Selector, state_manager::fixtures::node_record};
@@ -220,6 +221,50 @@ fn what_is_gone_is_forgotten() {
     view.containers.clear();
     server.seen(s(1000 + DAY), &view);
     assert_eq!(server.extent().series, 1, "its container is gone for a day");
+}
+
+#[test]
+fn a_later_life_goes_on_with_what_was_written_and_a_slot_that_was_not_over_counts_once() {
+    let mut server = MonitoringServer::new(BYTES_MAX);
+    for second in (9_000..10_000).step_by(10) {
+        server.seen(s(second), &seen("n1", second, 10.0));
+        server.seen(s(second), &seen("n2", second, 10.0));
+    }
+    let mut recalled = Recalled::default();
+    for level in 0..LEVELS.len() {
+        // twice, as when a slot is written before it is over, and again
+        recalled.put(server.record(level, s(9_000), s(9_600)));
+        recalled.put(server.record(level, s(9_000), s(10_000)));
+    }
+    let mut later = MonitoringServer::new(BYTES_MAX);
+    later.seen(s(10_020), &seen("n1", 10_020, 40.0));
+    later.absorb(recalled);
+    let expected = vec![Some(10.0), None, None, Some(40.0)];
+    let asked = cpu(9_990, 10_030, 10);
+    assert_eq!(rows(&later, 10_030, &asked), [("n1".to_owned(), expected)], "n2 is gone since");
+    let quarter = later.query(s(10_030), &cpu(9_900, 10_800, 900)).unwrap();
+    let mean = quarter.rows[0].points[0].unwrap();
+    assert!((mean - 140.0 / 11.0).abs() < 0.001, "{mean}: ten samples of 10 and one of 40");
+    assert_eq!(later.extent().series, 3);
+    // nobody hears of its container again
+    let mut view = seen("n1", 9_990 + DAY, 1.0);
+    view.containers.clear();
+    later.seen(s(10_020 + DAY), &view);
+    assert_eq!(later.extent().series, 1);
+}
+
+#[test]
+fn a_node_that_makes_up_names_takes_the_room_of_nobody_else() {
+    let mut server = MonitoringServer::new(BYTES_MAX);
+    for second in 0..100 {
+        let mut view = seen("n1", second, 1.0);
+        let made_up = (0..200).map(|i| (format!("figure_{second}_{i}"), "1".to_owned()));
+        view.metrics.extend(made_up);
+        server.seen(s(second), &view);
+    }
+    assert!(server.extent().refused > 0);
+    server.seen(s(200), &seen("n2", 200, 1.0));
+    assert_eq!(rows(&server, 200, &cpu(190, 210, 10)).len(), 2, "{:?}", server.extent());
 }
 
 #[track_caller]

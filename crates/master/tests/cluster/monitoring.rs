@@ -69,3 +69,38 @@ async fn what_nodes_tell_is_remembered_and_can_be_asked_for() {
         assert_eq!(refused(admin.query_metrics(change).await).field.as_deref(), Some(field));
     }
 }
+
+#[tokio::test]
+async fn a_restart_keeps_what_was_seen_and_a_removed_node_is_forgotten() {
+    let cluster = Cluster::start().await;
+    for id in ["n1", "n2"] {
+        let identity = cluster.join(id).await;
+        let mut agent = cluster.agent(&identity).await;
+        let mut session = Session::open(&mut agent, hello(id)).await;
+        session.say(Say::Status(report("50.0"))).await;
+        let mut admin = cluster.admin().await;
+        eventually("it is remembered", async || seen(&mut admin).await.contains(&host(id))).await;
+    }
+    let cluster = cluster.restart().await;
+    let mut admin = cluster.admin().await;
+    eventually("both are remembered", async || seen(&mut admin).await.len() == 2).await;
+    let request = v1::RemoveNodeRequest { node_id: "n2".to_owned(), ..Default::default() };
+    admin.remove_node(request).await.unwrap();
+    eventually("it is gone", async || seen(&mut admin).await == [host("n1")]).await;
+    let cluster = cluster.restart().await;
+    let mut admin = cluster.admin().await;
+    eventually("one is remembered", async || seen(&mut admin).await == [host("n1")]).await;
+}
+
+fn host(id: &str) -> String {
+    format!("host-{id}")
+}
+
+/// The nodes of which a CPU of 50 % was seen within the hour.
+async fn seen(admin: &mut Admin) -> Vec<String> {
+    let by = vec!["node".to_owned()];
+    let figure = "cpu_percent".to_owned();
+    let rows = ask(admin, v1::QueryMetricsRequest { figure, by, ..Default::default() }).await.rows;
+    let is_there = |row: &v1::MetricRow| row.points.contains(&50.0);
+    rows.into_iter().filter(is_there).map(|row| row.labels["node"].clone()).collect()
+}
