@@ -252,6 +252,9 @@ fn a_node_that_may_not_reboot_never_does_and_a_person_is_told() -> Story {
     assert!(why.contains("reboot is off in the configuration of this node"), "{why}");
     spoil_podman(host)?;
     cluster.piccolo(&["node", "probe", NODE])?;
+    for attempts in 1..=3 {
+        cluster.wait_for_count(NODE, "RecoveryAttempted", attempts)?;
+    }
     cluster.wait_for_count(NODE, "PersonNeeded", 1)?;
     let line = failure(&cluster, "podman")?;
     assert_eq!(line["ladder"], "restart-podman x3 > reboot (off) > alert", "{line}");
