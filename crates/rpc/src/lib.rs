@@ -8,6 +8,9 @@
     clippy::all,
     clippy::pedantic,
     clippy::allow_attributes_without_reason,
+    rustdoc::invalid_html_tags,
+    rustdoc::broken_intra_doc_links,
+    rustdoc::bare_urls,
     reason = "generated"
 )]
 pub mod v1 {

@@ -71,7 +71,7 @@ impl Files {
         let packed = pack(record)?;
         if finest {
             // the newest alone: what it had is in the coarser ones
-            fs::remove_file(&path).or_else(|e| gone(e))?;
+            fs::remove_file(&path).or_else(gone)?;
         }
         let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
         file.write_all(&packed)?;
@@ -91,7 +91,7 @@ impl Files {
         for path in self.list() {
             let (level, day) = level_and_day(&path).unwrap_or((0, today));
             if day <= today - DAYS.get(level).copied().unwrap_or(1) {
-                fs::remove_file(&path).or_else(|e| gone(e))?;
+                fs::remove_file(&path).or_else(gone)?;
             } else {
                 kept.push((fs::metadata(&path)?.len(), path));
             }
@@ -101,7 +101,7 @@ impl Files {
             if bytes <= BYTES_MAX {
                 break;
             }
-            fs::remove_file(&path).or_else(|e| gone(e))?;
+            fs::remove_file(&path).or_else(gone)?;
             bytes -= size;
         }
         Ok(())

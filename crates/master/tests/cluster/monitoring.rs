@@ -84,7 +84,7 @@ async fn a_restart_keeps_what_was_seen_and_a_removed_node_is_forgotten() {
     let cluster = cluster.restart().await;
     let mut admin = cluster.admin().await;
     eventually("both are remembered", async || seen(&mut admin).await.len() == 2).await;
-    let request = v1::RemoveNodeRequest { node_id: "n2".to_owned(), ..Default::default() };
+    let request = v1::RemoveNodeRequest { node_id: "n2".to_owned() };
     admin.remove_node(request).await.unwrap();
     eventually("it is gone", async || seen(&mut admin).await == [host("n1")]).await;
     let cluster = cluster.restart().await;

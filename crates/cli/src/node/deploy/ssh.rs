@@ -44,7 +44,8 @@ pub struct SshArgs {
     /// A file with the private key, in place of ssh's own choice and the agent's keys
     #[arg(short = 'i', long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
-    /// A host to go through, or several with commas between them: [USER@]HOST[:PORT]
+    // no doc comment: rustdoc takes the brackets for links
+    #[arg(help = "A host to go through, or several with commas between them: [USER@]HOST[:PORT]")]
     #[arg(short = 'J', long, value_name = "HOST", value_parser = jump)]
     pub jump: Option<String>,
     /// The port of the SSH server

@@ -4,7 +4,7 @@
 //!
 //! - [`ladder`]: the failures, the steps, and which step follows which
 //! - [`memory`]: what was tried, as far as the next decision depends on it; small, and kept on disk
-//! - [`plan`]: what is to be done now about each failure, or why nothing is
+//! - [`mod@plan`]: what is to be done now about each failure, or why nothing is
 //!
 //! The plan is a function of the policy, the operator's word and the memory, made anew after each input;
 //! nothing of it is kept. Agents use it for what fails on their node, with a master or without; the master
