@@ -33,6 +33,8 @@ const CUT: Duration = Duration::from_secs(5);
 const HEALED: Duration = Duration::from_secs(3);
 const BETWEEN_CONTAINERS: Duration = Duration::from_millis(200);
 const BETWEEN_TOPOLOGIES: Duration = Duration::from_secs(1);
+/// An address may open a hundred connections a second, and all of this comes from one.
+const BETWEEN_CALLS: Duration = Duration::from_millis(25);
 const A_WATCHER_LIVES: Duration = Duration::from_millis(700);
 /// For connections to close and buffers to be freed.
 const RESTS: Duration = Duration::from_secs(5);
@@ -228,6 +230,7 @@ fn topology(cluster: &Cluster, number: usize) -> Result<()> {
 }
 
 fn call(cluster: &Cluster, number: usize) -> Result<()> {
+    sleep(BETWEEN_CALLS);
     let board = board_name(number % BOARDS + 1);
     let label = format!("round={number}");
     match number % 5 {
