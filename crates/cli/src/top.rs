@@ -12,11 +12,12 @@ use serde::Serialize;
 use crate::{
     args::Globals,
     connection::{Client, Cluster, Step},
+    events::Since,
     failure::Failure,
     live::{self, Moment, Screen},
     metrics::{SeriesView, ask, trend},
     node::table::status_tone,
-    output::{Cell, Format, Look, OutputArgs, Table, document, figure, print, text, word},
+    output::{Cell, Format, Look, OutputArgs, Table, document, figure, now, print, text, word},
     text::{bytes, parse_duration},
     words,
 };
@@ -28,7 +29,7 @@ pub const EXAMPLES: &str = "Examples:
   piccolo top containers --node zone-a -o json";
 const CPU: &str = "cpu_percent";
 /// Of a trend.
-const TREND_SECONDS: u32 = 600;
+const TREND: Since = Since::Ago(Duration::from_secs(600));
 const TREND_STEP_SECONDS: u32 = 30;
 
 #[derive(Debug, Args)]
@@ -113,15 +114,11 @@ async fn look_at(client: &mut Client<'_>, args: &TopArgs) -> Result<TopView, Fai
     let of_containers = args.what == What::Containers;
     let mut by = vec!["node".to_owned()];
     by.extend(of_containers.then(|| "container".to_owned()));
-    let from = crate::output::now();
     let request = v1::QueryMetricsRequest {
         figure: CPU.to_owned(),
         filter: filter.unwrap_or_default(),
         container: of_containers.then(String::new),
-        from: Some(prost_types::Timestamp {
-            seconds: from.seconds - i64::from(TREND_SECONDS),
-            nanos: 0,
-        }),
+        from: Some(TREND.moment(now())),
         step_seconds: TREND_STEP_SECONDS,
         by,
         ..Default::default()

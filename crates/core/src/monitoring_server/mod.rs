@@ -56,7 +56,7 @@ struct NodeHistory {
 }
 
 /// Of the node itself where the container is empty.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct SeriesName {
     pub container: String,
     pub figure: String,
@@ -91,15 +91,20 @@ impl MonitoringServer {
             return;
         }
         node.sampled_at = view.sampled_at;
-        let id = view.record.id.clone();
+        let id = &view.record.id;
+        // one for all samples: names are copied where a series begins
+        let mut name = SeriesName::default();
         for (figure, text) in &view.metrics {
             if let Some(value) = number(text) {
-                self.sampled(now, &id, "", figure, value);
+                figure.clone_into(&mut name.figure);
+                self.sampled(now, id, &name, value);
             }
         }
         for container in view.containers.iter().filter(|container| container.is_running()) {
+            container.name.clone_into(&mut name.container);
             for (figure, value) in figures(container) {
-                self.sampled(now, &id, &container.name, figure, value);
+                figure.clone_into(&mut name.figure);
+                self.sampled(now, id, &name, value);
             }
         }
         self.sweep(now);
@@ -112,29 +117,29 @@ impl MonitoringServer {
         }
     }
 
-    fn sampled(&mut self, now: WallTime, id: &NodeId, container: &str, figure: &str, value: f32) {
+    fn sampled(&mut self, now: WallTime, id: &NodeId, name: &SeriesName, value: f32) {
         let share = self.share();
         if share < self.cut_to * 9 / 10 {
             self.cut(share);
         }
-        let name = SeriesName { container: container.to_owned(), figure: figure.to_owned() };
         if let Some(series) = self.series_of(id, name) {
             series.sampled(now, value, share);
         }
     }
 
     /// Where there is room for it; of a node that is there.
-    fn series_of(&mut self, id: &NodeId, name: SeriesName) -> Option<&mut Series> {
+    fn series_of(&mut self, id: &NodeId, name: &SeriesName) -> Option<&mut Series> {
         let node = self.nodes.get_mut(id)?;
-        if !node.series.contains_key(&name) {
+        if !node.series.contains_key(name) {
             let full = (self.series + 1) * least_bytes() > self.bytes_max;
             if full || node.series.len() >= SERIES_PER_NODE_MAX {
                 self.refused += 1;
                 return None;
             }
             self.series += 1;
+            node.series.insert(name.clone(), Series::default());
         }
-        Some(node.series.entry(name).or_default())
+        node.series.get_mut(name)
     }
 
     /// Thousandths of each resolution that all series can have within the bytes that there are.

@@ -11,9 +11,6 @@ use super::{
 };
 use crate::{model::NodeId, time::WallTime};
 
-/// Slots of one series in a record at most: those of the longest level.
-pub const SLOTS_MAX: usize = 2_880;
-
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     /// Index into [`LEVELS`].
@@ -38,12 +35,10 @@ pub struct Recalled(BTreeMap<(NodeId, SeriesName), Series>);
 impl Recalled {
     /// Records are put in in the order in which they were written.
     pub fn put(&mut self, record: Record) {
-        if record.level >= LEVELS.len() {
-            return;
-        }
+        let Some(level) = LEVELS.get(record.level) else { return };
         for Stretch { node, name, buckets } in record.series {
             let series = self.0.entry((node, name)).or_default();
-            series.put(record.level, record.from, buckets.into_iter().take(SLOTS_MAX));
+            series.put(record.level, record.from, buckets.into_iter().take(level.slots));
         }
     }
 
@@ -72,7 +67,7 @@ impl MonitoringServer {
     pub fn absorb(&mut self, recalled: Recalled) {
         for ((node, name), earlier) in recalled.0 {
             let share = self.share();
-            let Some(series) = self.series_of(&node, name) else { continue };
+            let Some(series) = self.series_of(&node, &name) else { continue };
             series.absorb(&earlier, share);
         }
         self.cut(self.share());

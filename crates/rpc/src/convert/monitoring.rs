@@ -5,7 +5,10 @@ use std::time::Duration;
 use piccolo_core::{
     api_server::{Refusal, Selector},
     model::{FieldError, check_text},
-    monitoring_server::query::{Aggregate, Answer, Query, Row},
+    monitoring_server::{
+        history::LEVELS,
+        query::{Aggregate, Answer, Query, Row},
+    },
     time::WallTime,
 };
 
@@ -16,8 +19,6 @@ use crate::v1;
 const RANGE: Duration = Duration::from_secs(3600);
 /// Of a range for which no step was asked, about.
 const POINTS: u64 = 60;
-/// The finest step.
-const STEP_MIN_SECONDS: u64 = 10;
 /// Bytes of a figure's, a container's or a label's name at most.
 const NAME_BYTES_MAX: usize = 256;
 
@@ -49,7 +50,7 @@ pub fn metrics_query(wire: v1::QueryMetricsRequest, now: WallTime) -> Result<Que
     let range = i64::try_from(RANGE.as_millis()).unwrap_or(i64::MAX);
     let from = optional_time("from", from.as_ref())?.unwrap_or(WallTime(until.0 - range));
     let step = match step_seconds {
-        0 => (until.since(from).as_secs() / POINTS).max(STEP_MIN_SECONDS),
+        0 => (until.since(from).as_secs() / POINTS).max(LEVELS[0].step.as_secs()),
         seconds => seconds.into(),
     };
     let across = match across.as_str() {
