@@ -21,7 +21,7 @@ pub const LEVELS: [Level; 3] = [
     Level { step: Duration::from_secs(900), slots: 2880 },
 ];
 
-/// Slots by which a ring grows at a time: most nodes are young.
+/// Slots by which a ring grows at a time, at most: most nodes and all the more containers are young.
 const GROWTH: usize = 16;
 
 /// What was seen within one slot.
@@ -109,10 +109,10 @@ impl Ring {
         }
     }
 
-    /// In small steps: doubling would cost half of the memory for nothing.
+    /// In steps that stay small: doubling would cost half of the memory for nothing.
     fn make_room(&mut self) {
         if self.buckets.len() == self.buckets.capacity() {
-            self.buckets.reserve_exact(GROWTH);
+            self.buckets.reserve_exact(self.buckets.len().clamp(1, GROWTH));
         }
     }
 

@@ -26,6 +26,8 @@ use crate::{
 pub const BYTES_MAX: usize = 24 << 20;
 /// A series that nothing was heard of for so long is forgotten: its container or its node is gone.
 pub const KEPT_FOR: Duration = Duration::from_secs(86_400);
+/// Before it has run for so long, a container's figures are not kept: what lives for seconds has no history.
+pub const YOUNG_FOR: Duration = Duration::from_secs(30);
 /// Thousandths of each resolution that a series has at least; where there is no room for that, it is refused.
 const SHARE_MIN: usize = 10;
 /// Series of one node at most: whoever makes up names takes the room of nobody else.
@@ -53,6 +55,8 @@ struct NodeHistory {
     /// The report that was taken last.
     sampled_at: Option<WallTime>,
     series: BTreeMap<SeriesName, Series>,
+    /// Containers of that report that ran, and since when.
+    running: BTreeMap<String, WallTime>,
 }
 
 /// Of the node itself where the container is empty.
@@ -83,6 +87,7 @@ impl MonitoringServer {
             record: Arc::new(view.record.clone()),
             sampled_at: None,
             series: BTreeMap::new(),
+            running: BTreeMap::new(),
         });
         if *node.record != view.record {
             node.record = Arc::new(view.record.clone());
@@ -91,6 +96,7 @@ impl MonitoringServer {
             return;
         }
         node.sampled_at = view.sampled_at;
+        let old = node.see_running(now, &view.containers);
         let id = &view.record.id;
         // one for all samples: names are copied where a series begins
         let mut name = SeriesName::default();
@@ -100,7 +106,7 @@ impl MonitoringServer {
                 self.sampled(now, id, &name, value);
             }
         }
-        for container in view.containers.iter().filter(|container| container.is_running()) {
+        for container in old {
             container.name.clone_into(&mut name.container);
             for (figure, value) in figures(container) {
                 figure.clone_into(&mut name.figure);
@@ -177,6 +183,29 @@ impl MonitoringServer {
             bytes: series.map(Series::bytes).sum(),
             refused: self.refused,
         }
+    }
+}
+
+impl NodeHistory {
+    /// Those that have run for a while. Their node says since when, but its clock may be ahead; and one that is
+    /// started again and again has run all the time.
+    fn see_running<'c>(
+        &mut self,
+        now: WallTime,
+        containers: &'c [ContainerReport],
+    ) -> Vec<&'c ContainerReport> {
+        let mut before = std::mem::take(&mut self.running);
+        let mut old = Vec::new();
+        for container in containers.iter().filter(|container| container.is_running()) {
+            let entry = before.remove_entry(&container.name);
+            let (name, known) = entry.unwrap_or_else(|| (container.name.clone(), now));
+            let since = container.started_at.map_or(known, |at| at.min(known)).min(now);
+            if now.since(since) >= YOUNG_FOR {
+                old.push(container);
+            }
+            self.running.insert(name, since);
+        }
+        old
     }
 }
 

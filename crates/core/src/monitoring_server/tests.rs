@@ -23,6 +23,7 @@ fn seen(name: &str, second: i64, cpu: f32) -> NodeView {
     let web = ContainerReport {
         name: "web".to_owned(),
         state: "running".to_owned(),
+        started_at: Some(s(second - 60)),
         memory_bytes: 1 << 20,
         cpu_basis_points: 150,
         ..ContainerReport::default()
@@ -117,6 +118,24 @@ fn containers_are_asked_for_by_name_or_all() {
     assert_eq!(ask("web"), [row("web")]);
     assert_eq!(ask(""), [row("job"), row("web")], "one that has ended uses nothing");
     assert_eq!(ask("none"), []);
+}
+
+#[test]
+fn a_container_has_a_history_once_it_has_run_for_a_while_whatever_its_clock_says() {
+    let mut server = MonitoringServer::new(BYTES_MAX);
+    let mut look = |second: i64, started: Option<i64>, state: &str| {
+        let mut view = seen("n1", second, 1.0);
+        view.containers[0].started_at = started.map(s);
+        view.containers[0].state = state.to_owned();
+        server.seen(s(second), &view);
+        server.extent().series == 3
+    };
+    assert!(!look(1000, Some(999), "running"));
+    assert!(!look(1010, None, "exited"), "that life was short");
+    assert!(!look(1020, Some(90_000), "running"), "a clock that is ahead");
+    assert!(!look(1040, Some(90_020), "running"), "started again");
+    assert!(look(1050, Some(90_030), "running"), "and it has run for half a minute");
+    assert_eq!(server.extent().series, 3);
 }
 
 #[test]

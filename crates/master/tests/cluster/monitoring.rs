@@ -10,6 +10,8 @@ fn report(cpu: &str) -> v1::StatusReport {
         name: "web".to_owned(),
         image: "localhost/web:1".to_owned(),
         state: "running".to_owned(),
+        // long ago, by whatever clock
+        started_at: Some(prost_types::Timestamp::default()),
         memory_bytes: 1 << 20,
         ..Default::default()
     };
