@@ -141,7 +141,7 @@ struct Shell {
     told: told::Told,
     /// A master knows us and wants us not: a person has to do something.
     refused: bool,
-    /// Why the state folder could not be written last, and what of that the core knows.
+    /// Why the state folder cannot be written, and what of that the core knows.
     disk_problem: Option<String>,
     disk_told: Option<String>,
     /// What was to be saved last is on the disk.
@@ -261,6 +261,7 @@ impl Shell {
     }
 
     fn sample(&mut self) -> Result<()> {
+        self.try_state_folder_again()?;
         let now = std::time::Instant::now();
         let mut sample = observe::sample(self.sampler.sample(now));
         let waits = [self.sampler.waits_for(now), self.looking.current(now)];

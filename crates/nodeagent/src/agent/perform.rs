@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use piccolo_core::{
     model::Severity,
-    node_agent::{Effect, Input, Runtime, Standing},
+    node_agent::{Effect, Input, Ledger, Runtime, Standing},
     session::{AgentCommand, ToMaster},
 };
 use piccolo_rpc::{
@@ -74,9 +74,7 @@ impl Shell {
         match effect {
             Effect::SaveLedger(ledger) => {
                 self.clock.raise(super::seconds(ledger.clock_floor));
-                let saved = self.ledger.save(&serde_json::to_vec(&ledger)?);
-                self.ledger_saved = saved.is_ok();
-                self.written(saved, "the ledger was not saved");
+                self.save_ledger(&ledger)?;
             }
             Effect::JournalAppend(entry) => {
                 tracing::info!(kind = entry.kind.name(), "{}", entry.message);
@@ -124,17 +122,41 @@ impl Shell {
         Ok(())
     }
 
+    fn save_ledger(&mut self, ledger: &Ledger) -> Result<()> {
+        let saved = self.ledger.save(&serde_json::to_vec(ledger)?);
+        self.ledger_saved = saved.is_ok();
+        self.written(saved, "the ledger was not saved");
+        Ok(())
+    }
+
     /// Goes on after what could not be written.
     fn written<E: std::fmt::Display>(
         &mut self,
         result: std::result::Result<(), E>,
         consequence: &str,
     ) {
-        let problem = result.err().map(|error| error.to_string());
-        if let Some(error) = &problem {
-            tracing::error!(error, consequence, "the state folder cannot be written");
+        let Err(error) = result else { return };
+        let problem = Some(error.to_string());
+        if self.disk_told != problem {
+            tracing::error!(%error, consequence, "the state folder cannot be written");
         }
         self.disk_problem = problem;
+    }
+
+    /// A small write may find room where the next finds none. So what failed is over once all that a restart
+    /// needs was written again.
+    pub(super) fn try_state_folder_again(&mut self) -> Result<()> {
+        if self.disk_problem.take().is_none() {
+            return Ok(());
+        }
+        let ledger = self.machine.ledger().clone();
+        self.save_ledger(&ledger)?;
+        let synced = self.journal.sync();
+        self.written(synced, "events are not safe from a power cut");
+        if self.disk_problem.is_none() {
+            tracing::info!("the state folder can be written again");
+        }
+        self.perform(Effects::default())
     }
 
     fn say(&mut self, message: ToMaster) -> Result<()> {
