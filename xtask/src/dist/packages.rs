@@ -36,6 +36,7 @@ struct Package {
     /// Links in `/usr/bin`, and what they lead to below [`HOME`].
     commands: &'static [(&'static str, &'static str)],
     recommends: &'static [&'static str],
+    suggests: &'static [&'static str],
 }
 
 const PACKAGES: [Package; 3] = [
@@ -54,6 +55,7 @@ const PACKAGES: [Package; 3] = [
         configuration: &[],
         commands: &[("piccolo", "bin/piccolo")],
         recommends: &[],
+        suggests: &[],
     },
     Package {
         name: "piccolo-master",
@@ -66,6 +68,7 @@ const PACKAGES: [Package; 3] = [
         configuration: &[("config/master.yaml", "/etc/piccolo/master.yaml")],
         commands: &[("piccolo-master", "bin/piccolo-master")],
         recommends: &["piccolo"],
+        suggests: &[],
     },
     Package {
         name: "piccolo-nodeagent",
@@ -86,6 +89,8 @@ const PACKAGES: [Package; 3] = [
             ("piccolo-system-check", "system_check.sh"),
         ],
         recommends: &["podman"],
+        // the system check asks smartctl how the disks are
+        suggests: &["smartmontools"],
     },
 ];
 
@@ -185,8 +190,10 @@ impl Package {
             write(&ours, written.as_bytes())?;
             text += &content(&ours, &format!("{UNITS}/{unit}"), "");
         }
-        if !self.recommends.is_empty() {
-            text += &format!("recommends: [{}]\n", self.recommends.join(", "));
+        for (relation, names) in [("recommends", self.recommends), ("suggests", self.suggests)] {
+            if !names.is_empty() {
+                text += &format!("{relation}: [{}]\n", names.join(", "));
+            }
         }
         self.scripts(workspace, work).map(|scripts| text + &scripts)
     }
