@@ -17,7 +17,7 @@ use piccolo_testkit::podman::PrivatePodman;
 use tempfile::TempDir;
 
 /// Generous: nothing here is about speed but the one test that says so.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 fn block_on<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -24,7 +24,7 @@ use std::{
 pub use self::{client::Client, namespace::Namespace, process::Process, watch::Watch};
 
 /// For a state of affairs to come about: generous, because machines differ.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 const POLL_EVERY: Duration = Duration::from_millis(20);
 
 /// What keeps a cluster from working.

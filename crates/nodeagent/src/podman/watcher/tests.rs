@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::podman::fake::{Shared, answer, with_shared};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 const TWO: &str = r#"[{"Id":"aa","Names":["a"],"State":"running","Pid":0,"Restarts":0},
                       {"Id":"bb","Names":["b"],"State":"exited","ExitCode":3,"Restarts":1}]"#;
 
