@@ -3,16 +3,23 @@
 //! Written by hand: the format is a few lines, and what the usual crate writes (OpenMetrics) is not what
 //! `promtool check metrics` takes. Everything is read at the moment of the scrape.
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, sync::atomic::Ordering};
+use std::{
+    collections::BTreeMap, fmt::Write as _, sync::Arc, sync::atomic::Ordering, time::Duration,
+};
 
 use piccolo_core::{
     api_server::Selector,
-    model::{NodeStatus, NodeView},
+    model::{ContainerReport, NodeStatus, NodeView},
     time::WallTime,
 };
 
 use super::process::Process;
 use crate::{api_server::Api, figures::COMMIT_BOUNDS};
+
+/// Figures that are older are said to be: every node tells them more often.
+const STALE_AFTER: Duration = Duration::from_secs(60);
+/// What a node without a session told last is shown for so long, and then it is not there any more.
+const SHOWN_FOR: Duration = Duration::from_secs(300);
 
 /// The page.
 pub(super) fn page(api: &Api) -> String {
@@ -158,6 +165,10 @@ fn by_node(page: &mut Page, nodes: &[Arc<NodeView>], now: WallTime) {
         "End of the node's certificate, since 1970.",
         &|node| node.record.certificate_expires_at.map(|at| at.0 as f64 / 1000.0),
     );
+    each("piccolo_node_figures_stale", "Whether the node's figures are old.", &|node| {
+        let age = now.since(node.sampled_at?);
+        Some(f64::from(u8::from(!node.connected || age >= STALE_AFTER)))
+    });
     let name = "piccolo_node_status";
     page.family(name, "1 for the status that the node has.", "gauge");
     for node in nodes {
@@ -166,11 +177,16 @@ fn by_node(page: &mut Page, nodes: &[Arc<NodeView>], now: WallTime) {
             page.sample(name, &labels, u8::from(node.record.status == status).into());
         }
     }
-    reported(page, nodes);
+    let heard = |node: &&Arc<NodeView>| {
+        node.sampled_at.is_some_and(|at| node.connected || now.since(at) < SHOWN_FOR)
+    };
+    let heard: Vec<&NodeView> = nodes.iter().filter(heard).map(Arc::as_ref).collect();
+    reported(page, &heard);
+    by_container(page, &heard);
 }
 
 /// What the agents report as numbers, each under its own name: `cpu_percent` is `piccolo_node_cpu_ratio`.
-fn reported(page: &mut Page, nodes: &[Arc<NodeView>]) {
+fn reported(page: &mut Page, nodes: &[&NodeView]) {
     let mut families: BTreeMap<String, Vec<(&NodeView, f64)>> = BTreeMap::new();
     for node in nodes {
         for (key, text) in &node.metrics {
@@ -180,7 +196,7 @@ fn reported(page: &mut Page, nodes: &[Arc<NodeView>]) {
                     Some(name) => (format!("{name}_ratio"), number / 100.0),
                     None => (name, number),
                 };
-                families.entry(name).or_default().push((node, number));
+                families.entry(name).or_default().push((*node, number));
             }
         }
     }
@@ -190,6 +206,29 @@ fn reported(page: &mut Page, nodes: &[Arc<NodeView>]) {
             page.sample(&name, &of(node), number);
         }
     }
+}
+
+fn by_container(page: &mut Page, nodes: &[&NodeView]) {
+    let mut each = |name: &str, help: &str, kind: &str, value: &dyn Fn(&ContainerReport) -> f64| {
+        page.family(name, help, kind);
+        for node in nodes {
+            for container in &node.containers {
+                page.sample(name, &of(node).with("container", &container.name), value(container));
+            }
+        }
+    };
+    each("piccolo_container_running", "Whether the container runs.", "gauge", &|container| {
+        f64::from(u8::from(container.is_running()))
+    });
+    each("piccolo_container_restarts_total", "How often it was restarted.", "counter", &|c| {
+        c.restarts.into()
+    });
+    each("piccolo_container_cpu_ratio", "CPU that it uses; 1 is a core.", "gauge", &|container| {
+        f64::from(container.cpu_basis_points) / 10_000.0
+    });
+    each("piccolo_container_memory_bytes", "Memory that it uses.", "gauge", &|container| {
+        container.memory_bytes as f64
+    });
 }
 
 /// A name that Prometheus takes, without abbreviated units; keys that cannot be one are left out.

@@ -132,6 +132,28 @@ async fn figures_are_of_the_master_and_of_every_node() {
     let commits = page.lines().find_map(|l| l.strip_prefix("piccolo_store_commit_seconds_count "));
     assert!(commits.unwrap().parse::<f64>().unwrap() >= 3.0);
     well_formed(&page);
+    whatever_is_deployed_asks_for_what_is_there(&page);
+}
+
+/// The rules and the dashboard in `deploy/` name no figure that is not on the page.
+fn whatever_is_deployed_asks_for_what_is_there(page: &str) {
+    let files = [
+        include_str!("../../../../deploy/prometheus/piccolo.rules.yml"),
+        include_str!("../../../../deploy/grafana/piccolo.json"),
+    ];
+    let is_of_a_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let names: Vec<&str> = files
+        .iter()
+        .flat_map(|file| file.split(|c| !is_of_a_name(c)))
+        .filter(|name| name.starts_with("piccolo_"))
+        .collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        let family = name.strip_suffix("_bucket").unwrap_or(name);
+        // a backup's figures are there once there are backups
+        let is_there = page.contains(&format!("# TYPE {family} "));
+        assert!(is_there || name.starts_with("piccolo_backup_"), "{name} is not on the page");
+    }
 }
 
 /// Every name that an agent sends, read where it is sent, so that a new one is on the page that is checked.

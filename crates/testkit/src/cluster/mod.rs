@@ -330,8 +330,11 @@ fn within(namespace: Option<&Namespace>, command: &Command) -> Command {
     }
 }
 
-/// Below the ports that the kernel gives to connections: none of those takes it before its master does.
-fn free_port() -> Result<u16> {
+/// Below the ports that the kernel gives to connections: none of those takes it before its server does.
+///
+/// # Errors
+/// There is none.
+pub fn free_port() -> Result<u16> {
     const FIRST: u32 = 11_000;
     const COUNT: u32 = 20_000;
     static ASKED: AtomicU32 = AtomicU32::new(0);
