@@ -171,6 +171,7 @@ impl QueryArgs {
             step_seconds: self.step.map_or(0, whole_seconds),
             by: self.labels(),
             across: across.unwrap_or_default(),
+            live: false,
         }
     }
 

@@ -121,6 +121,7 @@ async fn look_at(client: &mut Client<'_>, args: &TopArgs) -> Result<TopView, Fai
         from: Some(TREND.moment(now())),
         step_seconds: TREND_STEP_SECONDS,
         by,
+        live: !args.once,
         ..Default::default()
     };
     let trends = SeriesView::of(CPU, ask(client, request).await?);

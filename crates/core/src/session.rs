@@ -10,6 +10,7 @@ use crate::{
         AlertReport, Condition, ContainerReport, FieldError, JournalEntry, NodeId, ProbePart,
         RecoveryReport, Resources, SessionId, SystemCheck, SystemInfo, check_text,
     },
+    monitoring_server::{SeriesName, history::Bucket},
     time::WallTime,
     topology::NodeConfig,
 };
@@ -28,6 +29,17 @@ pub const CONTAINERS_MAX: usize = 512;
 pub const METRICS_MAX: usize = 256;
 /// Bytes of any text inside a report at most.
 pub const TEXT_BYTES_MAX: usize = 1024;
+
+/// A slot of [`MissedFigures`].
+pub const MISSED_STEP: Duration = Duration::from_secs(60);
+/// Slots of them at most: a day.
+pub const MISSED_SLOTS_MAX: usize = 1440;
+/// Series of them at most.
+pub const MISSED_SERIES_MAX: usize = 256;
+/// Slots of all their series at most: they are one message.
+pub const MISSED_BUCKETS_MAX: usize = 16 * 1024;
+/// Somebody who looks at a node has to say so again after this time at most.
+pub const WATCHED_FOR_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
@@ -48,6 +60,8 @@ pub struct Hello {
     pub system_check_pending: bool,
     /// It takes orders about its recovery, and can be probed.
     pub recovers: bool,
+    /// It takes [`ToAgent::Watched`].
+    pub can_be_watched: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +73,8 @@ pub struct Welcome {
     pub clock: WallTime,
     pub masters: Vec<String>,
     pub recovery: RecoveryOrders,
+    /// It takes [`ToMaster::Missed`].
+    pub takes_missed: bool,
 }
 
 /// What operators want of a node's recovery. The newest holds, also when the master is gone.
@@ -92,6 +108,21 @@ pub struct Picture {
     pub conditions: Vec<Condition>,
     pub alerts: Vec<AlertReport>,
     pub recovery: RecoveryReport,
+}
+
+/// Figures of a time without a session, in slots of [`MISSED_STEP`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct MissedFigures {
+    /// Of the first slot's start, when this was said: clocks differ.
+    pub age: Duration,
+    pub series: Vec<MissedSeries>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct MissedSeries {
+    pub name: SeriesName,
+    /// One for every slot.
+    pub buckets: Vec<Bucket>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,7 +176,7 @@ pub enum AgentCommand {
     Probe,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ToMaster {
     Beat,
     Status(Box<StatusReport>),
@@ -167,6 +198,8 @@ pub enum ToMaster {
         id: String,
         parts: Vec<ProbePart>,
     },
+    /// Once a session, at its beginning, where there is something.
+    Missed(MissedFigures),
     Goodbye(Goodbye),
 }
 
@@ -174,11 +207,24 @@ pub enum ToMaster {
 pub enum ToAgent {
     Welcome(Welcome),
     Beat,
-    Config { generation: u64, config: NodeConfig },
-    EventAck { sequence: u64 },
-    Certificate { certificate: Vec<u8>, ca: Vec<u8> },
-    Command { id: String, command: AgentCommand },
+    Config {
+        generation: u64,
+        config: NodeConfig,
+    },
+    EventAck {
+        sequence: u64,
+    },
+    Certificate {
+        certificate: Vec<u8>,
+        ca: Vec<u8>,
+    },
+    Command {
+        id: String,
+        command: AgentCommand,
+    },
     Recovery(RecoveryOrders),
+    /// Somebody looks: sample and report every second for so long.
+    Watched(Duration),
     Goodbye(Goodbye),
 }
 
@@ -236,6 +282,30 @@ impl Picture {
         for (i, alert) in self.alerts.iter().enumerate() {
             check_text(&format!("alerts[{i}].kind"), &alert.kind, TEXT_BYTES_MAX)?;
             check_text(&format!("alerts[{i}].message"), &alert.message, TEXT_BYTES_MAX)?;
+        }
+        Ok(())
+    }
+}
+
+impl MissedFigures {
+    /// Refuses what is too much, lies in the future or is no number.
+    pub fn check(&self) -> Result<(), FieldError> {
+        let buckets: usize = self.series.iter().map(|series| series.buckets.len()).sum();
+        if self.series.len() > MISSED_SERIES_MAX || buckets > MISSED_BUCKETS_MAX {
+            return Err(FieldError::new("missed.series", "has too many entries"));
+        }
+        for (i, MissedSeries { name, buckets }) in self.series.iter().enumerate() {
+            check_text(&format!("missed.series[{i}].container"), &name.container, TEXT_BYTES_MAX)?;
+            check_text(&format!("missed.series[{i}].figure"), &name.figure, TEXT_BYTES_MAX)?;
+            let slots = u32::try_from(buckets.len()).unwrap_or(u32::MAX);
+            if MISSED_STEP.saturating_mul(slots) > self.age + MISSED_STEP {
+                return Err(FieldError::new("missed.age_ms", "is less than the slots take"));
+            }
+            let is_sound = |b: &Bucket| [b.mean, b.min, b.max].into_iter().all(f32::is_finite);
+            if !buckets.iter().all(is_sound) {
+                let field = format!("missed.series[{i}].mean");
+                return Err(FieldError::new(field, "has something that is no number"));
+            }
         }
         Ok(())
     }

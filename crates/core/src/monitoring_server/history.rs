@@ -66,7 +66,7 @@ impl Bucket {
 
 /// The slots of one resolution, without holes: from the oldest that is kept to the newest that was seen.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Ring {
+pub(crate) struct Ring {
     /// Number of the first slot since 1970.
     first: i64,
     buckets: VecDeque<Bucket>,
@@ -74,16 +74,16 @@ pub(super) struct Ring {
 
 impl Ring {
     /// Adds to its slot what was seen. What lies further back than `slots` before the newest is too old.
-    fn add(&mut self, slot: i64, bucket: Bucket, slots: usize) {
+    pub(crate) fn add(&mut self, slot: i64, bucket: Bucket, slots: usize) {
         if self.buckets.is_empty() {
             self.first = slot;
         }
-        let end = self.first + as_i64(self.buckets.len());
+        let end = self.end();
         if slot >= end + as_i64(slots) {
             self.buckets.clear();
             self.first = slot;
         }
-        while self.first + as_i64(self.buckets.len()) <= slot {
+        while self.end() <= slot {
             self.make_room();
             self.buckets.push_back(Bucket::default());
         }
@@ -98,6 +98,15 @@ impl Ring {
         if let Some(known) = index.and_then(|index| self.buckets.get_mut(index)) {
             *known = known.with(bucket);
         }
+    }
+
+    pub(crate) fn first(&self) -> i64 {
+        self.first
+    }
+
+    /// Behind the newest.
+    pub(crate) fn end(&self) -> i64 {
+        self.first.saturating_add(as_i64(self.buckets.len()))
     }
 
     /// In place of what is there.
@@ -116,7 +125,7 @@ impl Ring {
         }
     }
 
-    fn trim(&mut self, slots: usize) {
+    pub(crate) fn trim(&mut self, slots: usize) {
         while self.buckets.len() > slots {
             self.buckets.pop_front();
             self.first += 1;
@@ -128,13 +137,13 @@ impl Ring {
 
     /// Where all of it lies so far ahead that `slot` has no place, a clock that was wrong has seen it.
     fn forget_what_is_far_ahead_of(&mut self, slot: i64, slots: usize) {
-        if self.first + as_i64(self.buckets.len()) > slot.saturating_add(as_i64(slots)) {
+        if self.end() > slot.saturating_add(as_i64(slots)) {
             self.buckets.clear();
         }
     }
 
     /// Of these slots, as far as they are kept.
-    fn range(&self, from: i64, until: i64) -> impl Iterator<Item = (i64, Bucket)> {
+    pub(crate) fn range(&self, from: i64, until: i64) -> impl Iterator<Item = (i64, Bucket)> {
         let index = |slot: i64| {
             usize::try_from(slot.saturating_sub(self.first).max(0)).unwrap_or(usize::MAX)
         };
@@ -238,7 +247,7 @@ impl Series {
     /// Of the newest sample; the start of its slot where an earlier life took it.
     pub(super) fn newest_at(&self) -> WallTime {
         let of_slots = self.rings.iter().zip(LEVELS).map(|(ring, level)| {
-            let last = ring.first.saturating_add(as_i64(ring.buckets.len())) - 1;
+            let last = ring.end() - 1;
             WallTime(last.saturating_mul(millis(level.step)))
         });
         let of_slots = of_slots.max().unwrap_or_default();

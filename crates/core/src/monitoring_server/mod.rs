@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use self::history::{BUCKET_BYTES, LEVELS, Series};
 use crate::{
     model::{ContainerReport, NodeId, NodeRecord, NodeView},
-    session::{CONTAINERS_MAX, METRICS_MAX},
+    session::{CONTAINERS_MAX, METRICS_MAX, MISSED_STEP, MissedFigures, MissedSeries},
     time::WallTime,
 };
 
@@ -114,6 +114,20 @@ impl MonitoringServer {
             }
         }
         self.sweep(now);
+    }
+
+    /// What a node has told of the time in which nobody heard it.
+    pub fn missed(&mut self, now: WallTime, node: &NodeId, figures: &MissedFigures) {
+        let from = WallTime(now.0.saturating_sub(history::millis(figures.age)));
+        for MissedSeries { name, buckets } in &figures.series {
+            let share = self.share();
+            let Some(series) = self.series_of(node, name) else { continue };
+            let slots = (0..).map(|n| from.plus(MISSED_STEP * n)).zip(buckets);
+            for (at, bucket) in slots.filter(|(_, bucket)| !bucket.is_gap()) {
+                series.fill(at, MISSED_STEP, *bucket, share);
+            }
+        }
+        self.cut(self.share());
     }
 
     /// It was removed, and nobody is to see it any more.
@@ -220,13 +234,13 @@ fn least_bytes() -> usize {
 }
 
 /// What is kept of a container that runs.
-fn figures(container: &ContainerReport) -> [(&'static str, f32); 2] {
+pub(crate) fn figures(container: &ContainerReport) -> [(&'static str, f32); 2] {
     #[allow(clippy::cast_precision_loss, reason = "seven digits are enough for a picture")]
     let (cpu, memory) = (container.cpu_basis_points as f32 / 100.0, container.memory_bytes as f32);
     [("cpu_percent", cpu), ("memory_bytes", memory)]
 }
 
 /// A figure is a number that is finite; other texts are shown, and not remembered.
-fn number(text: &str) -> Option<f32> {
+pub(crate) fn number(text: &str) -> Option<f32> {
     text.parse::<f32>().ok().filter(|value| value.is_finite())
 }

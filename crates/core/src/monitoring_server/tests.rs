@@ -198,6 +198,25 @@ fn what_was_missed_is_filled_in_later_and_a_gap_stays_one() {
 }
 
 #[test]
+fn figures_that_a_node_kept_while_it_was_alone_fill_the_gap() {
+    let mut server = MonitoringServer::new(BYTES_MAX);
+    server.seen(s(12_000), &seen("n1", 12_000, 10.0));
+    server.seen(s(12_300), &seen("n1", 12_300, 10.0));
+    let name = SeriesName { container: String::new(), figure: "cpu_percent".to_owned() };
+    let buckets = vec![Bucket::of(50.0), Bucket::default(), Bucket::of(70.0)];
+    let missed = MissedFigures {
+        age: Duration::from_secs(240),
+        series: vec![MissedSeries { name, buckets }],
+    };
+    let node = node_record("n1", "n1").id;
+    server.missed(s(12_300), &node, &missed);
+    let expected = [Some(10.0), Some(50.0), None, Some(70.0), None, Some(10.0)].to_vec();
+    assert_eq!(rows(&server, 12_310, &cpu(12_000, 12_360, 60)), [("n1".to_owned(), expected)]);
+    server.missed(s(12_300), &node_record("n9", "n9").id, &missed);
+    assert_eq!(server.extent().nodes, 1, "of a node that is gone nothing is kept");
+}
+
+#[test]
 fn a_clock_that_was_far_ahead_costs_the_history_and_not_the_future() {
     let mut series = Series::default();
     series.sampled(s(1000), 1.0, 1000);

@@ -5,6 +5,7 @@
 //! - `recover`: what is done about what fails here; the plan is `action_controller::recovery`'s
 //! - [`check`]: when the system is checked, and who is told
 //! - [`hardware`]: what a look at the board's hardware means
+//! - `missed`: figures that no master heard, for the next one
 //! - [`offline_journal`]: events that no master has acknowledged yet, bounded
 //! - [`pressure`]: thresholds with hysteresis
 //!
@@ -13,6 +14,7 @@
 mod backoff;
 pub mod check;
 pub mod hardware;
+mod missed;
 mod observe;
 pub mod offline_journal;
 pub mod pressure;
@@ -29,6 +31,7 @@ use self::{
     backoff::Backoff,
     check::{CheckPace, Checks},
     hardware::Hardware,
+    missed::Missed,
     observe::Observed,
     offline_journal::OfflineJournal,
     pressure::{Pressure, Thresholds},
@@ -239,6 +242,8 @@ pub enum Effect {
         id: String,
         command: AgentCommand,
     },
+    /// Sample every second, or, where it is over, at the configured pace again.
+    SampleOften(bool),
     /// Beside the loop, and within a time limit.
     CheckSystem,
     /// Beside the loop: a disk that fails may hold up whoever asks it.
@@ -343,6 +348,9 @@ pub struct NodeAgent {
     boot: String,
     resources: Resources,
     observed: Observed,
+    missed: Missed,
+    /// Somebody looks at the figures until then.
+    watched_until: Option<Timestamp>,
     pressure: Pressure,
     hardware: Hardware,
     checks: Checks,
@@ -420,6 +428,8 @@ impl NodeAgent {
             boot: host.boot,
             resources: host.resources,
             observed: Observed::default(),
+            missed: Missed::default(),
+            watched_until: None,
             pressure: Pressure::new(settings.thresholds),
             hardware: Hardware::new(settings.hardware.clone(), now.at),
             checks: Checks::new(settings.system_check, now.at),
@@ -488,6 +498,7 @@ impl NodeAgent {
         self.tell_of_being_alone(now, &mut out);
         self.check_if_due(now, &mut out);
         self.look_if_due(now, &mut out);
+        self.look_away_if_due(now, &mut out);
         self.uplink_deadline(now, &mut out);
         self.recover(now, &mut out);
         out
@@ -497,7 +508,10 @@ impl NodeAgent {
         let alone = self.alone_told_at().map(|at| Deadline { at, why: "alone for long" });
         let looks = earliest(self.checks.deadline(), self.hardware.deadline());
         let recovery = self.recover_at.map(|at| Deadline { at, why: "recovery" });
-        [self.uplink_deadline_at(), alone, looks, recovery].into_iter().fold(None, earliest)
+        let watched = self.watched_until.map(|at| Deadline { at, why: "nobody looks any more" });
+        [self.uplink_deadline_at(), alone, looks, recovery, watched]
+            .into_iter()
+            .fold(None, earliest)
     }
 
     pub fn view(&self) -> AgentView {

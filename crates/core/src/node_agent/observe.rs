@@ -1,14 +1,18 @@
 //! What Podman and the system say, turned into a picture for the master and into events.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{Effect, NodeAgent, Observation, Phase, Runtime, Sample};
 use crate::{
     model::{
         Condition, ConditionKind, ContainerReport, EventKind, JournalEntry, Severity, SystemInfo,
     },
+    monitoring_server::{SeriesName, figures, number},
     mutant::mutant,
-    session::{CONTAINERS_MAX, METRICS_MAX, Picture, StatusReport, TEXT_BYTES_MAX, ToMaster},
+    session::{
+        CONTAINERS_MAX, METRICS_MAX, Picture, StatusReport, TEXT_BYTES_MAX, ToMaster,
+        WATCHED_FOR_MAX,
+    },
     time::Now,
 };
 
@@ -33,7 +37,11 @@ impl NodeAgent {
         let changed = self.pressure.sampled(&sample);
         let metrics = sample.metrics.into_iter().take(METRICS_MAX);
         self.observed.metrics = metrics.map(|(k, v)| (printable(&k), printable(&v))).collect();
+        self.remember_unheard(now);
         if !changed {
+            if self.watched_until.is_some() {
+                self.report(now, out);
+            }
             return;
         }
         let (severity, kind, message) = match self.pressure.raised() {
@@ -48,6 +56,43 @@ impl NodeAgent {
         };
         self.record(now, out, severity, kind, message, &[]);
         self.report(now, out);
+    }
+
+    /// A member of a cluster that nobody hears keeps its figures, and its containers', for later.
+    fn remember_unheard(&mut self, now: Now) {
+        if self.in_session() || self.ledger.generation == 0 {
+            return;
+        }
+        let name = |container: &str, figure: &str| SeriesName {
+            container: container.to_owned(),
+            figure: figure.to_owned(),
+        };
+        for (figure, text) in &self.observed.metrics {
+            if let Some(value) = number(text) {
+                self.missed.sampled(now.at, name("", figure), value);
+            }
+        }
+        let running = self.observed.containers.iter().flatten().filter(|c| c.is_running());
+        for container in running {
+            for (figure, value) in figures(container) {
+                self.missed.sampled(now.at, name(&container.name, figure), value);
+            }
+        }
+    }
+
+    /// Somebody looks at the figures, for so long.
+    pub(super) fn watched(&mut self, now: Now, out: &mut Vec<Effect>, span: Duration) {
+        let until = now.at + span.min(WATCHED_FOR_MAX);
+        if self.watched_until.replace(until).is_none() {
+            out.push(Effect::SampleOften(true));
+        }
+    }
+
+    pub(super) fn look_away_if_due(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.watched_until.is_some_and(|until| until <= now.at) {
+            self.watched_until = None;
+            out.push(Effect::SampleOften(false));
+        }
     }
 
     pub(super) fn take_observation(

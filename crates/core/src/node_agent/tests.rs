@@ -2,6 +2,7 @@
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test picks the effects that it is about")]
 
+mod figures;
 mod recovery;
 
 use super::*;
@@ -66,6 +67,7 @@ fn welcome(acknowledged_sequence: u64, clock: i64) -> Input {
         clock: WallTime(clock),
         masters: vec![],
         recovery: RecoveryOrders::default(),
+        takes_missed: true,
     }))
 }
 

@@ -84,6 +84,7 @@ impl NodeAgent {
             system_check: self.checks.tell_all(),
             system_check_pending: self.checks.is_pending(),
             recovers: true,
+            can_be_watched: true,
         }));
     }
 
@@ -103,6 +104,7 @@ impl NodeAgent {
             self.backoff.reset();
         }
         self.batch_until = None;
+        self.missed.session_lost();
         self.certificate_requested = false;
         self.last_problem = Some(why);
         self.try_next_master(now);
@@ -152,6 +154,7 @@ impl NodeAgent {
                 }
             }
             ToAgent::Recovery(orders) => self.take_orders(now, out, orders),
+            ToAgent::Watched(span) => self.watched(now, out, span),
             ToAgent::Goodbye(goodbye) => self.dismissed(now, out, goodbye),
         }
     }
@@ -191,6 +194,11 @@ impl NodeAgent {
         }
         self.events_acknowledged(out, welcome.acknowledged_sequence);
         self.report(now, out);
+        if welcome.takes_missed
+            && let Some(missed) = self.missed.tell(now.at)
+        {
+            out.push(Effect::Send(ToMaster::Missed(missed)));
+        }
         if let Some((since, true)) = self.alone.take()
             && self.ledger.generation > 0
         {
@@ -370,6 +378,7 @@ impl NodeAgent {
             self.renew_if_due(now, out);
         }
         if report <= now.at {
+            self.missed.heard();
             self.report(now, out);
         }
     }

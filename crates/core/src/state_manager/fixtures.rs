@@ -181,6 +181,7 @@ impl Cluster {
             system_check: None,
             system_check_pending: false,
             recovers: true,
+            can_be_watched: true,
         }
     }
 

@@ -45,7 +45,7 @@ use crate::{
         NodeView, SessionId, TokenRecord, UserName, UserRecord,
     },
     mutant::mutant,
-    session::{AgentCommand, Goodbye, Hello, StatusReport, ToAgent, ToMaster},
+    session::{AgentCommand, Goodbye, Hello, MissedFigures, StatusReport, ToAgent, ToMaster},
     time::{Deadline, Now, Timestamp, WallTime, earliest},
     topology::{NodeConfig, Readiness, TopologyRecord, TopologyUpdate, TopologyView},
 };
@@ -118,7 +118,7 @@ impl Default for Settings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Input {
     Request {
         id: RequestId,
@@ -159,6 +159,10 @@ pub enum Input {
     /// A backup that was due was made, or was not, and why.
     BackupEnded {
         failed: Option<String>,
+    },
+    /// Somebody who may looks at the figures of these nodes.
+    Watched {
+        nodes: Selector,
     },
     /// The first administrator, at the first start.
     AdminIssued {
@@ -306,6 +310,11 @@ pub enum Effect {
         node: NodeId,
         revision: u64,
     },
+    /// For the history of figures.
+    Missed {
+        node: NodeId,
+        figures: MissedFigures,
+    },
     /// For everybody who watches events.
     Happened(Event),
 }
@@ -444,6 +453,7 @@ impl StateManager {
             Input::Refused { by, call, refusal } => {
                 self.audit_refusal(now, &mut out, &by, call, "", &refusal);
             }
+            Input::Watched { nodes } => self.watched(now, &mut out, &nodes),
             Input::BackupEnded { failed } => self.backup_ended(now, &mut out, failed),
             Input::AdminIssued { user } => self.admin_issued(now, &mut out, user),
         }

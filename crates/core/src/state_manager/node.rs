@@ -47,6 +47,9 @@ pub(super) struct Node {
     pub(super) check_pending: bool,
     /// It takes orders about its recovery, and can be probed.
     pub(super) recovers: bool,
+    pub(super) can_be_watched: bool,
+    /// When it was told last that somebody looks at it.
+    pub(super) watch_told_at: Option<Timestamp>,
     /// As it was told last, in the master's time.
     pub(super) recovery: RecoveryReport,
     /// What the master itself tries about it, and where that stands; the record has it as it is stored.
@@ -82,6 +85,8 @@ impl Node {
             check_failed: None,
             check_pending: false,
             recovers: false,
+            can_be_watched: false,
+            watch_told_at: None,
             recovery: RecoveryReport::default(),
             recovering: Memory::default(),
             own_recovery: Vec::new(),

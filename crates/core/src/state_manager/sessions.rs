@@ -10,7 +10,7 @@ use super::{
     restoration::Newcomer,
 };
 use crate::{
-    api_server::{Call, Caller, Code, Refusal},
+    api_server::{Call, Caller, Code, Refusal, Selector},
     model::{
         ConditionKind, Event, EventKind, JournalEntry, Labels, NodeId, NodeName, NodeStatus,
         ProbePart, SessionId, Severity, check_address, check_text,
@@ -23,6 +23,8 @@ use crate::{
     time::Now,
 };
 
+/// What a node is told of somebody who looks at it.
+const WATCHED_FOR: Duration = Duration::from_secs(15);
 /// Of a long poll at most.
 const LONG_POLL_MAX: Duration = Duration::from_secs(60);
 
@@ -52,6 +54,8 @@ impl StateManager {
         node.check_pending = hello.system_check_pending;
         node.hardware = None;
         node.recovers = hello.recovers;
+        node.can_be_watched = hello.can_be_watched;
+        node.watch_told_at = None;
         match hello.system_check {
             Some(check) if check.check("system_check").is_ok() => node.take_check(check),
             // it has none any more, and so nothing that could heal
@@ -103,6 +107,7 @@ impl StateManager {
             clock: now.wall,
             masters: self.settings.masters.clone(),
             recovery: self.recovery_orders(now, id),
+            takes_missed: true,
         };
         let message = ToAgent::Welcome(welcome);
         out.effects.push(Effect::Send { node: id.clone(), session: session.clone(), message });
@@ -249,12 +254,31 @@ impl StateManager {
                 Ok(()) => self.probed(now, out, id, &command, parts),
                 Err(error) => self.protocol_error(now, out, id, session, &error.to_string()),
             },
+            ToMaster::Missed(figures) => match figures.check() {
+                Ok(()) => out.effects.push(Effect::Missed { node: id.clone(), figures }),
+                Err(error) => self.protocol_error(now, out, id, session, &error.to_string()),
+            },
             ToMaster::Goodbye(goodbye) if goodbye.reason == GoodbyeReason::Leaving => {
                 self.terminate(now, out, id);
             }
             ToMaster::Goodbye(_) => {}
         }
         self.settle(now, out, id);
+    }
+
+    /// Somebody looks at the figures of these nodes; said again and again for as long as they do.
+    pub(super) fn watched(&mut self, now: Now, out: &mut Outbox, nodes: &Selector) {
+        for (id, node) in &mut self.nodes {
+            let Some(session) = node.session.clone().filter(|_| node.can_be_watched) else {
+                continue;
+            };
+            let told = node.watch_told_at.is_some_and(|at| now.at.since(at) < WATCHED_FOR / 3);
+            if !told && nodes.selects(&node.record) {
+                node.watch_told_at = Some(now.at);
+                let message = ToAgent::Watched(WATCHED_FOR);
+                out.effects.push(Effect::Send { node: id.clone(), session, message });
+            }
+        }
     }
 
     pub(super) fn session_closed(

@@ -18,6 +18,7 @@ use crate::{
     session::EVENTS_PER_BATCH_MAX,
 };
 
+mod figures;
 mod hardware;
 
 fn entries(sequences: std::ops::RangeInclusive<u64>) -> ToMaster {

@@ -17,6 +17,7 @@ use piccolo_core::{
         query::{Answer, Query},
         record::Record,
     },
+    session::MissedFigures,
     time::WallTime,
 };
 use tokio::sync::watch;
@@ -45,6 +46,11 @@ impl Monitoring {
     pub(crate) fn seen(&self, view: &NodeView) {
         let now = self.clock.now().wall;
         self.lock().seen(now, view);
+    }
+
+    pub(crate) fn missed(&self, node: &NodeId, figures: &MissedFigures) {
+        let now = self.clock.now().wall;
+        self.lock().missed(now, node, figures);
     }
 
     pub(crate) fn removed(&self, node: &NodeId) {

@@ -92,6 +92,7 @@ impl Performer {
                 self.monitoring.seen(&view);
                 self.board.changed(*view);
             }
+            Effect::Missed { node, figures } => self.monitoring.missed(&node, &figures),
             Effect::Removed { node, revision } => {
                 self.monitoring.removed(&node);
                 self.board.removed(&node, revision);

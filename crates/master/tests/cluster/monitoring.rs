@@ -1,6 +1,6 @@
 //! Figures over time, as they are asked for on the wire (HLD §11.1).
 
-use piccolo_rpc::v1::{self, agent_message::Message as Say};
+use piccolo_rpc::v1::{self, agent_message::Message as Say, master_message::Message as Hear};
 
 use crate::harness::{Admin, Cluster, Session, eventually, hello, refused};
 
@@ -70,6 +70,60 @@ async fn what_nodes_tell_is_remembered_and_can_be_asked_for() {
     ] {
         assert_eq!(refused(admin.query_metrics(change).await).field.as_deref(), Some(field));
     }
+}
+
+#[tokio::test]
+async fn while_somebody_looks_the_node_is_told_to_tell_more_often() {
+    let cluster = Cluster::start().await;
+    let mut admin = cluster.admin().await;
+    let identity = cluster.join("n1").await;
+    let mut agent = cluster.agent(&identity).await;
+    let can_be_watched = v1::Hello { can_be_watched: true, ..hello("n1") };
+    let mut session = Session::open(&mut agent, can_be_watched).await;
+    welcome(&mut session).await;
+    let cpu = v1::QueryMetricsRequest { figure: "cpu_percent".to_owned(), ..Default::default() };
+    let looks = v1::QueryMetricsRequest { live: true, filter: "name=host-n1".to_owned(), ..cpu };
+    ask(&mut admin, looks).await;
+    let watched = session.next_that(|message| match message {
+        Hear::Watched(watched) => Some(watched.for_seconds),
+        _ => None,
+    });
+    assert_eq!(watched.await, 15);
+}
+
+async fn welcome(session: &mut Session) -> v1::Welcome {
+    let is = |message| match message {
+        Hear::Welcome(welcome) => Some(welcome),
+        _ => None,
+    };
+    session.next_that(is).await
+}
+
+#[tokio::test]
+async fn figures_of_a_time_alone_fill_the_gap() {
+    let cluster = Cluster::start().await;
+    let mut admin = cluster.admin().await;
+    let identity = cluster.join("n1").await;
+    let mut agent = cluster.agent(&identity).await;
+    let mut session = Session::open(&mut agent, hello("n1")).await;
+    assert!(welcome(&mut session).await.takes_missed);
+    let series = v1::MissedSeries {
+        figure: "cpu_percent".to_owned(),
+        mean: vec![40.0, 60.0],
+        min: vec![40.0, 60.0],
+        max: vec![40.0, 60.0],
+        count: vec![6, 6],
+        ..Default::default()
+    };
+    let missed = v1::MissedFigures { age_ms: 600_000, series: vec![series] };
+    session.say(Say::Missed(missed)).await;
+    let cpu = v1::QueryMetricsRequest { figure: "cpu_percent".to_owned(), ..Default::default() };
+    eventually("the gap is filled", async || {
+        let rows = ask(&mut admin, cpu.clone()).await.rows;
+        let seen = rows.iter().flat_map(|row| &row.points).filter(|point| !point.is_nan());
+        seen.copied().eq([40.0, 60.0])
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -96,6 +96,9 @@ async fn watched(
     }
 }
 
+/// Between two samples while somebody looks.
+const WATCHED_EVERY: Duration = Duration::from_secs(1);
+
 /// What a background task brings.
 #[derive(Debug)]
 enum Done {
@@ -127,6 +130,8 @@ struct Shell {
     outgoing: Option<mpsc::Sender<piccolo_rpc::v1::AgentMessage>>,
     tasks: JoinSet<Done>,
     sampler: Sampler,
+    sample_every: Duration,
+    sample_at: Instant,
     /// What the look at the hardware reads at the moment.
     looking: Progress,
     usage: podman::UsageReader,
@@ -202,6 +207,8 @@ impl Shell {
             outgoing: None,
             tasks: JoinSet::new(),
             sampler,
+            sample_every: config.sampling_interval,
+            sample_at: started,
             looking: Progress::default(),
             usage: podman::UsageReader::new("/proc", "/sys/fs/cgroup"),
             podman,
@@ -226,8 +233,6 @@ impl Shell {
         mut stop: mpsc::Receiver<()>,
         mut local: mpsc::Receiver<Asked>,
     ) -> Result<()> {
-        let mut sampling = tokio::time::interval(self.config.sampling_interval);
-        sampling.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut watchdog = systemd::Watchdog::ready();
         if self.podman.is_none() {
             let containers = Vec::new();
@@ -243,7 +248,7 @@ impl Shell {
                 Some(done) = self.tasks.join_next() => self.task_done(done)?,
                 Some(asked) = local.recv() => self.answer(asked)?,
                 Some(seen) = watched(&mut self.podman) => self.observe(&seen)?,
-                _ = sampling.tick() => self.sample()?,
+                () = sleep_until(self.sample_at) => self.sample()?,
                 () = watchdog.due() => watchdog.feed(),
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     let now = self.now();
@@ -260,18 +265,26 @@ impl Shell {
         self.perform(effects)
     }
 
+    /// While somebody looks, every second; never less often than it is configured.
+    fn sample_often(&mut self, often: bool) {
+        let configured = self.config.sampling_interval;
+        self.sample_every = if often { configured.min(WATCHED_EVERY) } else { configured };
+        self.sample_at = self.sample_at.min(Instant::now() + self.sample_every);
+    }
+
     fn sample(&mut self) -> Result<()> {
+        // not one for each that was missed while the process was suspended
+        self.sample_at = (self.sample_at + self.sample_every).max(Instant::now());
         self.try_state_folder_again()?;
         let now = std::time::Instant::now();
         let mut sample = observe::sample(self.sampler.sample(now));
         let waits = [self.sampler.waits_for(now), self.looking.current(now)];
         sample.waits = waits.into_iter().flatten().map(observe::wait).collect();
-        self.feed(Input::Sampled(sample))?;
-        // containers' figures move with the system's
-        match self.podman.as_ref().map(podman::Watcher::current) {
-            Some(seen) => self.observe(&seen),
-            None => Ok(()),
+        // containers' figures move with the system's, and are told with them
+        if let Some(seen) = self.podman.as_ref().map(podman::Watcher::current) {
+            self.observe(&seen)?;
         }
+        self.feed(Input::Sampled(sample))
     }
 
     fn observe(&mut self, seen: &podman::Observation) -> Result<()> {

@@ -103,6 +103,7 @@ impl Shell {
             Effect::Apply { generation, .. } => {
                 tracing::info!(generation, "a new configuration is in force");
             }
+            Effect::SampleOften(often) => self.sample_often(often),
             Effect::CheckSystem => self.check_system(),
             Effect::LookAtHardware => self.look_at_hardware(),
             Effect::Recover { failure, step, forced } => self.recover(failure, step, forced),

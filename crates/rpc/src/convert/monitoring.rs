@@ -1,4 +1,4 @@
-//! Queries of figures over time (HLD §11.1).
+//! Figures over time: queries, and what was missed (HLD §11.1).
 
 use std::time::Duration;
 
@@ -6,9 +6,11 @@ use piccolo_core::{
     api_server::{Refusal, Selector},
     model::{FieldError, check_text},
     monitoring_server::{
-        history::LEVELS,
+        SeriesName,
+        history::{Bucket, LEVELS},
         query::{Aggregate, Answer, Query, Row},
     },
+    session::{MissedFigures, MissedSeries},
     time::WallTime,
 };
 
@@ -36,6 +38,7 @@ pub fn metrics_query(wire: v1::QueryMetricsRequest, now: WallTime) -> Result<Que
         step_seconds,
         by,
         across,
+        live: _,
     } = wire;
     check_text("figure", &figure, NAME_BYTES_MAX)?;
     check_text("container", container.as_deref().unwrap_or_default(), NAME_BYTES_MAX)?;
@@ -77,5 +80,49 @@ impl From<Row> for v1::MetricRow {
     fn from(Row { labels, points }: Row) -> Self {
         let points = points.into_iter().map(|point| point.unwrap_or(f32::NAN)).collect();
         Self { labels: labels.into_iter().collect(), points }
+    }
+}
+
+impl TryFrom<v1::MissedFigures> for MissedFigures {
+    type Error = FieldError;
+
+    fn try_from(wire: v1::MissedFigures) -> Result<Self, FieldError> {
+        let series = wire.series.into_iter().enumerate().map(|(i, series)| {
+            let (slots, field) = (series.mean.len(), format!("series[{i}].mean"));
+            if [series.min.len(), series.max.len(), series.count.len()] != [slots; 3] {
+                return Err(FieldError::new(
+                    field,
+                    "has not as many entries as min, max and count",
+                ));
+            }
+            let values = series.mean.into_iter().zip(series.min).zip(series.max).zip(series.count);
+            let bucket = |(((mean, min), max), count)| Bucket { mean, min, max, count };
+            let name = SeriesName { container: series.container, figure: series.figure };
+            Ok(MissedSeries { name, buckets: values.map(bucket).collect() })
+        });
+        Ok(Self {
+            age: Duration::from_millis(wire.age_ms),
+            series: series.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<MissedFigures> for v1::MissedFigures {
+    fn from(MissedFigures { age, series }: MissedFigures) -> Self {
+        let series = series.into_iter().map(|MissedSeries { name, buckets }| {
+            let of = |value: fn(&Bucket) -> f32| buckets.iter().map(value).collect();
+            v1::MissedSeries {
+                container: name.container,
+                figure: name.figure,
+                mean: of(|bucket| bucket.mean),
+                min: of(|bucket| bucket.min),
+                max: of(|bucket| bucket.max),
+                count: buckets.iter().map(|bucket| bucket.count).collect(),
+            }
+        });
+        Self {
+            age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+            series: series.collect(),
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     node::{alerts, conditions, containers},
     node_status, non_empty,
     recovery::recovery_step,
-    time_or_epoch, timestamp, wall_time, within,
+    time_or_epoch, timestamp, wall_time, whole_seconds, within,
 };
 use crate::v1;
 
@@ -79,6 +79,9 @@ impl TryFrom<v1::AgentMessage> for AgentFrame {
                 check_text("probed.id", &id, TEXT_BYTES_MAX)?;
                 ToMaster::Probed { id, parts: parts.into_iter().map(Into::into).collect() }
             }
+            Message::Missed(figures) => {
+                ToMaster::Missed(figures.try_into().map_err(within("missed"))?)
+            }
             Message::Goodbye(goodbye) => ToMaster::Goodbye(goodbye.into()),
         }))
     }
@@ -128,6 +131,7 @@ impl From<ToMaster> for v1::AgentMessage {
                     id,
                     parts: parts.into_iter().map(Into::into).collect(),
                 }),
+                ToMaster::Missed(figures) => Message::Missed(figures.into()),
                 ToMaster::Goodbye(goodbye) => Message::Goodbye(goodbye.into()),
             }),
         }
@@ -153,6 +157,7 @@ impl TryFrom<v1::Hello> for Hello {
             system_check: findings("system_check", wire.system_check)?,
             system_check_pending: wire.system_check_pending,
             recovers: wire.recovers,
+            can_be_watched: wire.can_be_watched,
         })
     }
 }
@@ -177,6 +182,7 @@ impl From<Hello> for v1::Hello {
             system_check: hello.system_check.as_ref().map(Into::into),
             system_check_pending: hello.system_check_pending,
             recovers: hello.recovers,
+            can_be_watched: hello.can_be_watched,
         }
     }
 }
@@ -287,6 +293,9 @@ impl From<ToAgent> for v1::MasterMessage {
                     Message::Command(v1::Command { id, command: Some(command.into()) })
                 }
                 ToAgent::Recovery(orders) => Message::Recovery(orders.into()),
+                ToAgent::Watched(span) => {
+                    Message::Watched(v1::Watched { for_seconds: whole_seconds(span) })
+                }
                 ToAgent::Goodbye(goodbye) => Message::Goodbye(goodbye.into()),
             }),
         }
@@ -319,6 +328,9 @@ impl TryFrom<v1::MasterMessage> for ToAgent {
                 Self::Command { id, command }
             }
             Message::Recovery(orders) => Self::Recovery(orders.into()),
+            Message::Watched(v1::Watched { for_seconds }) => {
+                Self::Watched(Duration::from_secs(for_seconds.into()))
+            }
             Message::Goodbye(goodbye) => Self::Goodbye(goodbye.into()),
         })
     }
@@ -334,6 +346,7 @@ impl From<Welcome> for v1::Welcome {
             clock: Some(timestamp(welcome.clock)),
             masters: welcome.masters,
             recovery: Some(welcome.recovery.into()),
+            takes_missed: welcome.takes_missed,
         }
     }
 }
@@ -354,6 +367,7 @@ impl TryFrom<v1::Welcome> for Welcome {
             clock: time_or_epoch("clock", wire.clock.as_ref())?,
             masters: wire.masters,
             recovery: wire.recovery.unwrap_or_default().into(),
+            takes_missed: wire.takes_missed,
         })
     }
 }

@@ -12,9 +12,10 @@ use piccolo_core::{
         RecoveryLine, RecoveryReport, Resources, RestartPolicy, SessionId, Severity, SystemCheck,
         SystemInfo,
     },
+    monitoring_server::{SeriesName, history::Bucket},
     session::{
-        AgentCommand, Goodbye, GoodbyeReason, Hello, Picture, RecoveryOrders, StatusReport,
-        ToAgent, ToMaster, Welcome,
+        AgentCommand, Goodbye, GoodbyeReason, Hello, MissedFigures, MissedSeries, Picture,
+        RecoveryOrders, StatusReport, ToAgent, ToMaster, Welcome,
     },
     time::WallTime,
     topology::{NodeConfig, TopologyType, TopologyUpdate},
@@ -104,7 +105,7 @@ prop_compose! {
     fn hello()(
         node in node_id(), previous in option::of(word()), numbers: [u64; 3], system in system(),
         hostname in text(), ip in text(), resources in resources(), clock in time(),
-        system_check in option::of(system_check()), system_check_pending: bool, recovers: bool,
+        system_check in option::of(system_check()), system_check_pending: bool, [recovers, can_be_watched]: [bool; 2],
     ) -> Hello {
         let [applied_generation, next_sequence, events_dropped] = numbers;
         Hello {
@@ -121,6 +122,7 @@ prop_compose! {
             system_check,
             system_check_pending,
             recovers,
+            can_be_watched,
         }
     }
 }
@@ -220,8 +222,26 @@ fn to_master() -> impl Strategy<Value = ToMaster> {
         (text(), any::<bool>(), text())
             .prop_map(|(id, success, message)| ToMaster::CommandResult { id, success, message }),
         (text(), probe_parts()).prop_map(|(id, parts)| ToMaster::Probed { id, parts }),
+        missed().prop_map(ToMaster::Missed),
         goodbye().prop_map(ToMaster::Goodbye),
     ]
+}
+
+prop_compose! {
+    fn missed()(
+        age_ms: u64,
+        series in vec(([text(), text()], vec((any::<[i16; 3]>(), any::<u32>()), 0..4)), 0..3),
+    ) -> MissedFigures {
+        let bucket = |(values, count): ([i16; 3], u32)| {
+            let [mean, min, max] = values.map(f32::from);
+            Bucket { mean, min, max, count }
+        };
+        let series = series.into_iter().map(|([container, figure], buckets)| MissedSeries {
+            name: SeriesName { container, figure },
+            buckets: buckets.into_iter().map(bucket).collect(),
+        });
+        MissedFigures { age: Duration::from_millis(age_ms), series: series.collect() }
+    }
 }
 
 prop_compose! {
@@ -247,9 +267,12 @@ prop_compose! {
     fn welcome()(
         session in word(), cluster in text(), timing in timing(), acknowledged_sequence: u64,
         clock in time(), masters in vec(text(), 0..3), recovery in recovery_orders(),
+        takes_missed: bool,
     ) -> Welcome {
         let session = SessionId::new(session);
-        Welcome { session, cluster, timing, acknowledged_sequence, clock, masters, recovery }
+        Welcome {
+            session, cluster, timing, acknowledged_sequence, clock, masters, recovery, takes_missed,
+        }
     }
 }
 
@@ -272,6 +295,7 @@ fn to_agent() -> impl Strategy<Value = ToAgent> {
         (bytes(), bytes()).prop_map(|(certificate, ca)| ToAgent::Certificate { certificate, ca }),
         (text(), command).prop_map(|(id, command)| ToAgent::Command { id, command }),
         recovery_orders().prop_map(ToAgent::Recovery),
+        any::<u32>().prop_map(|seconds| ToAgent::Watched(Duration::from_secs(seconds.into()))),
         goodbye().prop_map(ToAgent::Goodbye),
     ]
 }

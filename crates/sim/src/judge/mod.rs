@@ -189,6 +189,7 @@ impl Judge {
             | Input::SessionClosed { .. }
             | Input::Refused { .. }
             | Input::AdminIssued { .. }
+            | Input::Watched { .. }
             | Input::BackupEnded { .. } => None,
         }
     }

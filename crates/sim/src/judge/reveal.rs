@@ -56,6 +56,7 @@ impl Judge {
             | Effect::Commit(_)
             | Effect::Close { .. }
             | Effect::Removed { .. }
+            | Effect::Missed { .. }
             | Effect::Happened(_) => Ok(()),
         }
     }

@@ -492,7 +492,7 @@ impl World {
             }
             Effect::SayHello(hello) => self.agent_says(b, Up::Hello(Box::new(hello))),
             Effect::Send(message) => self.agent_says(b, Up::Message(message)),
-            Effect::Apply { .. } => {}
+            Effect::Apply { .. } | Effect::SampleOften(_) => {}
             Effect::Probe { .. } => self.probes(b),
             Effect::Recover { failure, step, .. } => self.recovery_begins(b, failure, step),
             Effect::CheckSystem => {

@@ -319,6 +319,7 @@ impl World {
                 | Effect::Reply { .. }
                 | Effect::Changed(_)
                 | Effect::Removed { .. }
+                | Effect::Missed { .. }
                 | Effect::Happened(_) => self.perform_one(effect),
             }
             if self.count_down_to_death() {
@@ -422,6 +423,9 @@ impl World {
                 format!("master: {} is {} [{}]", record.name, record.status, kinds.join(" "))
             }),
             Effect::Removed { node, .. } => self.tell(|| format!("master: {node} is gone")),
+            Effect::Missed { node, .. } => {
+                self.tell(|| format!("master: {node} tells old figures"))
+            }
             Effect::Happened(event) => {
                 self.tell(|| format!("event {}: {:?} {}", event.id, event.kind, event.message));
             }

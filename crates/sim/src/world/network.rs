@@ -447,6 +447,7 @@ pub(crate) fn as_input(conn: &Conn, message: ToMaster) -> Option<Input> {
         | ToMaster::ConfigApplied { .. }
         | ToMaster::CommandResult { .. }
         | ToMaster::Probed { .. }
+        | ToMaster::Missed(_)
         | ToMaster::Goodbye(_) => Input::FromAgent { node, session, message },
     })
 }
