@@ -7,7 +7,7 @@ use piccolo_testkit::{
     cluster::{Client, Programs, client},
     testbed::{
         self,
-        cluster::{HostCluster, INSTALLER, MASTER, MASTER_UNIT},
+        cluster::{HostCluster, MASTER, MASTER_UNIT},
         host::Host,
     },
 };
@@ -37,7 +37,8 @@ fn root_restores_the_backup_of_the_unit_on_another_host_and_nodes_follow() -> St
     owned_by_the_unit(master)?;
 
     typed(master, &format!("systemctl disable --now {MASTER_UNIT}"))?;
-    install_without_starting(&cluster, other)?;
+    cluster.install_master_without_starting(other)?;
+    assert_eq!(other.unit(MASTER_UNIT, "ActiveState")?, "inactive");
     let text = master.shell(&format!("base64 -w0 {backup}"))?;
     other.write("/root/backup.base64", text)?;
     typed(
@@ -100,15 +101,6 @@ fn newest_with_the_node(cluster: &HostCluster, master: &Host) -> Result<String, 
         .shell(&format!("cp -p \"$({newest})\" /root/kept.backup; echo /root/kept.backup"))?
         .trim()
         .to_owned())
-}
-
-fn install_without_starting(cluster: &HostCluster, other: &Host) -> Story {
-    other.write("/etc/piccolo/master.yaml", format!("advertise: [{}]\n", other.address()))?;
-    other.run(&["chmod", "0644", "/etc/piccolo/master.yaml"])?;
-    cluster.bring_release(OTHER)?;
-    other.run(&[INSTALLER, "--role", "master", "--no-start"])?;
-    assert_eq!(other.unit(MASTER_UNIT, "ActiveState")?, "inactive");
-    Ok(())
 }
 
 /// The unit runs as its own user, everything is its own and nobody else's, and the node is there.

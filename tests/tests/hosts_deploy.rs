@@ -13,10 +13,10 @@ use piccolo_testkit::{
     cluster::Programs,
     podman::IMAGE,
     testbed::{
-        cluster::{AGENT_UNIT, HostCluster},
+        cluster::{AGENT_UNIT, HostCluster, MASTER, MASTER_UNIT},
         folder_beside_this_test,
         host::Host,
-        witness::Witness,
+        witness::{Witness, numbers_of_events},
     },
 };
 use serde_json::Value;
@@ -186,6 +186,111 @@ fn who_interrupts_it_finds_the_host_as_it_was() -> Story {
     assert_eq!(traces(host)?, before);
     no_token_is_left(&cluster)?;
     Ok(cluster.end()?)
+}
+
+#[test]
+fn nodes_of_a_lost_master_follow_its_authority_or_are_taken_over_without() -> Story {
+    let mut cluster = bare(3)?;
+    let [lost, new] = [MASTER, "node-3"].map(|name| cluster.host(name).map(Host::address));
+    let (lost, new) = (lost?.to_owned(), new?.to_owned());
+    // one has a configuration as the installer writes it, one a name in it
+    let masters = ["--master", &lost, "--master", &new];
+    deploy(&cluster, &[&masters[..], &["root@node-1"]].concat(), 0)?.are(&["deployed"])?;
+    let named = ["--name", "zone-b", "root@node-2"];
+    deploy(&cluster, &[&masters[..], &named].concat(), 0)?.are(&["deployed"])?;
+    for (name, host) in [("node-1", "node-1"), ("zone-b", "node-2")] {
+        let run = ["podman", "run", "--detach", "--name", "web", IMAGE, "sleep", "100000"];
+        cluster.host(host)?.run(&run)?;
+        cluster.wait_for_container(name, "web", "running")?;
+    }
+    let witness = Witness::of(&cluster)?;
+    let id = cluster.node("node-1")?["id"].clone();
+
+    // The authority alone is left: a new master on another host, and nothing to be done on the boards.
+    let authority = cluster.host(MASTER)?.run(&["cat", "/var/lib/piccolo/master/ca.pem"])?;
+    cluster.testbed.host_mut(MASTER)?.power_off()?;
+    for host in cluster.nodes().take(2) {
+        host.run(&["podman", "run", "--name", "told-later", IMAGE, "true"])?;
+    }
+    let host = cluster.host("node-3")?;
+    cluster.install_master_without_starting(host)?;
+    host.write("/root/ca.pem", authority)?;
+    host.run(&[
+        "/opt/piccolo/current/bin/piccolo",
+        "backup",
+        "rebuild",
+        "--authority",
+        "/root/ca.pem",
+    ])?;
+    host.run(&["systemctl", "enable", "--now", MASTER_UNIT])?;
+    cluster.speak_to(host)?;
+    for name in ["node-1", "zone-b"] {
+        cluster.wait_until_in_session(name)?;
+        cluster.wait_for_count(name, "NodeAdopted", 1)?;
+        events_are_whole(&cluster, name)?;
+    }
+    assert_eq!(cluster.node("node-1")?["id"], id);
+    witness.confirm_containers(&cluster)?;
+
+    // And then nothing is: neither that master nor its authority.
+    host.run(&["/opt/piccolo/current/install.sh", "--uninstall", "--purge"])?;
+    cluster.install_master_without_starting(host)?;
+    host.run(&["systemctl", "enable", "--now", MASTER_UNIT])?;
+    cluster.speak_to(host)?;
+    let before = belonging(&cluster)?;
+    let both = ["root@node-1", "root@node-2"];
+    let refused = deploy(&cluster, &both, 1)?;
+    refused.are(&["failed"; 2])?;
+    refused.fails(
+        1,
+        "look",
+        "a node of another cluster",
+        "deploy to root@node-2 again, with --take-over",
+    )?;
+    let take_over = [&["--take-over"][..], &both].concat();
+    let dry = deploy(&cluster, &[&take_over[..], &["--dry-run"]].concat(), 0)?;
+    dry.are(&["would-take-over"; 2])?;
+    assert_eq!(belonging(&cluster)?, before);
+
+    // A join that comes to nothing: they belong where they belonged.
+    let nowhere = ["--master", "10.77.0.99", "--wait-timeout", "3s"];
+    let told = deploy(&cluster, &[&take_over[..], &nowhere].concat(), 1)?;
+    told.fails(0, "join", "the master has not heard node node-1", "--master says")?;
+    told.fails(1, "join", "the master has not heard node zone-b", "")?;
+    assert_eq!(told.hosts[0]["problem"]["left"], Value::Null, "{}", told.stderr);
+    assert_eq!(belonging(&cluster)?, before);
+    no_token_is_left(&cluster)?;
+
+    deploy(&cluster, &take_over, 0)?.are(&["taken-over"; 2])?;
+    for name in ["node-1", "zone-b"] {
+        cluster.wait_until_in_session(name)?;
+        cluster.wait_for_container(name, "web", "running")?;
+        cluster.wait_for_count(name, "NodeAdopted", 0)?;
+        events_are_whole(&cluster, name)?;
+    }
+    for host in cluster.nodes().take(2) {
+        let masters = "sed -n '/^masters:/,/^[^ ]*:/p' /etc/piccolo/nodeagent.yaml | grep '  - '";
+        assert_eq!(host.shell(masters)?.trim(), format!("- \"{new}:47098\""));
+    }
+    deploy(&cluster, &take_over, 0)?.are(&["unchanged"; 2])?;
+    no_token_is_left(&cluster)?;
+    witness.confirm_containers(&cluster)?;
+    Ok(cluster.end()?)
+}
+
+/// What says on a host which cluster it belongs to.
+fn belonging(cluster: &HostCluster) -> Told<Vec<String>> {
+    let script = "cd /var/lib/piccolo/nodeagent; ls; sha256sum identity.pem /etc/piccolo/nodeagent.yaml; \
+                  grep ^master= /opt/piccolo/settings; systemctl is-active piccolo-nodeagent";
+    cluster.nodes().take(2).map(|host| Ok(host.shell(script)?)).collect()
+}
+
+/// From the first one that this master heard of: none is lost, and none is doubled.
+fn events_are_whole(cluster: &HostCluster, node: &str) -> Story {
+    cluster.wait("the journal was delivered", |c| Ok(!numbers_of_events(c, node)?.is_empty()))?;
+    let numbers = numbers_of_events(cluster, node)?;
+    let all: Vec<u64> = (numbers[0]..).take(numbers.len()).collect();
+    if numbers == all { Ok(()) } else { Err(format!("{node}: {numbers:?}").into()) }
 }
 
 fn bare(nodes: usize) -> Told<HostCluster> {

@@ -34,8 +34,8 @@ its `recent_events` (elements of `events`, the newest last) and the topology's `
 element of `users`, and the `file` of the context. `piccolo topology apply` is as `piccolo topology get`, and `piccolo log-level` has `target`
 and `message`.
 
-`piccolo node deploy` says `result`: `deployed`, `renewed`, `unchanged`, `would-deploy`, `would-renew` (`--dry-run`) or `failed`; `problem`
-is null unless it failed, and its `left` is what could not be put back. `piccolo node undeploy` has the same shape, and says `undeployed`.
+`piccolo node deploy` says `result`: `deployed`, `renewed`, `taken-over`, `unchanged`, `would-deploy`, `would-renew`, `would-take-over`
+(`--dry-run`) or `failed`; `problem` is null unless it failed, and its `left` is what could not be put back. `piccolo node undeploy` has the same shape, and says `undeployed`.
 
 `piccolo node list --watch`; after `snapshot_begin` the whole follows, forget what was known:
 

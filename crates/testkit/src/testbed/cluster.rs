@@ -177,8 +177,26 @@ impl HostCluster {
         host.run(&["chmod", "0644", "/etc/piccolo/master.yaml"])?;
         self.copy_release(host, &self.release)?;
         self.run_installer(host, &["--role", "master"])?;
-        let text = host.run(&["cat", CONTEXT])?;
-        write_private(&self.context, &text)?;
+        self.speak_to(host)
+    }
+
+    /// Puts PICCOLO on another host as a master, and does not start it.
+    ///
+    /// # Errors
+    /// The installer fails; what it said is in the message.
+    pub fn install_master_without_starting(&self, host: &Host) -> Result<()> {
+        host.write("/etc/piccolo/master.yaml", format!("advertise: [{}]\n", host.address()))?;
+        host.run(&["chmod", "0644", "/etc/piccolo/master.yaml"])?;
+        self.copy_release(host, &self.release)?;
+        self.run_installer(host, &["--role", "master", "--no-start"])
+    }
+
+    /// From now on the command line speaks to the master of that host, as its first administrator.
+    ///
+    /// # Errors
+    /// No master runs there.
+    pub fn speak_to(&self, host: &Host) -> Result<()> {
+        write_private(&self.context, &host.run(&["cat", CONTEXT])?)?;
         self.wait("the master answers", |c| c.json(&["status", "-o", "json"]).map(|_| true))
     }
 

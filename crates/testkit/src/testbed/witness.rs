@@ -51,25 +51,9 @@ impl Witness {
     /// # Errors
     /// It is not so; the difference is named.
     pub fn confirm(&self, cluster: &HostCluster) -> Result<()> {
-        let now = running(cluster)?;
-        for (which, was) in &self.containers {
-            let is = now.get(which);
-            if is != Some(was) {
-                let text = format!("container {which:?} was {was}, and is {is:?}");
-                return Err(Error::Unexpected(text));
-            }
-        }
-        let events = cluster.events()?;
-        let numbers_of = |node: &Value| -> Vec<u64> {
-            let of_node = events.iter().filter(|event| &event["node_id"] == node);
-            let numbers = of_node.filter_map(|event| event["node_sequence"].as_u64());
-            // the master's own events about a node have no number
-            let mut numbers: Vec<u64> = numbers.filter(|&number| number != 0).collect();
-            numbers.sort_unstable();
-            numbers
-        };
+        self.confirm_containers(cluster)?;
         for host in cluster.nodes() {
-            let numbers = numbers_of(&cluster.node(host.name())?["id"]);
+            let numbers = numbers_of_events(cluster, host.name())?;
             let expected: Vec<u64> = (1..).take(numbers.len()).collect();
             if numbers != expected {
                 let name = host.name();
@@ -79,6 +63,36 @@ impl Witness {
         }
         Ok(())
     }
+
+    /// Every container runs on as the process that it was.
+    ///
+    /// # Errors
+    /// It is not so; the difference is named.
+    pub fn confirm_containers(&self, cluster: &HostCluster) -> Result<()> {
+        let now = running(cluster)?;
+        for (which, was) in &self.containers {
+            let is = now.get(which);
+            if is != Some(was) {
+                let text = format!("container {which:?} was {was}, and is {is:?}");
+                return Err(Error::Unexpected(text));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Of all events that a node has counted and the master has, in order.
+///
+/// # Errors
+/// A command fails.
+pub fn numbers_of_events(cluster: &HostCluster, node: &str) -> Result<Vec<u64>> {
+    let (node, events) = (cluster.node(node)?["id"].clone(), cluster.events()?);
+    let of_node = events.iter().filter(|event| event["node_id"] == node);
+    let numbers = of_node.filter_map(|event| event["node_sequence"].as_u64());
+    // the master's own events about a node have no number
+    let mut numbers: Vec<u64> = numbers.filter(|&number| number != 0).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
 /// Ready without a condition, on the newest configuration, with every event told, and with the containers

@@ -49,6 +49,7 @@ pub const DEPLOY_EXAMPLES: &str = "Examples:
   piccolo node deploy --file inventory.yaml --release ./dist
   piccolo node deploy --dry-run root@192.0.2.21   # connects and checks, installs nothing
   piccolo node deploy --name zone-a --jump gate.example.org root@board-1
+  piccolo node deploy --take-over root@192.0.2.21   # a node of another cluster leaves it for this one
 
 An inventory has one entry for each host; only address must be there:
   hosts:
@@ -88,6 +89,11 @@ pub struct DeployArgs {
     /// Go on although the system check finds errors
     #[arg(long)]
     force: bool,
+    /// Take a host over that is a node of another cluster, or of one whose master is lost
+    ///
+    /// It leaves that for good; where it cannot join this one, its old identity is put back. Containers go on.
+    #[arg(long)]
+    take_over: bool,
     /// Connect, check, and say what would be done
     #[arg(long)]
     dry_run: bool,
@@ -129,6 +135,7 @@ pub struct Job<'j> {
     pub masters: Vec<String>,
     pub force: bool,
     pub dry_run: bool,
+    pub take_over: bool,
     pub wait_timeout: Duration,
 }
 
@@ -173,6 +180,7 @@ pub async fn deploy(cluster: &Cluster, args: &DeployArgs) -> Result<(), Failure>
         masters,
         force: args.force,
         dry_run: args.dry_run,
+        take_over: args.take_over,
         wait_timeout: args.wait_timeout,
     };
     // Before any host is touched: is there a master, and may we?

@@ -20,6 +20,8 @@ pub struct Goal<'g> {
     pub release: &'g str,
     /// The cluster's id.
     pub cluster: &'g str,
+    /// A host that belongs elsewhere shall leave that.
+    pub take_over: bool,
 }
 
 /// What is to be done.
@@ -43,6 +45,19 @@ pub struct Plan {
     pub before: Option<String>,
     /// That node was in maintenance, and so it may stay.
     pub in_maintenance: bool,
+    /// What it leaves first, in words: another cluster.
+    pub leaves: Option<String>,
+}
+
+impl Plan {
+    /// Of the three ways to a member.
+    pub fn outcome<T>(&self, joins: T, renews: T, is_taken_over: T) -> T {
+        match (&self.leaves, &self.work) {
+            (Some(_), _) => is_taken_over,
+            (None, Work::Renew) => renews,
+            (None, Work::Nothing | Work::Join { .. }) => joins,
+        }
+    }
 }
 
 /// # Errors
@@ -58,13 +73,8 @@ pub fn plan(goal: &Goal<'_>, facts: &Facts, nodes: &[v1::Node]) -> Result<Plan, 
 }
 
 fn renewal(goal: &Goal<'_>, facts: &Facts, nodes: &[v1::Node]) -> Result<Plan, Trouble> {
-    let leave_first = format!(
-        "if it shall leave that: piccolo-nodeagent leave, on the host, and then deploy to {} again",
-        goal.target
-    );
     if let Some(cluster) = facts.cluster.as_deref().filter(|cluster| *cluster != goal.cluster) {
-        let said = format!("it is a node of another cluster, {cluster}");
-        return Err(Trouble::new(said).help(leave_first));
+        return elsewhere(goal, facts, nodes, &format!("another cluster, {cluster}"));
     }
     let own_name = facts.name.as_deref().unwrap_or(&facts.host);
     let known = match facts.node.as_deref() {
@@ -72,10 +82,12 @@ fn renewal(goal: &Goal<'_>, facts: &Facts, nodes: &[v1::Node]) -> Result<Plan, T
         None => named(nodes, own_name),
     };
     let Some(node) = known else {
-        return Err(Trouble::new(
-            "it has joined before, and this cluster does not know it (any more)",
-        )
-        .help(leave_first));
+        return elsewhere(
+            goal,
+            facts,
+            nodes,
+            "a cluster, and this one does not know it (any more)",
+        );
     };
     if let Some(name) = goal.name.filter(|name| !name.eq_ignore_ascii_case(&node.name)) {
         return Err(Trouble::new(format!(
@@ -92,7 +104,24 @@ fn renewal(goal: &Goal<'_>, facts: &Facts, nodes: &[v1::Node]) -> Result<Plan, T
         name: node.name.clone(),
         before: Some(node.id.clone()),
         in_maintenance,
+        leaves: None,
     })
+}
+
+/// It belongs to what this cluster knows nothing of, and leaves that only where it is told to.
+fn elsewhere(
+    goal: &Goal<'_>,
+    facts: &Facts,
+    nodes: &[v1::Node],
+    whose: &str,
+) -> Result<Plan, Trouble> {
+    if !goal.take_over {
+        return Err(Trouble::new(format!("it is a node of {whose}")).help(format!(
+            "if it shall leave that for good: deploy to {} again, with --take-over",
+            goal.target
+        )));
+    }
+    Ok(Plan { leaves: Some(whose.to_owned()), ..joining(goal, facts, nodes)? })
 }
 
 fn joining(goal: &Goal<'_>, facts: &Facts, nodes: &[v1::Node]) -> Result<Plan, Trouble> {
@@ -120,6 +149,7 @@ fn joining(goal: &Goal<'_>, facts: &Facts, nodes: &[v1::Node]) -> Result<Plan, T
         name: name.to_owned(),
         before: before.map(|node| node.id.clone()),
         in_maintenance: false,
+        leaves: None,
     })
 }
 
@@ -193,7 +223,7 @@ mod tests {
     }
 
     fn goal(name: Option<&str>) -> Goal<'_> {
-        Goal { target: "root@b", name, release: "new", cluster: "c1" }
+        Goal { target: "root@b", name, release: "new", cluster: "c1", take_over: false }
     }
 
     fn bare() -> Facts {
@@ -261,6 +291,30 @@ mod tests {
         check(None, &member(), &[], "does not know it");
         let nodes = [node("id-1", "board-1", Ready, true)];
         check(Some("zone-a"), &member(), &nodes, "called board-1 and not zone-a");
+        let refused = plan(&goal(None), &elsewhere, &[]).unwrap_err();
+        assert!(refused.help.ends_with("deploy to root@b again, with --take-over"), "{refused:?}");
+    }
+
+    #[test]
+    fn who_belongs_elsewhere_is_taken_over_where_that_is_asked_for() {
+        let taken = |facts: &Facts, nodes: &[v1::Node]| {
+            plan(&Goal { take_over: true, ..goal(None) }, facts, nodes)
+                .map(|plan| (plan.work, plan.leaves))
+                .map_err(|trouble| trouble.said)
+        };
+        let join = |leaves: &str| Ok((Work::Join { write_name: false }, Some(leaves.to_owned())));
+        let elsewhere = Facts { cluster: Some("c2".into()), ..member() };
+        let lost = [node("id-0", "board-1", NotReady, false)];
+        assert_eq!(taken(&elsewhere, &lost), join("another cluster, c2"));
+        let unknown = "a cluster, and this one does not know it (any more)";
+        assert_eq!(taken(&member(), &[]), join(unknown));
+        // it is ours: nothing is to be left
+        let ours = [node("id-1", "board-1", Ready, true)];
+        assert_eq!(taken(&member(), &ours), Ok((Work::Nothing, None)));
+        assert_eq!(taken(&bare(), &[]), Ok((Work::Join { write_name: false }, None)));
+        // its name is another board's here
+        let other = [node("id-2", "board-1", Ready, true)];
+        assert!(taken(&elsewhere, &other).is_err_and(|said| said.contains("is another board")));
     }
 
     #[test]

@@ -170,8 +170,8 @@ fn table(outcomes: &[Outcome], look: &Look) -> String {
     for outcome in outcomes {
         let tone = match outcome.result {
             Done::Failed => Tone::Bad,
-            Done::Deployed | Done::Renewed | Done::Undeployed => Tone::Good,
-            Done::Unchanged | Done::Deployable | Done::Renewable => Tone::Plain,
+            Done::Deployed | Done::Renewed | Done::TakenOver | Done::Undeployed => Tone::Good,
+            Done::Unchanged | Done::Deployable | Done::Renewable | Done::Takeable => Tone::Plain,
         };
         let detail = match (&outcome.problem, outcome.warnings) {
             (Some(problem), _) => format!("at step {}", problem.step),
@@ -194,9 +194,11 @@ fn word_of(done: Done) -> &'static str {
     match done {
         Done::Deployed => "deployed",
         Done::Renewed => "renewed",
+        Done::TakenOver => "taken-over",
         Done::Unchanged => "unchanged",
         Done::Deployable => "would-deploy",
         Done::Renewable => "would-renew",
+        Done::Takeable => "would-take-over",
         Done::Undeployed => "undeployed",
         Done::Failed => "failed",
     }

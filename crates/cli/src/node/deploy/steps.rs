@@ -29,9 +29,13 @@ use crate::{
 const COPY_TIMEOUT: Duration = Duration::from_secs(600);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(120);
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(300);
+/// An agent that does not answer is given some time, twice.
+pub const LEAVE_TIMEOUT: Duration = Duration::from_secs(60);
 const SHORT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Of a token: the time to install, and to be waited for.
 const TOKEN_TTL: Duration = Duration::from_secs(600);
+/// Run on a host that leaves another cluster.
+const TAKE_OVER: &str = include_str!("take_over.sh");
 /// What the system check and the installer say of a board that is not ready.
 const NOT_READY: i32 = 2;
 
@@ -42,6 +46,8 @@ pub enum Step {
     Look,
     Copy,
     Check,
+    #[serde(rename = "take-over")]
+    TakeOver,
     Install,
     Join,
     Ready,
@@ -58,6 +64,7 @@ impl fmt::Display for Step {
             Step::Look => "look",
             Step::Copy => "copy",
             Step::Check => "check",
+            Step::TakeOver => "take-over",
             Step::Install => "install",
             Step::Join => "join",
             Step::Ready => "ready",
@@ -75,12 +82,17 @@ impl fmt::Display for Step {
 pub enum Done {
     Deployed,
     Renewed,
+    /// From another cluster.
+    #[serde(rename = "taken-over")]
+    TakenOver,
     Unchanged,
     /// It was a dry run, and this would be done.
     #[serde(rename = "would-deploy")]
     Deployable,
     #[serde(rename = "would-renew")]
     Renewable,
+    #[serde(rename = "would-take-over")]
+    Takeable,
     Undeployed,
     Failed,
 }
@@ -100,6 +112,18 @@ pub struct Walk<'w> {
     /// The master knows it, though it has not been in session.
     half_joined: Option<String>,
     is_member: bool,
+    leaving: Leaving,
+}
+
+/// How far a host is that leaves another cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    /// Not at all, or not begun.
+    No,
+    /// What it was is kept, and has to be put back.
+    Begun,
+    /// And a master has heard that it leaves.
+    Heard,
 }
 
 impl<'w> Walk<'w> {
@@ -115,6 +139,7 @@ impl<'w> Walk<'w> {
             token: None,
             half_joined: None,
             is_member: false,
+            leaving: Leaving::No,
         }
     }
 
@@ -136,6 +161,7 @@ impl<'w> Walk<'w> {
             name: self.host.name.as_deref(),
             release: &parcel.release.digest,
             cluster: &self.job.cluster.context.file.cluster,
+            take_over: self.job.take_over,
         };
         let plan = plan(&goal, facts, &nodes)?;
         self.node = Some(plan.name.clone());
@@ -148,8 +174,13 @@ impl<'w> Walk<'w> {
         self.copy(session, parcel).await?;
         self.check(session, &plan).await?;
         if self.job.dry_run {
-            let renews = plan.work == Work::Renew;
-            return Ok(if renews { Done::Renewable } else { Done::Deployable });
+            if let Some(whose) = &plan.leaves {
+                self.at(Step::TakeOver, &format!("would leave {whose}"));
+            }
+            return Ok(plan.outcome(Done::Deployable, Done::Renewable, Done::Takeable));
+        }
+        if let Some(whose) = &plan.leaves {
+            self.take_over(session, &plan, whose).await?;
         }
         self.install(session, &plan, parcel).await?;
         self.at(Step::Join, &plan.name);
@@ -157,7 +188,7 @@ impl<'w> Walk<'w> {
             return Err(self.with_agents_words(session, trouble).await);
         }
         self.label(None).await?;
-        Ok(if plan.work == Work::Renew { Done::Renewed } else { Done::Deployed })
+        Ok(plan.outcome(Done::Deployed, Done::Renewed, Done::TakenOver))
     }
 
     /// The release, or only what looks at the host.
@@ -183,6 +214,29 @@ impl<'w> Walk<'w> {
                 .help("mend that, or deploy in spite of it with --force; nothing was installed")),
             Some(_) | None => succeeded(said, "see what it says there").map(drop),
         }
+    }
+
+    /// The host leaves what it belongs to, once it is known that the rest can be installed. What it was is kept
+    /// until it is a member here.
+    async fn take_over(
+        &mut self,
+        session: &Session,
+        plan: &Plan,
+        whose: &str,
+    ) -> Result<(), Trouble> {
+        self.at(Step::TakeOver, &format!("leaves {whose}"));
+        self.leaving = Leaving::Begun;
+        let keep = take_over(session, "keep", &self.job.masters).await?;
+        succeeded(keep, "is there space in /tmp on the host, and is /etc writable?")?;
+        let force = if self.job.force { " --force" } else { "" };
+        let rehearsal = self.script(session, "install.sh", plan, &format!(" --dry-run{force}"));
+        let rehearsed = session.run(&rehearsal, Input::Nothing, INSTALL_TIMEOUT).await?;
+        succeeded(rehearsed, "see what it says there; it has not left its cluster")?;
+        let said = take_over(session, "leave", &[]).await?;
+        if said.out.lines().any(|line| line.starts_with("phase:") && line.ends_with("in session")) {
+            self.leaving = Leaving::Heard;
+        }
+        succeeded(said, "see what it says there").map(drop)
     }
 
     async fn install(
@@ -348,6 +402,18 @@ impl<'w> Walk<'w> {
         {
             left.push(format!("the cluster still lists it: {}", trouble.said));
         }
+        if self.leaving != Leaving::No
+            && let Err(trouble) = belong_again(session).await
+        {
+            left.push(format!(
+                "it has left its cluster, or half so: {}\ndeploying again goes on from there",
+                trouble.said
+            ));
+        } else if self.leaving == Leaving::Heard {
+            left.push(
+                "a master of its cluster has heard that it leaves, and will refuse it".into(),
+            );
+        }
         if self.step >= Step::Install
             && let Some(Plan { work: Work::Join { write_name }, .. }) = self.plan
             && session.facts.release.is_none()
@@ -369,6 +435,24 @@ impl<'w> Walk<'w> {
             Ok(_) | Err(_) => Ok(()),
         }
     }
+}
+
+/// One action of `take_over.sh`.
+async fn take_over(session: &Session, action: &str, more: &[String]) -> Result<Said, Trouble> {
+    let facts = &session.facts;
+    let mut command = format!("{}bash -c {} take-over", facts.root.prefix(), quoted(TAKE_OVER));
+    for word in [action, &facts.folder, &facts.prefix] {
+        command.push_str(&format!(" {}", quoted(word)));
+    }
+    for word in more {
+        command.push_str(&format!(" {}", quoted(word)));
+    }
+    session.run(&command, Input::Nothing, LEAVE_TIMEOUT).await
+}
+
+/// To the cluster that the host was about to leave.
+async fn belong_again(session: &Session) -> Result<(), Trouble> {
+    succeeded(take_over(session, "back", &[]).await?, "").map(drop)
 }
 
 /// On a host that had nothing. An installer whose connection broke may still be rolling back.

@@ -13,7 +13,7 @@ use super::{
     outcome, plan,
     show::{Board, Line, Outcome, conclude},
     ssh::{Input, Session, Target, quoted},
-    steps::{Done, Step, succeeded},
+    steps::{Done, LEAVE_TIMEOUT, Step, succeeded},
     trouble::Trouble,
     unless_stopped, workshop,
 };
@@ -26,7 +26,6 @@ pub const EXAMPLES: &str = "Examples:
   piccolo node undeploy zone-a --user root
   piccolo node undeploy root@192.0.2.21 --purge   # configuration and state go too";
 
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(60);
 const UNINSTALL_TIMEOUT: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Args)]
@@ -55,6 +54,7 @@ pub async fn undeploy(cluster: &Cluster, args: &UndeployArgs) -> Result<(), Fail
         masters: vec![],
         force: false,
         dry_run: false,
+        take_over: false,
         wait_timeout: Duration::ZERO,
     };
     let nodes = job.nodes().await?;
