@@ -204,7 +204,8 @@ impl FailureDetector {
         }
     }
 
-    fn timeout_at(&self, timing: &Timing) -> Timestamp {
+    /// When its heartbeats are missed, if nothing is heard.
+    pub fn timeout_at(&self, timing: &Timing) -> Timestamp {
         let allowance = match self.contact {
             Contact::Unknown => UNKNOWN_ALLOWANCE,
             Contact::Session | Contact::Broken { .. } | Contact::Unary => 1,

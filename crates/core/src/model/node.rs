@@ -250,6 +250,9 @@ pub struct NodeRecord {
     /// An operator has paused its recovery until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_paused_until: Option<WallTime>,
+    /// It told then that it reboots, and has told nothing else since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboots_since: Option<WallTime>,
     /// What the master itself tries about it.
     #[serde(default, skip_serializing_if = "Memory::is_empty")]
     pub recovery: Memory,

@@ -38,6 +38,7 @@ pub(crate) fn node_record(id: &str, name: &str) -> NodeRecord {
         speaks_sessions: false,
         identity_reset: false,
         recovery_paused_until: None,
+        reboots_since: None,
         recovery: Default::default(),
     }
 }

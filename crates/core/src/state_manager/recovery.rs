@@ -14,13 +14,13 @@ use super::{
 };
 use crate::{
     action_controller::recovery::{
-        Failure, Hold, Next, Policy, Step,
-        plan::{changes_at, plan},
+        Failure, Hold, Line, Next, Policy, REBOOT_WAIT, Step,
+        plan::{changes_at, plan, tells_of_reboot},
     },
     api_server::{Code, Refusal},
     model::{
-        ConditionKind, EventKind, FieldError, NodeId, NodeStatus, ProbePart, ProbeReport,
-        RECOVERY_LINES_MAX, RecoveryReport, SessionId, Severity,
+        ConditionKind, EventKind, FieldError, NodeId, NodeRecord, NodeStatus, ProbePart,
+        ProbeReport, RECOVERY_LINES_MAX, RecoveryReport, SessionId, Severity,
     },
     session::{AgentCommand, RecoveryOrders, ToAgent},
     time::{Now, Timestamp, WallTime},
@@ -69,20 +69,24 @@ impl Probing {
 }
 
 impl Node {
-    /// Points in time are by the node's clock, which may be wrong; they are kept by ours.
+    /// Points in time are by the node's clock, which may be wrong; they are kept by ours. Whether the record is
+    /// another one by it.
     pub(super) fn take_recovery(
         &mut self,
         mut told: RecoveryReport,
         clock: Option<WallTime>,
         now: WallTime,
-    ) {
+    ) -> bool {
         let by = clock.map_or(0, |clock| now.0.saturating_sub(clock.0));
         let ours = |at: WallTime| WallTime(at.0.saturating_add(by));
         for line in &mut told.lines {
             line.since = ours(line.since);
             line.next_at = line.next_at.map(ours);
         }
+        let reboots = told.lines.iter().any(tells_of_reboot);
+        let since = reboots.then(|| self.record.reboots_since.unwrap_or(now));
         self.recovery = told;
+        std::mem::replace(&mut self.record.reboots_since, since) != since
     }
 
     pub(super) fn recovery_view(&self) -> RecoveryReport {
@@ -151,17 +155,24 @@ impl StateManager {
         Ok(Answer::Node(Box::new(self.node_view(&id))))
     }
 
-    /// Three missed heartbeats are what lets recovery act.
+    /// Three missed heartbeats are what lets recovery act. Before that, and while it boots, it is told what is
+    /// waited for.
     pub(super) fn recover_silent(&mut self, now: Now, out: &mut Outbox, id: &NodeId) {
         let Some(node) = self.nodes.get_mut(id) else { return };
+        let silent_at = node.detector.timeout_at(&node.timing);
         let (record, memory) = (&mut node.record, &mut node.recovering);
-        let silent = record.conditions.iter().any(|c| c.kind == ConditionKind::HeartbeatTimeout)
-            && record.status != NodeStatus::Terminating;
-        if !silent && memory.is_empty() {
+        let leaves = record.status == NodeStatus::Terminating;
+        let since = |kind: ConditionKind| {
+            let conditions = record.conditions.iter().filter(|_| !leaves);
+            conditions.filter(|c| c.kind == kind).map(|c| c.since).next()
+        };
+        let silent = since(ConditionKind::HeartbeatTimeout).is_some();
+        let lost = since(ConditionKind::SessionLost);
+        if !silent && lost.is_none() && memory.is_empty() && node.own_recovery.is_empty() {
             return;
         }
         let failing: BTreeSet<_> = silent.then_some(Failure::Silent).into_iter().collect();
-        let hold = hold(record.status, record.recovery_paused_until, now);
+        let hold = hold(record, now);
         let policy = Policy::default();
         memory.observe(&failing, &policy, now, &mut || 0);
         let mut alerts = Vec::new();
@@ -171,14 +182,19 @@ impl StateManager {
             }
             memory.begin(&line.failure, line.step, now);
             if line.step == Step::Alert {
-                let message = format!("node {} is silent, and does not come back", record.name);
+                let is = if record.reboots_since.is_some() { "was to reboot" } else { "is silent" };
+                let message = format!("node {} {is}, and does not come back", record.name);
                 let kind = EventKind::PersonNeeded;
                 alerts.push(Draft::of(record, Severity::Critical, kind, message));
             }
         }
-        let lines = plan(&policy, hold, memory, now.at);
-        node.own_recovery = lines.iter().map(|line| line.told(&policy, now)).collect();
+        let mut lines = plan(&policy, hold, memory, now.at);
         node.recover_at = changes_at(&lines, now.at);
+        if let Some(since) = lost.filter(|_| !silent) {
+            // that it was well again is over
+            lines = vec![Line::of_lost_session(since, hold, silent_at)];
+        }
+        node.own_recovery = lines.iter().map(|line| line.told(&policy, now)).collect();
         let stored = memory.stored();
         if record.recovery != stored {
             record.recovery = stored;
@@ -319,12 +335,18 @@ impl StateManager {
     }
 }
 
-fn hold(status: NodeStatus, paused_until: Option<WallTime>, now: Now) -> Option<Hold> {
-    if status == NodeStatus::Maintenance {
+fn hold(record: &NodeRecord, now: Now) -> Option<Hold> {
+    if record.status == NodeStatus::Maintenance {
         return Some(Hold::Maintenance);
     }
-    let left = paused_until?.since(now.wall);
-    (!left.is_zero()).then(|| Hold::Paused { until: now.at + left })
+    let paused_for = record.recovery_paused_until.unwrap_or_default().since(now.wall);
+    if !paused_for.is_zero() {
+        return Some(Hold::Paused { until: now.at + paused_for });
+    }
+    // a clock of ours that was set back holds nobody's hand
+    let since = record.reboots_since.filter(|since| *since <= now.wall)?;
+    let left = REBOOT_WAIT.saturating_sub(now.wall.since(since));
+    (!left.is_zero()).then(|| Hold::Reboots { until: now.at + left })
 }
 
 fn millis(span: Duration) -> u32 {

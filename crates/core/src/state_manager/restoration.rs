@@ -250,6 +250,7 @@ impl StateManager {
             speaks_sessions: false,
             identity_reset: false,
             recovery_paused_until: None,
+            reboots_since: None,
             recovery: Default::default(),
         };
         let message = format!(

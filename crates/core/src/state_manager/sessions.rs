@@ -357,7 +357,9 @@ impl StateManager {
         }
         node.hardware = report.hardware.or(node.hardware.take());
         let Some(picture) = report.picture else { return };
-        node.take_recovery(picture.recovery, report.clock, now.wall);
+        if node.take_recovery(picture.recovery, report.clock, now.wall) {
+            out.touch(id);
+        }
         if let Some(containers) = picture.containers {
             node.containers = containers;
         }

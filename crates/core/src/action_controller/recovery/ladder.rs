@@ -104,7 +104,7 @@ impl Step {
     }
 
     /// In which it has to show that it helped.
-    pub(super) fn window(self) -> Duration {
+    pub(super) const fn window(self) -> Duration {
         Duration::from_secs(match self {
             Self::RestartContainer | Self::RestartPodman => 60,
             // its watchdog waits for 30 s, and its start takes a moment

@@ -33,6 +33,9 @@ pub const FAILURES_MAX: usize = 64;
 /// Reboots in a day at most, whatever fails.
 pub const REBOOTS_PER_DAY_MAX: usize = 2;
 
+/// For a node that told that it reboots to be heard again: services stop, a board boots, and may look at its disk.
+pub const REBOOT_WAIT: Duration = Step::Reboot.window();
+
 /// What may be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
@@ -67,4 +70,6 @@ pub enum Hold {
     Paused { until: Timestamp },
     /// The node is in Maintenance: somebody works on it.
     Maintenance,
+    /// It told that it reboots, and is given its time until then.
+    Reboots { until: Timestamp },
 }

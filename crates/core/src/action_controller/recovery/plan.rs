@@ -47,6 +47,10 @@ pub enum WhyNot {
     Well,
     /// All that may be done has been done, and a person was told.
     Person,
+    /// The session is lost, and heartbeats are not missed yet: nothing may be done.
+    SessionLost,
+    /// The node told that it reboots.
+    Reboot,
 }
 
 /// A function of its arguments: the same failures at the same time give the same plan.
@@ -101,6 +105,9 @@ fn next(
     match hold.filter(|_| !mutant!("a pause holds nothing")) {
         Some(Hold::Paused { until }) => return (step, waits(WhyNot::Paused, Some(until))),
         Some(Hold::Maintenance) => return (step, waits(WhyNot::Maintenance, None)),
+        Some(Hold::Reboots { until }) => {
+            return (Step::Reboot, waits(WhyNot::Reboot, Some(until)));
+        }
         None => {}
     }
     if let Some(why) = &episode.left_alone {
@@ -150,7 +157,24 @@ fn rung(policy: &Policy, episode: &Episode) -> Option<Step> {
     episode.failure.goes_on_with().filter(|step| step.is_allowed(policy))
 }
 
+/// Whether a node tells with this that its reboot has begun.
+pub fn tells_of_reboot(line: &RecoveryLine) -> bool {
+    line.step == Step::Reboot.name() && line.waits == WhyNot::UnderWay.word()
+}
+
 impl Line {
+    /// Of a node whose session is lost, before anything may be done about it.
+    pub fn of_lost_session(since: WallTime, hold: Option<Hold>, silent_at: Timestamp) -> Self {
+        let (step, why, until) = match hold {
+            Some(Hold::Reboots { until }) => (Step::Reboot, WhyNot::Reboot, until),
+            Some(Hold::Paused { .. } | Hold::Maintenance) | None => {
+                (Step::Reconnect, WhyNot::SessionLost, silent_at)
+            }
+        };
+        let next = Next::Waits { why, until: Some(until) };
+        Self { failure: Failure::Silent, since, attempts: 0, step, next }
+    }
+
     /// In one word for programs, why it waits.
     pub fn waits(&self) -> &'static str {
         match &self.next {
@@ -203,6 +227,8 @@ impl WhyNot {
             Self::Podman => "Podman",
             Self::Well => "Well",
             Self::Person => "Person",
+            Self::SessionLost => "SessionLost",
+            Self::Reboot => "Reboot",
         }
     }
 
@@ -222,6 +248,10 @@ impl WhyNot {
             Self::Podman => "waits until Podman answers".to_owned(),
             Self::Well => "is well; forgotten if that lasts".to_owned(),
             Self::Person => "nothing more is left but a person".to_owned(),
+            Self::SessionLost => {
+                "the session is lost, and the agent connects again by itself".to_owned()
+            }
+            Self::Reboot => "it told that it reboots, and is given its time".to_owned(),
         }
     }
 }

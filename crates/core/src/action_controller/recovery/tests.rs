@@ -328,3 +328,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_board_that_boots_is_waited_for_and_its_silence_is_worked_on_afterwards() {
+    let mut board = Board::new(&[Failure::Silent]);
+    let until = at(300).at;
+    board.hold = Some(Hold::Reboots { until });
+    board.run(0..300);
+    let waits = Next::Waits { why: WhyNot::Reboot, until: Some(until) };
+    assert_eq!(board.why(299), [("node".to_owned(), "reboot", waits)]);
+    assert_eq!(board.log, []);
+    board.hold = None;
+    board.run(300..400);
+    assert_eq!(board.steps(&Failure::Silent), [Step::RestartAgent, Step::Alert]);
+}

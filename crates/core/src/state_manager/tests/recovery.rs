@@ -142,12 +142,72 @@ fn a_silent_node_shows_its_ladder_and_why_the_master_waits() {
         Some(("node".to_owned(), ladder, step.to_owned(), why.to_owned()))
     };
     let _ = cluster.pass(2..5, true);
+    assert_eq!(line(&cluster), None);
     let _ = cluster.pass(5..34, false);
-    assert_eq!(line(&cluster), None, "a lost session is no reason to act");
+    let why = "the session is lost, and the agent connects again by itself";
+    assert_eq!(line(&cluster), expect("reconnect", why), "no reason to act");
+    let line_now = cluster.node().recovery.lines[0].clone();
+    assert_eq!((line_now.since, line_now.next_at), (at(8 * S).wall, Some(at(34 * S).wall)));
     let _ = cluster.pass(34..79, false);
     assert_eq!(line(&cluster), expect("restart-agent", "happens by itself, and is given its time"));
     let _ = cluster.pass(79..90, false);
     assert_eq!(line(&cluster), expect("alert", "nothing more is left but a person"));
+}
+
+#[test]
+fn a_session_that_comes_back_ends_what_was_told_of_its_loss() {
+    let mut cluster = cluster();
+    let _ = cluster.pass(2..10, false);
+    assert_eq!(cluster.node().recovery.lines[0].waits, "SessionLost");
+    cluster.restart(Settings::default(), 10 * S);
+    let _ = cluster.pass(10..19, false);
+    let line = &cluster.node().recovery.lines[0];
+    assert_eq!((line.waits.as_str(), line.next_at), ("SessionLost", Some(at(70 * S).wall)));
+    let _ = cluster.open(19 * S, "n1", "s2", None);
+    let _ = cluster.pass(20..22, false);
+    assert_eq!(cluster.node().recovery.lines, []);
+}
+
+/// What an agent tells when its reboot has begun, and what it tells once it is up again.
+fn tells(reboots: bool) -> ToMaster {
+    let (step, waits) = ("reboot".to_owned(), "UnderWay".to_owned());
+    let failure = "system".to_owned();
+    let line = RecoveryLine { failure, step, waits, ..RecoveryLine::default() };
+    let lines = reboots.then_some(line).into_iter().collect();
+    let recovery = RecoveryReport { lines, spent: 1, spent_max: 12 };
+    let picture = Some(Picture { recovery, ..Picture::default() });
+    ToMaster::Status(Box::new(StatusReport { picture, ..StatusReport::default() }))
+}
+
+#[test]
+fn a_node_that_told_of_its_reboot_is_given_five_minutes_before_a_person_is_told() {
+    let mut cluster = cluster();
+    let _ = cluster.say(2 * S, "n1", "s1", tells(true));
+    let effects = cluster.pass(3..100, false);
+    let line = &cluster.node().recovery.lines[0];
+    let seen = (line.failure.as_str(), line.step.as_str(), line.waits.as_str(), line.next_at);
+    assert_eq!(seen, ("node", "reboot", "Reboot", Some(at(302 * S).wall)));
+    assert_eq!(happened(&effects, EventKind::PersonNeeded), Vec::<String>::new());
+    // the master's restart makes nobody impatient
+    cluster.restart(Settings::default(), 100 * S);
+    let effects = cluster.pass(100..347, false);
+    assert_eq!(happened(&effects, EventKind::PersonNeeded), Vec::<String>::new());
+    let effects = cluster.pass(347..400, false);
+    let told = happened(&effects, EventKind::PersonNeeded);
+    assert_eq!(told, ["node n1 was to reboot, and does not come back"]);
+}
+
+#[test]
+fn a_reboot_that_is_over_excuses_no_later_silence() {
+    let mut cluster = cluster();
+    let _ = cluster.say(2 * S, "n1", "s1", tells(true));
+    let _ = cluster.pass(3..60, false);
+    let _ = cluster.open(60 * S, "n1", "s2", None);
+    let _ = cluster.say(60 * S, "n1", "s2", tells(false));
+    assert_eq!(cluster.node().record.reboots_since, None);
+    let effects = cluster.pass(61..200, false);
+    let told = happened(&effects, EventKind::PersonNeeded);
+    assert_eq!(told, ["node n1 is silent, and does not come back"]);
 }
 
 #[test]
