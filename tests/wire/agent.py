@@ -35,6 +35,17 @@ class Agent:
         self.use(answer.ca_certificate, answer.certificate)
         return answer
 
+    def register_again(self) -> node_agent_pb2.NodeRegistrationResponse:
+        """With the certificate that it has, and without a token."""
+        answer = self.stub.RegisterNode(self.registration(""), timeout=CALL_WITHIN)
+        self.close()
+        self.use(answer.ca_certificate, answer.certificate)
+        return answer
+
+    def reconnect(self) -> None:
+        """Waits until the way to the master is there again."""
+        grpc.channel_ready_future(self.channel).result(timeout=CALL_WITHIN)
+
     def use(self, ca: bytes, certificate: bytes) -> None:
         """From now on speaks with this certificate."""
         self.channel = channel(self.address, ca, self.key_pem(), certificate)
@@ -116,6 +127,19 @@ def crockford(data: bytes) -> str:
     bits = int.from_bytes(data, "big") << (-len(data) * 8 % 5)
     length = (len(data) * 8 + 4) // 5
     return "".join(CROCKFORD[bits >> (5 * (length - 1 - i)) & 31] for i in range(length))
+
+
+def code_and_reason(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
+    """The status of a refusal, and the word of its google.rpc.ErrorInfo."""
+    from google.rpc import error_details_pb2
+    from grpc_status import rpc_status
+
+    status = rpc_status.from_call(error)
+    for detail in status.details if status is not None else []:
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            return error.code(), info.reason
+    return error.code(), ""
 
 
 def code_and_field(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:

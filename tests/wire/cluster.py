@@ -48,9 +48,20 @@ class Master:
         self.log = self.folder / "master.log"
 
     def __enter__(self) -> "Master":
-        command = [program("piccolo-master"), "run", "--state-dir", str(self.folder / "state")]
-        command += ["--listen", self.address, "--https-listen", self.https]
-        with open(self.log, "wb") as log:
+        self.start()
+        return self
+
+    def __exit__(self, *_error) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def settings(self) -> list[str]:
+        state = ["--state-dir", str(self.folder / "state")]
+        return state + ["--listen", self.address, "--https-listen", self.https]
+
+    def start(self) -> None:
+        command = [program("piccolo-master"), "run", *self.settings()]
+        with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
@@ -59,16 +70,21 @@ class Master:
         except BaseException:
             self.__exit__()
             raise
-        return self
 
-    def __exit__(self, *_error) -> None:
+    def stop(self) -> None:
         self.process.terminate()
         try:
             self.process.wait(ENDS_WITHIN)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def backup(self, *arguments: str) -> None:
+        """`piccolo backup ...` on the master's machine; it must succeed."""
+        command = [program("piccolo"), "backup", *arguments, *self.settings()]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        if done.returncode != 0:
+            raise AssertionError(f"piccolo backup {arguments[0]}: {done.stderr.decode()}")
 
     def is_alive(self) -> bool:
         return self.process.poll() is None
