@@ -13,6 +13,8 @@ const FRAME: Duration = Duration::from_millis(100);
 const SPINNER: [char; 4] = ['-', '\\', '|', '/'];
 /// Back to the beginning of the line, and nothing in it.
 const CLEAR: &str = "\r\x1b[K";
+/// In a narrow terminal the end is cut: a line that were broken could not be cleared.
+const UNBROKEN: (&str, &str) = ("\x1b[?7l", "\x1b[?7h");
 
 /// Shown until it is dropped.
 #[derive(Debug)]
@@ -49,9 +51,10 @@ fn show(out: &mut impl Write, what: &str, patience: Duration, ended: &Receiver<(
     while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
         let spinner = SPINNER[frames % SPINNER.len()];
         let seconds = begun.elapsed().as_secs();
-        // a terminal that is gone needs no sign of life
-        let shown = write!(out, "{CLEAR}{spinner} {what} ({seconds}s)");
-        if shown.and_then(|()| out.flush()).is_err() {
+        let (begin, end) = UNBROKEN;
+        let frame = format!("{CLEAR}{begin}{spinner} {what} ({seconds}s){end}");
+        // at once, or it flickers; a terminal that is gone needs no sign of life
+        if out.write_all(frame.as_bytes()).and_then(|()| out.flush()).is_err() {
             return;
         }
         (wait, frames) = (FRAME, frames + 1);
@@ -94,8 +97,11 @@ mod tests {
         show(&mut terminal, "restoring", Duration::ZERO, &ended);
         let frames: Vec<_> = terminal.text.split(CLEAR).collect();
         assert_eq!(frames.len(), 4, "{frames:?}");
-        assert!(frames[1].starts_with("- restoring ("), "{frames:?}");
-        assert!(frames[2].starts_with("\\ restoring ("), "{frames:?}");
+        for (frame, spinner) in frames[1..].iter().zip(["-", "\\"]) {
+            let text =
+                frame.strip_prefix(UNBROKEN.0).and_then(|text| text.strip_suffix(UNBROKEN.1));
+            assert!(text.unwrap().starts_with(&format!("{spinner} restoring (")), "{frames:?}");
+        }
         assert_eq!(frames[3], "", "{frames:?}");
     }
 
