@@ -169,6 +169,16 @@ fn configure(cluster: &HostCluster, recovery: &str) -> Story {
     Ok(cluster.wait_until_in_session(NODE)?)
 }
 
+/// A boot ends its container `web`, and starts `kept` again.
+fn one_node_that_may_reboot(
+    recovery: &str,
+) -> std::result::Result<(HostCluster, Witness), Box<dyn Error>> {
+    let (cluster, witness) = one_node()?;
+    configure(&cluster, &format!("  reboot: true\n{recovery}"))?;
+    cluster.run_container(NODE, "kept", &["--restart", "always"])?;
+    Ok((cluster, witness.except(NODE, "web")))
+}
+
 /// What events of this kind say of this failure, the oldest first.
 fn told(cluster: &HostCluster, kind: &str, name: &str) -> Result<Vec<String>> {
     let events = cluster.events()?;
@@ -179,13 +189,14 @@ fn told(cluster: &HostCluster, kind: &str, name: &str) -> Result<Vec<String>> {
 
 #[test]
 fn a_forced_reboot_happens_once_is_told_once_and_brings_containers_back() -> Story {
-    let (mut cluster, witness) = one_node()?;
-    let witness = witness.except(NODE, "web");
-    configure(&cluster, "  reboot: true\n")?;
-    cluster.run_container(NODE, "kept", &["--restart", "always"])?;
+    let (mut cluster, witness) = one_node_that_may_reboot("")?;
     let before = boot(cluster.host(NODE)?)?;
     let forced = cluster.done(&["node", "recovery", NODE, "--force", "reboot"])?;
     assert!(forced.contains("reboot of system has begun"), "{forced}");
+    cluster.wait("the master knows why it is silent", |c| {
+        let line = failure(c, "node")?;
+        Ok(line["waits"] == "Reboot" && line["step"] == "reboot")
+    })?;
     cluster.testbed.host_mut(NODE)?.reboots()?;
     assert_ne!(boot(cluster.host(NODE)?)?, before);
     cluster.wait_until_in_session(NODE)?;
@@ -210,10 +221,7 @@ fn spoil_podman(host: &Host) -> Result<()> {
 
 #[test]
 fn podman_that_no_restart_helps_has_its_node_rebooted_once_and_it_is_told_afterwards() -> Story {
-    let (mut cluster, witness) = one_node()?;
-    let witness = witness.except(NODE, "web");
-    configure(&cluster, "  reboot: true\n  back_off_max_s: 1\n")?;
-    cluster.run_container(NODE, "kept", &["--restart", "always"])?;
+    let (mut cluster, witness) = one_node_that_may_reboot("  back_off_max_s: 1\n")?;
     let host = cluster.testbed.host_mut(NODE)?;
     let before = boot(host)?;
     // nobody can be told meanwhile

@@ -139,7 +139,8 @@ impl NodeAgent {
             if forced { "an operator wants it".to_owned() } else { format!("attempt {number}") };
         let message = format!("recovery of {failure}: {}, {why}", step.name());
         let (severity, kind) = (Severity::Warning, EventKind::RecoveryAttempted);
-        self.record_recovery(now, out, severity, kind, message, &failure);
+        let about = [("failure", &*failure.to_string())];
+        self.record(now, out, severity, kind, message, &about);
         out.push(Effect::Recover { failure, step, forced });
     }
 
@@ -147,7 +148,8 @@ impl NodeAgent {
     fn tell_a_person(&mut self, now: Now, out: &mut Vec<Effect>, failure: &Failure, attempts: u32) {
         let message = format!("{failure} does not get well, {attempts} attempts were made");
         let kind = EventKind::PersonNeeded;
-        self.record_recovery(now, out, Severity::Critical, kind, message, failure);
+        let about = [("failure", &*failure.to_string())];
+        self.record(now, out, Severity::Critical, kind, message, &about);
         self.ledger.recovery.begin(failure, Step::Alert, now);
         out.push(Effect::SaveLedger(self.ledger.clone()));
     }
@@ -189,22 +191,11 @@ impl NodeAgent {
             Outcome::LeftAlone(why) => (Severity::Info, format!("left alone: {why}")),
         };
         let message = format!("recovery of {failure}: {what} {ended}");
-        self.record_recovery(now, out, severity, EventKind::RecoveryEnded, message, failure);
+        let about = [("failure", &*failure.to_string())];
+        self.record(now, out, severity, EventKind::RecoveryEnded, message, &about);
         if self.ledger.reboot.take_if(|reboot| reboot.failure == *failure).is_some() {
             out.push(Effect::SaveLedger(self.ledger.clone()));
         }
-    }
-
-    fn record_recovery(
-        &mut self,
-        now: Now,
-        out: &mut Vec<Effect>,
-        severity: Severity,
-        kind: EventKind,
-        message: String,
-        failure: &Failure,
-    ) {
-        self.record(now, out, severity, kind, message, &[("failure", &failure.to_string())]);
     }
 
     /// Kept, so that a node that boots alone is still held back.
