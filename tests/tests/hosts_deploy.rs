@@ -212,18 +212,7 @@ fn nodes_of_a_lost_master_follow_its_authority_or_are_taken_over_without() -> St
     for host in cluster.nodes().take(2) {
         host.run(&["podman", "run", "--name", "told-later", IMAGE, "true"])?;
     }
-    let host = cluster.host("node-3")?;
-    cluster.install_master_without_starting(host)?;
-    host.write("/root/ca.pem", authority)?;
-    host.run(&[
-        "/opt/piccolo/current/bin/piccolo",
-        "backup",
-        "rebuild",
-        "--authority",
-        "/root/ca.pem",
-    ])?;
-    host.run(&["systemctl", "enable", "--now", MASTER_UNIT])?;
-    cluster.speak_to(host)?;
+    begin_anew(&cluster, cluster.host("node-3")?, Some(authority))?;
     for name in ["node-1", "zone-b"] {
         cluster.wait_until_in_session(name)?;
         cluster.wait_for_count(name, "NodeAdopted", 1)?;
@@ -233,34 +222,12 @@ fn nodes_of_a_lost_master_follow_its_authority_or_are_taken_over_without() -> St
     witness.confirm_containers(&cluster)?;
 
     // And then nothing is: neither that master nor its authority.
+    let host = cluster.host("node-3")?;
     host.run(&["/opt/piccolo/current/install.sh", "--uninstall", "--purge"])?;
-    cluster.install_master_without_starting(host)?;
-    host.run(&["systemctl", "enable", "--now", MASTER_UNIT])?;
-    cluster.speak_to(host)?;
-    let before = belonging(&cluster)?;
-    let both = ["root@node-1", "root@node-2"];
-    let refused = deploy(&cluster, &both, 1)?;
-    refused.are(&["failed"; 2])?;
-    refused.fails(
-        1,
-        "look",
-        "a node of another cluster",
-        "deploy to root@node-2 again, with --take-over",
-    )?;
-    let take_over = [&["--take-over"][..], &both].concat();
-    let dry = deploy(&cluster, &[&take_over[..], &["--dry-run"]].concat(), 0)?;
-    dry.are(&["would-take-over"; 2])?;
-    assert_eq!(belonging(&cluster)?, before);
+    begin_anew(&cluster, host, None)?;
+    are_taken_over_only_where_it_is_asked_for(&cluster)?;
 
-    // A join that comes to nothing: they belong where they belonged.
-    let nowhere = ["--master", "10.77.0.99", "--wait-timeout", "3s"];
-    let told = deploy(&cluster, &[&take_over[..], &nowhere].concat(), 1)?;
-    told.fails(0, "join", "the master has not heard node node-1", "--master says")?;
-    told.fails(1, "join", "the master has not heard node zone-b", "")?;
-    assert_eq!(told.hosts[0]["problem"]["left"], Value::Null, "{}", told.stderr);
-    assert_eq!(belonging(&cluster)?, before);
-    no_token_is_left(&cluster)?;
-
+    let take_over = ["--take-over", "root@node-1", "root@node-2"];
     deploy(&cluster, &take_over, 0)?.are(&["taken-over"; 2])?;
     for name in ["node-1", "zone-b"] {
         cluster.wait_until_in_session(name)?;
@@ -276,6 +243,46 @@ fn nodes_of_a_lost_master_follow_its_authority_or_are_taken_over_without() -> St
     no_token_is_left(&cluster)?;
     witness.confirm_containers(&cluster)?;
     Ok(cluster.end()?)
+}
+
+/// A new master on that host, with the lost one's authority or with one of its own.
+fn begin_anew(cluster: &HostCluster, host: &Host, authority: Option<String>) -> Story {
+    cluster.install_master_without_starting(host)?;
+    if let Some(authority) = authority {
+        host.write("/root/ca.pem", authority)?;
+        let piccolo = "/opt/piccolo/current/bin/piccolo";
+        host.run(&[piccolo, "backup", "rebuild", "--authority", "/root/ca.pem"])?;
+    }
+    host.run(&["systemctl", "enable", "--now", MASTER_UNIT])?;
+    Ok(cluster.speak_to(host)?)
+}
+
+/// And belong where they belonged until they have joined here.
+fn are_taken_over_only_where_it_is_asked_for(cluster: &HostCluster) -> Story {
+    let before = belonging(cluster)?;
+    let both = ["root@node-1", "root@node-2"];
+    let refused = deploy(cluster, &both, 1)?;
+    refused.are(&["failed"; 2])?;
+    refused.fails(
+        1,
+        "look",
+        "a node of another cluster",
+        "deploy to root@node-2 again, with --take-over",
+    )?;
+    let take_over = [&["--take-over"][..], &both].concat();
+    let dry = deploy(cluster, &[&take_over[..], &["--dry-run"]].concat(), 0)?;
+    dry.are(&["would-take-over"; 2])?;
+    assert_eq!(belonging(cluster)?, before);
+
+    // A join that comes to nothing: they belong where they belonged.
+    let nowhere = ["--master", "10.77.0.99", "--wait-timeout", "3s"];
+    let told = deploy(cluster, &[&take_over[..], &nowhere].concat(), 1)?;
+    told.fails(0, "join", "the master has not heard node node-1", "--master says")?;
+    told.fails(1, "join", "the master has not heard node zone-b", "")?;
+    assert_eq!(told.hosts[0]["problem"]["left"], Value::Null, "{}", told.stderr);
+    assert_eq!(belonging(cluster)?, before);
+    no_token_is_left(cluster)?;
+    Ok(())
 }
 
 /// What says on a host which cluster it belongs to.
