@@ -3,13 +3,12 @@
 use clap::{Args, Subcommand};
 use piccolo_core::hex::hex;
 use piccolo_rpc::v1;
-use serde::Serialize;
+pub use piccolo_rpc::view::access::{AuditView, EntryView, VerifiedView};
 
 use crate::{
     args::Globals,
     connection::Cluster,
     failure::Failure,
-    node::view::time,
     output::{Cell, Format, Look, OutputArgs, Table, Tone, document, figure, print, text, word},
     text::{clean, moment},
 };
@@ -106,63 +105,6 @@ async fn verify(cluster: &Cluster, format: Format) -> Result<(), Failure> {
              piccolo audit list --after {}",
             answer.first_bad_id.saturating_sub(1)
         )))
-}
-
-/// `piccolo audit list`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct AuditView {
-    pub entries: Vec<EntryView>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct EntryView {
-    pub id: u64,
-    pub at: Option<String>,
-    pub who: String,
-    pub from: String,
-    pub call: String,
-    pub target: String,
-    /// `ok`, or the refusal.
-    pub outcome: String,
-    /// SHA-256, hexadecimal.
-    pub previous_hash: String,
-    pub hash: String,
-}
-
-impl From<&v1::AuditEntry> for EntryView {
-    fn from(entry: &v1::AuditEntry) -> Self {
-        Self {
-            id: entry.id,
-            at: time(entry.at.as_ref()),
-            who: entry.who.clone(),
-            from: entry.from.clone(),
-            call: entry.call.clone(),
-            target: entry.target.clone(),
-            outcome: entry.outcome.clone(),
-            previous_hash: hex(&entry.previous_hash),
-            hash: hex(&entry.hash),
-        }
-    }
-}
-
-/// `piccolo audit verify`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct VerifiedView {
-    pub entries: u64,
-    pub intact: bool,
-    pub first_bad_id: Option<u64>,
-    pub message: String,
-}
-
-impl From<&v1::VerifyAuditResponse> for VerifiedView {
-    fn from(answer: &v1::VerifyAuditResponse) -> Self {
-        Self {
-            entries: answer.entries,
-            intact: answer.intact,
-            first_bad_id: (!answer.intact).then_some(answer.first_bad_id),
-            message: answer.message.clone(),
-        }
-    }
 }
 
 /// `piccolo audit list` for people.

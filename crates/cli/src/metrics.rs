@@ -1,18 +1,17 @@
 //! `piccolo metrics`: what nodes and containers have told of themselves, over time.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use piccolo_rpc::v1;
+pub use piccolo_rpc::view::metrics::{FiguresView, SeriesView};
 use prost_types::Timestamp;
-use serde::Serialize;
 
 use crate::{
     args::Globals,
     connection::{Client, Cluster},
     events::{Since, since},
     failure::Failure,
-    node::view::time,
     output::{
         Cell, Format, Look, OutputArgs, Table, document, figure, now, print, say, text, word,
     },
@@ -181,46 +180,6 @@ impl QueryArgs {
             [] if of_containers => vec!["node".to_owned(), "container".to_owned()],
             [] => vec!["node".to_owned()],
             by => by.iter().filter(|label| *label != WHOLE).cloned().collect(),
-        }
-    }
-}
-
-/// `piccolo metrics list`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct FiguresView {
-    pub figures: Vec<String>,
-}
-
-/// `piccolo metrics query`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SeriesView {
-    pub figure: String,
-    /// Of the first point.
-    pub from: Option<String>,
-    pub step_seconds: u32,
-    pub rows: Vec<RowView>,
-    pub truncated: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct RowView {
-    pub labels: BTreeMap<String, String>,
-    /// One for each step; null where nothing was seen.
-    pub points: Vec<Option<f32>>,
-}
-
-impl SeriesView {
-    pub fn of(figure: &str, answer: v1::QueryMetricsResponse) -> Self {
-        let row = |row: v1::MetricRow| RowView {
-            labels: row.labels.into_iter().collect(),
-            points: row.points.into_iter().map(|p| Some(p).filter(|p| p.is_finite())).collect(),
-        };
-        Self {
-            figure: figure.to_owned(),
-            from: time(answer.from.as_ref()),
-            step_seconds: answer.step_seconds,
-            rows: answer.rows.into_iter().map(row).collect(),
-            truncated: answer.truncated,
         }
     }
 }

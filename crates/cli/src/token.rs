@@ -4,13 +4,13 @@ use std::{io::IsTerminal as _, time::Duration};
 
 use clap::{Args, Subcommand};
 use piccolo_rpc::v1;
+pub use piccolo_rpc::view::access::{TokenView, TokensView};
 use serde::Serialize;
 
 use crate::{
     args::Globals,
     connection::Cluster,
     failure::Failure,
-    node::view::time,
     output::{
         Cell, Format, Look, OutputArgs, Table, Tone, document, figure, now, print, say, text, word,
     },
@@ -169,41 +169,6 @@ async fn revoke(cluster: &Cluster, args: &RevokeArgs) -> Result<(), Failure> {
 pub struct CreatedView {
     pub token: String,
     pub info: TokenView,
-}
-
-/// `piccolo token list`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TokensView {
-    pub tokens: Vec<TokenView>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TokenView {
-    pub id: String,
-    pub role: String,
-    pub created_at: Option<String>,
-    pub expires_at: Option<String>,
-    pub uses_left: u32,
-    /// The host name it is bound to.
-    pub node_name: Option<String>,
-    pub created_by: String,
-    /// Ids of the nodes that joined with it.
-    pub used_by: Vec<String>,
-}
-
-impl From<&v1::JoinToken> for TokenView {
-    fn from(token: &v1::JoinToken) -> Self {
-        Self {
-            id: token.id.clone(),
-            role: words::role(token.role),
-            created_at: time(token.created_at.as_ref()),
-            expires_at: time(token.expires_at.as_ref()),
-            uses_left: token.uses_left,
-            node_name: Some(token.node_name.clone()).filter(|name| !name.is_empty()),
-            created_by: token.created_by.clone(),
-            used_by: token.used_by.clone(),
-        }
-    }
 }
 
 /// `piccolo token list` for people.

@@ -4,6 +4,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
+pub use piccolo_rpc::view::access::{UserView, UsersView};
 use piccolo_rpc::{
     tls::identity::{Identity, IdentityError, PrivateKey, certificate_pem},
     v1,
@@ -15,7 +16,6 @@ use crate::{
     connection::Cluster,
     context::{ContextFile, PrivateFile},
     failure::Failure,
-    node::view::time,
     output::{Cell, Format, Look, OutputArgs, Table, Tone, document, figure, print, word},
     text::{age, clean, moment, parse_duration, until},
     token::whole_seconds,
@@ -210,36 +210,6 @@ pub struct CreatedView {
     pub user: UserView,
     /// Where the context file is.
     pub file: String,
-}
-
-/// `piccolo user list`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct UsersView {
-    pub users: Vec<UserView>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct UserView {
-    pub name: String,
-    pub role: String,
-    pub created_at: Option<String>,
-    pub expires_at: Option<String>,
-    /// Of the certificate, hexadecimal.
-    pub serial: String,
-    pub created_by: String,
-}
-
-impl From<&v1::User> for UserView {
-    fn from(user: &v1::User) -> Self {
-        Self {
-            name: user.name.clone(),
-            role: words::user_role(user.role),
-            created_at: time(user.created_at.as_ref()),
-            expires_at: time(user.expires_at.as_ref()),
-            serial: user.serial.clone(),
-            created_by: user.created_by.clone(),
-        }
-    }
 }
 
 /// `piccolo user list` for people.

@@ -22,6 +22,8 @@ pub mod codec;
 pub mod convert;
 pub mod status;
 pub mod tls;
+#[cfg(feature = "view")]
+pub mod view;
 
 /// Every file of `proto/`, encoded: what gRPC reflection serves.
 pub const FILE_DESCRIPTOR_SET: &[u8] =

@@ -2,9 +2,9 @@
 
 use clap::Args;
 use piccolo_rpc::v1;
-use serde::Serialize;
+pub use piccolo_rpc::view::node::{CheckedView, SystemCheckView};
 
-use super::view::{NodeView, time};
+use super::view::NodeView;
 use crate::{
     connection::Cluster,
     failure::Failure,
@@ -25,51 +25,6 @@ pub struct CheckArgs {
     node: String,
     #[command(flatten)]
     output: OutputArgs,
-}
-
-/// What the system check of a node found.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SystemCheckView {
-    /// By the node's clock.
-    pub at: Option<String>,
-    /// Findings that are `ok`, shown or not.
-    pub passed: usize,
-    /// Of a node: those that are not `ok`. Of `piccolo node check`: all. The worst first.
-    pub findings: Vec<FindingView>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct FindingView {
-    pub name: String,
-    /// `ok`, `warning` or `error`.
-    pub level: String,
-    pub value: String,
-    pub limit: String,
-    pub remedy: String,
-}
-
-/// `piccolo node check`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CheckedView {
-    pub node: NodeView,
-    pub system_check: SystemCheckView,
-}
-
-impl From<&v1::SystemCheck> for SystemCheckView {
-    fn from(check: &v1::SystemCheck) -> Self {
-        let finding = |finding: &v1::CheckFinding| FindingView {
-            name: finding.name.clone(),
-            level: words::check_level(finding.level),
-            value: finding.value.clone(),
-            limit: finding.limit.clone(),
-            remedy: finding.remedy.clone(),
-        };
-        Self {
-            at: time(check.at.as_ref()),
-            passed: count(check, v1::CheckLevel::Ok) + check.passed as usize,
-            findings: check.findings.iter().map(finding).collect(),
-        }
-    }
 }
 
 /// # Errors

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, ValueEnum};
 use piccolo_rpc::v1;
-use serde::Serialize;
+pub use piccolo_rpc::view::recovery::{ProbeView, RecoveryView, paused_until};
 
-use super::{fetch, view::time};
+use super::fetch;
 use crate::{
     connection::Cluster,
     failure::Failure,
@@ -68,88 +68,6 @@ pub struct ProbeArgs {
     output: OutputArgs,
 }
 
-/// `piccolo node recovery`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct RecoveryView {
-    pub node: String,
-    /// An operator has paused it until then.
-    pub paused_until: Option<String>,
-    /// Attempts within the last hour, and how many there may be.
-    pub spent: u32,
-    pub spent_max: u32,
-    pub failures: Vec<FailureView>,
-    /// The newest.
-    pub probe: Option<ProbeView>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct FailureView {
-    pub failure: String,
-    pub ladder: String,
-    pub step: String,
-    pub attempts: u32,
-    pub since: Option<String>,
-    pub next_at: Option<String>,
-    pub waits: String,
-    pub why: String,
-}
-
-/// `piccolo node probe`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ProbeView {
-    pub at: Option<String>,
-    pub parts: Vec<ProbePartView>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ProbePartView {
-    pub name: String,
-    pub ok: bool,
-    pub took_ms: u32,
-    pub problem: String,
-}
-
-impl From<&v1::Probe> for ProbeView {
-    fn from(probe: &v1::Probe) -> Self {
-        let part = |part: &v1::ProbePart| ProbePartView {
-            name: part.name.clone(),
-            ok: part.ok,
-            took_ms: part.took_ms,
-            problem: part.problem.clone(),
-        };
-        Self { at: time(probe.at.as_ref()), parts: probe.parts.iter().map(part).collect() }
-    }
-}
-
-impl RecoveryView {
-    fn of(node: &v1::Node, look: &Look) -> Self {
-        let recovery = node.recovery.clone().unwrap_or_default();
-        let failure = |line: &v1::RecoveryLine| FailureView {
-            failure: line.failure.clone(),
-            ladder: line.ladder.clone(),
-            step: line.step.clone(),
-            attempts: line.attempts,
-            since: time(line.since.as_ref()),
-            next_at: time(line.next_at.as_ref()),
-            waits: line.waits.clone(),
-            why: line.why.clone(),
-        };
-        Self {
-            node: node.name.clone(),
-            paused_until: paused_until(node, look).and_then(|until| time(Some(until))),
-            spent: recovery.spent,
-            spent_max: recovery.spent_max,
-            failures: recovery.lines.iter().map(failure).collect(),
-            probe: node.probe.as_ref().map(ProbeView::from),
-        }
-    }
-}
-
-/// While it is not over.
-fn paused_until<'n>(node: &'n v1::Node, look: &Look) -> Option<&'n prost_types::Timestamp> {
-    node.recovery_paused_until.as_ref().filter(|until| until.seconds > look.now.seconds)
-}
-
 fn pause_span(text: &str) -> Result<Duration, String> {
     let span = parse_duration(text)?;
     let days = Duration::from_secs(7 * 86_400);
@@ -175,7 +93,7 @@ pub async fn run(cluster: &Cluster, args: &RecoveryArgs) -> Result<(), Failure> 
     print(&match args.output.format {
         Format::Table | Format::Wide => overview(&node, args.output.format, &look),
         format @ (Format::Json | Format::Yaml) => {
-            document(&RecoveryView::of(&node, &look), format)?
+            document(&RecoveryView::of(&node, &look.now), format)?
         }
     })
 }
@@ -241,7 +159,7 @@ pub fn overview(node: &v1::Node, format: Format, look: &Look) -> String {
         recovery.spent,
         recovery.spent_max,
     );
-    if let Some(at) = paused_until(node, look) {
+    if let Some(at) = paused_until(node, &look.now) {
         let line = format!("paused by an operator, for {} more", until(look.now, Some(at)));
         out += &look.paint(Tone::Warning, &line);
         out.push('\n');

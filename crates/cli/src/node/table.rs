@@ -1,6 +1,7 @@
 //! Nodes as a table.
 
 use piccolo_rpc::v1;
+pub use piccolo_rpc::view::cluster::{is_running, is_unwell};
 use v1::NodeStatus;
 
 use crate::{
@@ -144,16 +145,6 @@ fn containers_cell(containers: &[v1::ContainerStatus]) -> Cell {
     let running = containers.iter().filter(|container| is_running(container)).count();
     let tone = if containers.iter().any(is_unwell) { Tone::Bad } else { Tone::Plain };
     Cell::toned(tone, format!("{running}/{}", containers.len()))
-}
-
-pub fn is_running(container: &v1::ContainerStatus) -> bool {
-    container.state == "running"
-}
-
-/// Ended with an error, or running and unhealthy.
-pub fn is_unwell(container: &v1::ContainerStatus) -> bool {
-    let failed = !is_running(container) && container.exit_code.is_some_and(|code| code != 0);
-    failed || container.health == "unhealthy"
 }
 
 /// `running`, `running, healthy`, `exited (1)`.
