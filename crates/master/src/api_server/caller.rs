@@ -50,13 +50,19 @@ fn role(role: names::Role) -> Role {
 }
 
 impl Api {
+    /// As the REST API has found out already, which knows other proofs than a certificate; or from the connection.
+    fn caller<T>(&self, request: &tonic::Request<T>) -> Caller {
+        let known = request.extensions().get::<Caller>().cloned();
+        known.unwrap_or_else(|| caller_of(peer_of(request), self.clock.seconds()))
+    }
+
     /// Who made the request, if the role table lets them; every refusal is audited.
     pub(super) async fn admit<T>(
         &self,
         request: &tonic::Request<T>,
         call: Call,
     ) -> Result<Caller, Status> {
-        let by = caller_of(peer_of(request), self.clock.seconds());
+        let by = self.caller(request);
         match by.check(call) {
             Ok(()) => Ok(by),
             Err(refusal) => Err(self.refuse(by, call, refusal).await),
@@ -69,7 +75,7 @@ impl Api {
         request: &tonic::Request<T>,
         call: Call,
     ) -> Result<Caller, Status> {
-        let by = caller_of(peer_of(request), self.clock.seconds());
+        let by = self.caller(request);
         match self.state.check(by.clone(), call).await {
             Ok(()) => {
                 self.figures.called(call.name(), tonic::Code::Ok);

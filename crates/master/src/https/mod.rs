@@ -1,4 +1,4 @@
-//! The HTTPS port: `/healthz` for everybody, `/metrics` for those who may read (HLD §9.1.3).
+//! The HTTPS port: `/healthz` for everybody, `/metrics` for those who may read (HLD §9.1.3), and the REST API in `v1`.
 
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use crate::{
 
 mod metrics;
 mod process;
+mod v1;
 
 /// For the head of a request.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
@@ -37,6 +38,7 @@ pub(crate) async fn serve(api: Api, mut incoming: Incoming, stop: impl Future<Ou
     let app = Router::new()
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics_page))
+        .merge(v1::router())
         .with_state(api);
     tokio::pin!(stop);
     loop {

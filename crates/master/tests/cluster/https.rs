@@ -27,7 +27,7 @@ use tokio_rustls::client::TlsStream;
 use crate::harness::{Cluster, Session, hello};
 
 /// A connection with one of these versions, by a client that is rustls as it comes.
-async fn connect(
+pub(crate) async fn connect(
     cluster: &Cluster,
     address: SocketAddr,
     identity: Option<&Identity>,

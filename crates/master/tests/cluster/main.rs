@@ -13,6 +13,7 @@ mod monitoring;
 mod noise;
 mod people;
 mod program;
+mod rest;
 mod sessions;
 mod stores;
 mod trust;

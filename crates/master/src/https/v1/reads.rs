@@ -1,0 +1,277 @@
+//! What can be looked at: nodes, status, topology, events, figures.
+
+use std::time::Duration;
+
+use piccolo_core::time::WallTime;
+use piccolo_rpc::{
+    convert::timestamp,
+    v1::{self, api_server_service_server::ApiServerService as _},
+    view::{
+        cluster::StatusView, event::EventView, metrics::FiguresView, metrics::SeriesView,
+        node::NodeView, topology::TopologyView,
+    },
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Answer, Shown,
+    asker::{Asker, Named, Params},
+    page::{Page, PageParams, check_limit},
+    problem::{Problem, Problems},
+};
+
+/// Of a list of nodes.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct NodesParams {
+    /// Terms joined by commas, all of which must hold: `key=value`, `key!=value`, `key~part`, with the keys `id`,
+    /// `name`, `ip`, `role`, `kind`, `status`, `label.KEY`.
+    #[param(example = "status=Ready,label.zone=a")]
+    filter: Option<String>,
+}
+
+/// Nodes, in the order of their ids.
+#[utoipa::path(
+    get,
+    path = "/nodes",
+    tag = "nodes",
+    params(NodesParams, PageParams),
+    responses((status = 200, description = "A page of nodes.", body = Page<NodeView>), Problems)
+)]
+pub(super) async fn list_nodes(
+    asker: Asker,
+    Params(params): Params<NodesParams>,
+    Params(page): Params<PageParams>,
+) -> Answer<Page<NodeView>> {
+    let request = asker.request(v1::GetNodesRequest { filter: params.filter });
+    let listed = asker.api.get_nodes(request).await?.into_inner();
+    let (nodes, revision) = (listed.nodes, listed.revision);
+    let page = Page::of(nodes, revision, &page, |node| &node.id, |node| NodeView::from(node))?;
+    Ok(Shown::ok(page).tagged(revision))
+}
+
+/// One node, by id or name.
+#[utoipa::path(
+    get,
+    path = "/nodes/{node}",
+    tag = "nodes",
+    params(("node" = String, Path, description = "Id or name.")),
+    responses(
+        (status = 200, description = "The node.", body = NodeView),
+        (status = 404, description = "There is no such node.", body = Problem, content_type = "application/problem+json"),
+        Problems
+    )
+)]
+pub(super) async fn get_node(asker: Asker, Named(node): Named) -> Answer<NodeView> {
+    let request = asker.request(v1::GetNodeRequest { node_id: node });
+    let node = asker.api.get_node(request).await?.into_inner().node.unwrap_or_default();
+    Ok(Shown::ok(NodeView::from(&node)).tagged(node.revision))
+}
+
+/// Is the cluster well, and if not, what is wrong?
+#[utoipa::path(
+    get,
+    path = "/status",
+    tag = "cluster",
+    responses((status = 200, description = "The cluster.", body = StatusView), Problems)
+)]
+pub(super) async fn get_status(asker: Asker) -> Answer<StatusView> {
+    let request = asker.request(v1::GetClusterStatusRequest {});
+    let status = asker.api.get_cluster_status(request).await?.into_inner();
+    let request = asker.request(v1::GetNodesRequest::default());
+    let mut nodes = asker.api.get_nodes(request).await?.into_inner().nodes;
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(Shown::ok(StatusView::new(&status, &nodes)))
+}
+
+/// The topology and its configuration.
+#[utoipa::path(
+    get,
+    path = "/topology",
+    tag = "topology",
+    responses((status = 200, description = "The topology; its ETag is its generation.", body = TopologyView), Problems)
+)]
+pub(super) async fn get_topology(asker: Asker) -> Answer<TopologyView> {
+    let request = asker.request(v1::GetTopologyRequest {});
+    let topology = asker.api.get_topology(request).await?.into_inner().topology.unwrap_or_default();
+    Ok(Shown::ok(TopologyView::from(&topology)).tagged(topology.generation))
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SeverityParam {
+    Info,
+    Warning,
+    Critical,
+}
+
+impl SeverityParam {
+    pub(super) fn wire(severity: Option<Self>) -> i32 {
+        let severity = match severity {
+            None => v1::Severity::Unspecified,
+            Some(Self::Info) => v1::Severity::Info,
+            Some(Self::Warning) => v1::Severity::Warning,
+            Some(Self::Critical) => v1::Severity::Critical,
+        };
+        severity.into()
+    }
+}
+
+/// Which events.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct EventsParams {
+    /// The oldest after this event, instead of the newest.
+    after: Option<u64>,
+    /// Events at most.
+    #[param(minimum = 1, maximum = 1000, default = 500)]
+    limit: Option<u32>,
+    /// Of one node, by id or name.
+    node: Option<String>,
+    /// At least so severe.
+    #[param(inline)]
+    severity: Option<SeverityParam>,
+}
+
+/// Events, in the order in which they came.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct EventPage {
+    items: Vec<EventView>,
+    /// The newest event that there is, whether it is among these or not.
+    revision: u64,
+    /// The oldest event that is kept.
+    first_kept_id: u64,
+    /// For `after`, where there may be more.
+    #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
+    go_on: Option<u64>,
+}
+
+/// The newest events, or those after one.
+#[utoipa::path(
+    get,
+    path = "/events",
+    tag = "events",
+    params(EventsParams),
+    responses((status = 200, description = "Events.", body = EventPage), Problems)
+)]
+pub(super) async fn list_events(
+    asker: Asker,
+    Params(params): Params<EventsParams>,
+) -> Answer<EventPage> {
+    let limit = check_limit(params.limit)?;
+    let request = asker.request(v1::ListEventsRequest {
+        after_id: params.after.unwrap_or(0),
+        limit: limit as u32,
+        node: params.node.unwrap_or_default(),
+        minimum_severity: SeverityParam::wire(params.severity),
+        newest: params.after.is_none(),
+    });
+    let listed = asker.api.list_events(request).await?.into_inner();
+    let full = listed.events.len() == limit && params.after.is_some();
+    let last = listed.events.last().map(|event| event.id);
+    Ok(Shown::ok(EventPage {
+        items: listed.events.iter().map(EventView::from).collect(),
+        revision: listed.last_id,
+        first_kept_id: listed.first_kept_id,
+        go_on: last.filter(|last| full && *last < listed.last_id),
+    }))
+}
+
+/// Of nodes, or of their containers.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct FiguresParams {
+    /// Of containers instead of nodes.
+    #[serde(default)]
+    containers: bool,
+}
+
+/// Which figures there are.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "metrics",
+    params(FiguresParams),
+    responses((status = 200, description = "Their names.", body = FiguresView), Problems)
+)]
+pub(super) async fn list_figures(
+    asker: Asker,
+    Params(params): Params<FiguresParams>,
+) -> Answer<FiguresView> {
+    let container = params.containers.then(String::new);
+    let request = asker.request(v1::QueryMetricsRequest { container, ..Default::default() });
+    let figures = asker.api.query_metrics(request).await?.into_inner().figures;
+    Ok(Shown::ok(FiguresView { figures }))
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum AcrossParam {
+    #[default]
+    Mean,
+    Min,
+    Max,
+    Sum,
+}
+
+/// Of one figure over time.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct QueryParams {
+    /// Of which nodes; as for nodes.
+    filter: Option<String>,
+    /// Of one container by its name, or, where it is empty, of each; absent: of the nodes themselves.
+    container: Option<String>,
+    /// Seconds before `until`.
+    #[param(minimum = 1, default = 3600)]
+    since_seconds: Option<u32>,
+    /// Seconds since 1970; absent: now.
+    until: Option<i64>,
+    /// 10 at least, rounded up to what is kept; absent: about sixty points.
+    step_seconds: Option<u32>,
+    /// A row for each combination of these, joined by commas: `node`, `container`, or the key of a node's label.
+    by: Option<String>,
+    /// What becomes of many.
+    #[serde(default)]
+    #[param(inline)]
+    across: AcrossParam,
+}
+
+/// A figure over time.
+#[utoipa::path(
+    get,
+    path = "/metrics/{figure}",
+    tag = "metrics",
+    params(("figure" = String, Path, description = "As the list names it.", example = "cpu_percent"), QueryParams),
+    responses((status = 200, description = "A row for each series.", body = SeriesView), Problems)
+)]
+pub(super) async fn query_metrics(
+    asker: Asker,
+    Named(figure): Named,
+    Params(params): Params<QueryParams>,
+) -> Answer<SeriesView> {
+    let now = asker.api.clock.now().wall;
+    let until = params.until.map_or(now, WallTime::from_secs);
+    let since = Duration::from_secs(params.since_seconds.unwrap_or(3600).into());
+    let from =
+        WallTime(until.0.saturating_sub(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)));
+    let by = params.by.unwrap_or_default();
+    let request = asker.request(v1::QueryMetricsRequest {
+        figure: figure.clone(),
+        filter: params.filter.unwrap_or_default(),
+        container: params.container,
+        from: Some(timestamp(from)),
+        until: Some(timestamp(until)),
+        step_seconds: params.step_seconds.unwrap_or(0),
+        by: by.split(',').filter(|label| !label.is_empty()).map(str::to_owned).collect(),
+        across: match params.across {
+            AcrossParam::Mean => "mean",
+            AcrossParam::Min => "min",
+            AcrossParam::Max => "max",
+            AcrossParam::Sum => "sum",
+        }
+        .to_owned(),
+    });
+    let answer = asker.api.query_metrics(request).await?.into_inner();
+    Ok(Shown::ok(SeriesView::of(&figure, answer)))
+}
