@@ -340,7 +340,9 @@ impl Parts {
         let mut https_address = None;
         if let Some(listen) = self.config.https_listen {
             let listener = bind(listen).await?;
-            https_address = Some(listener.local_addr()?);
+            let address = listener.local_addr()?;
+            api.connections.set_https_port(address.port());
+            https_address = Some(address);
             let (api, incoming) = (api.clone(), https.listen(listener));
             servers.push(tokio::spawn(https::serve(api, incoming, until(stop.subscribe()))));
         }

@@ -80,6 +80,8 @@ pub struct Caller {
     pub key_fingerprint: String,
     /// Of the certificate, hexadecimal.
     pub serial: String,
+    /// The hash of what was shown instead of a certificate: an API token, a code or a session.
+    pub credential: Option<String>,
     /// When the certificate began to hold.
     pub valid_from: WallTime,
     /// The certificate's time is over: good for grace re-issue and nothing else.
@@ -94,6 +96,7 @@ impl Caller {
             from: from.into(),
             key_fingerprint: String::new(),
             serial: String::new(),
+            credential: None,
             valid_from: WallTime::default(),
             expired: false,
         }
@@ -139,6 +142,7 @@ calls! {
     PauseRecovery, ForceRecovery, ProbeNode,
     CreateToken, ListTokens, RevokeToken, CreateUser, ListUsers, RevokeUser,
     ListAudit, VerifyAudit,
+    CreateApiToken, ListApiTokens, RevokeApiToken, OpenConsole, OpenSession, GetSession, CloseSession,
 }
 
 /// The table.
@@ -159,7 +163,12 @@ pub fn may(role: Role, call: Call) -> bool {
         | Call::WatchEvents
         | Call::QueryMetrics
         | Call::Metrics
-        | Call::Reflection => matches!(role, Viewer | Operator | Admin),
+        | Call::Reflection
+        // all three give no more than the caller has
+        | Call::OpenConsole
+        | Call::OpenSession
+        | Call::GetSession
+        | Call::CloseSession => matches!(role, Viewer | Operator | Admin),
         Call::ApproveNode
         | Call::RejectNode
         | Call::SetMaintenance
@@ -176,6 +185,9 @@ pub fn may(role: Role, call: Call) -> bool {
         | Call::ResetNodeIdentity
         | Call::CreateToken
         | Call::RevokeToken
+        | Call::CreateApiToken
+        | Call::ListApiTokens
+        | Call::RevokeApiToken
         | Call::CreateUser
         | Call::ListUsers
         | Call::RevokeUser

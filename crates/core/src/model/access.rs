@@ -6,7 +6,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{NodeId, NodeName, NodeRole, UserName};
-use crate::{api_server::Role, hex::hex, time::WallTime};
+use crate::{
+    api_server::{Caller, Role},
+    hex::hex,
+    time::WallTime,
+};
 
 /// A join token. Only the hash of its secret is known here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +45,61 @@ pub struct UserRecord {
     /// Of the certificate, hexadecimal.
     pub serial: String,
     pub created_by: String,
+}
+
+/// What kind of secret somebody shows instead of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CredentialKind {
+    /// Of a program, as long as it was made for.
+    ApiToken,
+    /// Opens one session, within a minute.
+    Code,
+    /// Of a browser.
+    Session,
+}
+
+/// A secret that speaks for somebody. Only its hash is known here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialRecord {
+    /// SHA-256 of the secret, hexadecimal; the first 12 digits are the id.
+    pub hash: String,
+    pub kind: CredentialKind,
+    /// Of an API token; empty else.
+    pub name: String,
+    pub role: Role,
+    pub created_at: WallTime,
+    pub expires_at: WallTime,
+    pub created_by: String,
+    pub speaks_for: SpeaksFor,
+}
+
+/// Whom a credential speaks for: a session ends with the right of whoever opened it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpeaksFor {
+    /// As the audit log names it behind the role: `token/NAME`, or a user's name.
+    pub id: String,
+    /// The hash of the API token.
+    pub credential: Option<String>,
+    /// Of the user's certificate, where it was one.
+    pub serial: String,
+}
+
+impl CredentialRecord {
+    pub const ID_DIGITS: usize = 12;
+
+    pub fn id(&self) -> &str {
+        self.hash.get(..Self::ID_DIGITS).unwrap_or(&self.hash)
+    }
+
+    /// Who shows it, from an address that is not known here.
+    pub fn caller(&self) -> Caller {
+        Caller {
+            role: self.role,
+            id: self.speaks_for.id.clone(),
+            credential: Some(self.hash.clone()),
+            ..Caller::anonymous("")
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

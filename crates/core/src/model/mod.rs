@@ -9,7 +9,8 @@ mod recovery;
 mod system_check;
 
 pub use access::{
-    AuditEnds, AuditEntry, AuditOutcome, ChainError, TokenRecord, UserRecord, verify_chain,
+    AuditEnds, AuditEntry, AuditOutcome, ChainError, CredentialKind, CredentialRecord, SpeaksFor,
+    TokenRecord, UserRecord, verify_chain,
 };
 pub use container::{ContainerReport, RestartPolicy};
 pub use event::{Event, EventKind, JournalEntry, Severity};

@@ -389,6 +389,9 @@ impl StateManager {
             )
             .help("a node: join again with a token; a user: ask an admin for another context"))
         };
+        if let Some(hash) = &by.credential {
+            return self.check_credential(by, hash);
+        }
         match by.role {
             Role::Anonymous => Ok(()),
             Role::Cluster => revoked("is not a cluster that is known here"),

@@ -9,8 +9,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::restoration::{Restoration, Settled};
 use crate::{
     model::{
-        AuditEnds, AuditEntry, Event, FieldError, NodeId, NodeName, NodeRecord, TokenRecord,
-        UserName, UserRecord,
+        AuditEnds, AuditEntry, CredentialRecord, Event, FieldError, NodeId, NodeName, NodeRecord,
+        TokenRecord, UserName, UserRecord,
     },
     session::SEQUENCE_MAX,
     time::WallTime,
@@ -46,6 +46,8 @@ pub(super) const EPOCH_LEAP_MAX: u64 = EPOCH_MAX - (1 << 31);
 pub const NODES: &str = "/piccolo/v1/nodes/";
 pub const TOKENS: &str = "/piccolo/v1/tokens/";
 pub const USERS: &str = "/piccolo/v1/users/";
+/// API tokens, codes and sessions.
+pub const CREDENTIALS: &str = "/piccolo/v1/credentials/";
 
 pub fn node(id: &NodeId) -> String {
     format!("{NODES}{id}")
@@ -66,6 +68,10 @@ pub fn token(hash: &str) -> String {
 
 pub fn user(name: &UserName) -> String {
     format!("{USERS}{name}")
+}
+
+pub fn credential(hash: &str) -> String {
+    format!("{CREDENTIALS}{hash}")
 }
 
 /// Zero-padded, so that the order of keys is the order of events.
@@ -113,6 +119,7 @@ pub struct Snapshot {
     pub(super) nodes: BTreeMap<NodeId, NodeRecord>,
     pub(super) tokens: BTreeMap<String, TokenRecord>,
     pub(super) users: BTreeMap<UserName, UserRecord>,
+    pub(super) credentials: BTreeMap<String, CredentialRecord>,
     pub(super) heartbeats: BTreeMap<NodeId, WallTime>,
     pub(super) log: LogSnapshot,
     pub(super) epoch: u64,
@@ -142,6 +149,7 @@ impl Snapshot {
             nodes: BTreeMap::new(),
             tokens: BTreeMap::new(),
             users: BTreeMap::new(),
+            credentials: BTreeMap::new(),
             heartbeats: BTreeMap::new(),
             log: LogSnapshot::default(),
             epoch: 0,
@@ -188,6 +196,9 @@ impl Snapshot {
         } else if key.starts_with(USERS) {
             let record: UserRecord = decode(key, value)?;
             self.users.insert(record.name.clone(), record);
+        } else if key.starts_with(CREDENTIALS) {
+            let record: CredentialRecord = decode(key, value)?;
+            self.credentials.insert(record.hash.clone(), record);
         } else if key.starts_with(EVENTS) {
             let event: Event = decode(key, value)?;
             check_count(key, event.id, SEQUENCE_MAX)?;

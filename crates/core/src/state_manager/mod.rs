@@ -6,11 +6,13 @@
 //! - [`keys`]: what is stored, under which keys; [`Snapshot`] reads it back
 //! - `node`: one node at run time; `settle` derives status and conditions from what is known
 //! - `join`, `sessions`, `operator`: the inputs
+//! - `credentials`: API tokens, and sessions of browsers
 //! - `restoration`: what a restored master does not know, and how it gets by
 //! - `recovery`: what operators want of it, what is done about silent nodes, and probes
 //! - `log`: events and the audit chain, both bounded
 //! - `outbox`: gathers writes and effects of one input into one commit and what follows it
 
+mod credentials;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod join;
@@ -32,17 +34,18 @@ use std::{
     time::Duration,
 };
 
+pub use credentials::{SESSION_IDLE_MAX, SESSION_TTL};
 pub use keys::{CorruptRecord, Snapshot};
 pub use reads::ClusterStatus;
 pub use restoration::{Restoration, is_restored};
 
-use self::{log::Log, node::Node, outbox::Outbox, restoration::Settled};
+use self::{credentials::Credentials, log::Log, node::Node, outbox::Outbox, restoration::Settled};
 use crate::{
     api_server::{Call, Caller, JoinLimiter, Refusal, Registration, Role, Selector},
     failure_detector::Timing,
     model::{
-        AuditEnds, Condition, ConditionKind, Event, Labels, NodeId, NodeName, NodeRole, NodeStatus,
-        NodeView, SessionId, TokenRecord, UserName, UserRecord,
+        AuditEnds, Condition, ConditionKind, CredentialRecord, Event, Labels, NodeId, NodeName,
+        NodeRole, NodeStatus, NodeView, SessionId, TokenRecord, UserName, UserRecord,
     },
     mutant::mutant,
     session::{AgentCommand, Goodbye, Hello, MissedFigures, StatusReport, ToAgent, ToMaster},
@@ -234,6 +237,22 @@ pub enum Request {
     },
     ListUsers,
     RevokeUser(String),
+    CreateApiToken {
+        name: UserName,
+        role: Role,
+        ttl: Duration,
+        /// SHA-256 of the secret, hexadecimal; here and below.
+        hash: String,
+    },
+    ListApiTokens,
+    RevokeApiToken(String),
+    OpenConsole {
+        hash: String,
+    },
+    OpenSession {
+        hash: String,
+    },
+    CloseSession,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -261,6 +280,8 @@ pub enum Answer {
     Tokens(Vec<TokenRecord>),
     User(UserRecord),
     Users(Vec<UserRecord>),
+    Credential(CredentialRecord),
+    Credentials(Vec<CredentialRecord>),
     Command(String),
 }
 
@@ -352,6 +373,7 @@ pub struct StateManager {
     topology: TopologyRecord,
     tokens: BTreeMap<String, TokenRecord>,
     users: BTreeMap<UserName, UserRecord>,
+    credentials: Credentials,
     log: Log,
     joins: JoinLimiter,
     /// One entry a node at most: when to look at it again.
@@ -392,6 +414,7 @@ impl StateManager {
             topology,
             tokens: snapshot.tokens,
             users: snapshot.users,
+            credentials: Credentials::restored(snapshot.credentials),
             log: Log::restored(snapshot.log, settings.events_max, settings.audit_max),
             joins: JoinLimiter::default(),
             timers: BTreeSet::new(),

@@ -60,6 +60,12 @@ impl Request {
             Self::CreateUser { .. } => Call::CreateUser,
             Self::ListUsers => Call::ListUsers,
             Self::RevokeUser(_) => Call::RevokeUser,
+            Self::CreateApiToken { .. } => Call::CreateApiToken,
+            Self::ListApiTokens => Call::ListApiTokens,
+            Self::RevokeApiToken(_) => Call::RevokeApiToken,
+            Self::OpenConsole { .. } => Call::OpenConsole,
+            Self::OpenSession { .. } => Call::OpenSession,
+            Self::CloseSession => Call::CloseSession,
         }
     }
 
@@ -80,7 +86,8 @@ impl Request {
             | Self::PauseRecovery { node, .. }
             | Self::Command { node, .. } => node.clone(),
             Self::Allow { target, .. } => target.clone(),
-            Self::RevokeToken(id) => id.clone(),
+            Self::RevokeToken(id) | Self::RevokeApiToken(id) => id.clone(),
+            Self::CreateApiToken { name, .. } => name.to_string(),
             Self::CreateUser { name, .. } => name.to_string(),
             Self::RevokeUser(name) => name.clone(),
             Self::UpdateTopology(update) => update.name.clone(),
@@ -89,7 +96,11 @@ impl Request {
             | Self::GetTopology
             | Self::GetClusterStatus
             | Self::ListTokens
-            | Self::ListUsers => String::new(),
+            | Self::ListUsers
+            | Self::ListApiTokens
+            | Self::OpenConsole { .. }
+            | Self::OpenSession { .. }
+            | Self::CloseSession => String::new(),
         }
     }
 }
@@ -113,7 +124,12 @@ fn is_audited(call: Call) -> bool {
         | Call::CreateToken
         | Call::RevokeToken
         | Call::CreateUser
-        | Call::RevokeUser => true,
+        | Call::RevokeUser
+        | Call::CreateApiToken
+        | Call::RevokeApiToken
+        | Call::OpenConsole
+        | Call::OpenSession
+        | Call::CloseSession => true,
         // audits itself, once it has changed something
         Call::RegisterNode
         | Call::Session
@@ -132,6 +148,8 @@ fn is_audited(call: Call) -> bool {
         | Call::Reflection
         | Call::ListTokens
         | Call::ListUsers
+        | Call::ListApiTokens
+        | Call::GetSession
         | Call::ListAudit
         | Call::VerifyAudit => false,
     }
@@ -217,6 +235,14 @@ impl StateManager {
             }
             Request::ListUsers => Answer::Users(self.users.values().cloned().collect()),
             Request::RevokeUser(name) => self.revoke_user(now, out, &name)?,
+            Request::CreateApiToken { name, role, ttl, hash } => {
+                self.create_api_token(now, out, by, (name, role), (ttl, hash))?
+            }
+            Request::ListApiTokens => Answer::Credentials(self.api_tokens().cloned().collect()),
+            Request::RevokeApiToken(text) => self.revoke_api_token(now, out, &text)?,
+            Request::OpenConsole { hash } => self.open_console(now, out, by, hash)?,
+            Request::OpenSession { hash } => self.open_session(now, out, by, hash)?,
+            Request::CloseSession => self.close_session(out, by)?,
         };
         out.reply(id, Ok(answer));
         Ok(())

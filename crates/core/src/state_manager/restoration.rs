@@ -99,7 +99,8 @@ impl Restoration {
 
 /// What is to be taken from a backup: everything but what must not be true twice.
 pub fn is_restored(key: &str) -> bool {
-    (!key.starts_with(keys::TOKENS) || mutant!("a restore brings tokens back"))
+    (!(key.starts_with(keys::TOKENS) || key.starts_with(keys::CREDENTIALS))
+        || mutant!("a restore brings tokens back"))
         && key != keys::RESTORATION
         && key.starts_with(keys::ROOT)
 }

@@ -32,6 +32,7 @@ pub(crate) fn caller_of(peer: Option<&PeerInfo>, now: u64) -> Caller {
         from,
         key_fingerprint: identity.spki_sha256.clone(),
         serial: identity.serial.clone(),
+        credential: None,
         valid_from: WallTime::from_secs(i64::try_from(identity.not_before).unwrap_or(i64::MAX)),
         // a connection may outlive the certificate that it was opened with
         expired: identity.expired || identity.expired_at(now),

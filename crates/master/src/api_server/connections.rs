@@ -18,12 +18,22 @@ const FAREWELL: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     acceptors: OnceLock<Vec<Arc<Acceptor>>>,
+    https_port: OnceLock<u16>,
 }
 
 impl Connections {
     pub(crate) fn set(&self, acceptors: Vec<Arc<Acceptor>>) {
         // set once, at the start
         self.acceptors.set(acceptors).ok();
+    }
+
+    pub(crate) fn set_https_port(&self, port: u16) {
+        self.https_port.set(port).ok();
+    }
+
+    /// 0 where there is none.
+    pub(crate) fn https_port(&self) -> u16 {
+        self.https_port.get().copied().unwrap_or(0)
     }
 
     pub(crate) fn close_node_soon(self: &Arc<Self>, node: NodeId) {
@@ -41,10 +51,7 @@ impl Connections {
     }
 
     pub(crate) fn close_one(&self, connection: u64) {
-        // only the first acceptor, gRPC's, carries sessions and watches
-        for acceptor in self.acceptors.get().into_iter().flatten().take(1) {
-            acceptor.close_where(|peer| peer.connection == connection);
-        }
+        self.close_where(|peer| peer.connection == connection);
     }
 
     pub(crate) fn count(&self) -> usize {

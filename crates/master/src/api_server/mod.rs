@@ -7,6 +7,7 @@
 mod access;
 pub(crate) mod caller;
 pub(crate) mod connections;
+pub(crate) mod credentials;
 mod history;
 mod monitoring;
 mod node_agent;
@@ -330,6 +331,34 @@ impl v1::api_server_service_server::ApiServerService for Api {
         r: Request<v1::RevokeUserRequest>,
     ) -> Answered<v1::RevokeUserResponse> {
         access::revoke_user(self, r).await
+    }
+
+    async fn create_api_token(
+        &self,
+        r: Request<v1::CreateApiTokenRequest>,
+    ) -> Answered<v1::CreateApiTokenResponse> {
+        credentials::create_api_token(self, r).await
+    }
+
+    async fn list_api_tokens(
+        &self,
+        r: Request<v1::ListApiTokensRequest>,
+    ) -> Answered<v1::ListApiTokensResponse> {
+        credentials::list_api_tokens(self, r).await
+    }
+
+    async fn revoke_api_token(
+        &self,
+        r: Request<v1::RevokeApiTokenRequest>,
+    ) -> Answered<v1::RevokeApiTokenResponse> {
+        credentials::revoke_api_token(self, r).await
+    }
+
+    async fn open_console(
+        &self,
+        r: Request<v1::OpenConsoleRequest>,
+    ) -> Answered<v1::OpenConsoleResponse> {
+        credentials::open_console(self, r).await
     }
 
     async fn list_audit(

@@ -155,6 +155,11 @@ impl Board {
         (selected.cloned().collect(), inner.revision)
     }
 
+    /// Of the newest change.
+    pub(crate) fn revision(&self) -> u64 {
+        self.lock().revision
+    }
+
     /// By id, or by name where no id is the same.
     pub(crate) fn find(&self, text: &str) -> Option<Arc<NodeView>> {
         let inner = self.lock();

@@ -26,6 +26,7 @@ use std::{
 
 use piccolo_core::{
     api_server::{Call, Caller, Refusal},
+    model::CredentialKind,
     state_manager::{Answer, Input, Request, RequestId},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -41,6 +42,7 @@ const INPUTS_MAX: usize = 4096;
 pub(crate) enum ToOwner {
     Input(Input),
     Check(Box<Check>),
+    Identify(Box<Identify>),
 }
 
 /// May this caller make this read? Answered at once: nothing is revealed that a commit has to precede.
@@ -49,6 +51,15 @@ pub(crate) struct Check {
     by: Caller,
     call: Call,
     reply: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// Who shows the secret of this hash? As with a check, nothing is revealed that a commit has to precede.
+#[derive(Debug)]
+pub(crate) struct Identify {
+    kind: CredentialKind,
+    hash: String,
+    from: String,
+    reply: oneshot::Sender<Result<Caller, Refusal>>,
 }
 
 /// Why a call has no answer.
@@ -114,6 +125,20 @@ impl StateHandle {
     pub(crate) async fn check(&self, by: Caller, call: Call) -> Result<(), CallError> {
         let (reply, answer) = oneshot::channel();
         let asked = self.inputs.send(ToOwner::Check(Box::new(Check { by, call, reply })));
+        asked.await.map_err(|_| CallError::Stopping)?;
+        answer.await.map_err(|_| CallError::Stopping)?.map_err(CallError::Refused)
+    }
+
+    /// Who shows a secret. Refusals are audited.
+    pub(crate) async fn identify(
+        &self,
+        kind: CredentialKind,
+        hash: String,
+        from: String,
+    ) -> Result<Caller, CallError> {
+        let (reply, answer) = oneshot::channel();
+        let identify = Identify { kind, hash, from, reply };
+        let asked = self.inputs.send(ToOwner::Identify(Box::new(identify)));
         asked.await.map_err(|_| CallError::Stopping)?;
         answer.await.map_err(|_| CallError::Stopping)?.map_err(CallError::Refused)
     }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use piccolo_core::{
+    api_server::{Call, Caller},
     session::ToAgent,
     state_manager::{Answer, Effect, Input, StateManager},
     time::Now,
@@ -16,7 +17,7 @@ use piccolo_core::{
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    Check, Replies, ToOwner,
+    Check, Identify, Replies, ToOwner,
     queue::{EffectQueue, Overflow},
 };
 use crate::{api_server::sessions::Sessions, clock::MasterClock};
@@ -98,6 +99,20 @@ impl Owner {
                     }
                     Err(refusal) => {
                         reply.send(Err(refusal.clone())).ok();
+                        self.manager.handle(now, Input::Refused { by, call, refusal })
+                    }
+                }
+            }
+            ToOwner::Identify(identify) => {
+                let Identify { kind, hash, from, reply } = *identify;
+                match self.manager.identify(now, kind, &hash, &from) {
+                    Ok(caller) => {
+                        reply.send(Ok(caller)).ok();
+                        Vec::new()
+                    }
+                    Err(refusal) => {
+                        reply.send(Err(refusal.clone())).ok();
+                        let (by, call) = (Caller::anonymous(from), Call::OpenSession);
                         self.manager.handle(now, Input::Refused { by, call, refusal })
                     }
                 }

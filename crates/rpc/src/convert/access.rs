@@ -2,7 +2,7 @@
 
 use piccolo_core::{
     api_server::Role,
-    model::{AuditEntry, FieldError, TokenRecord, UserRecord},
+    model::{AuditEntry, CredentialRecord, FieldError, TokenRecord, UserRecord},
 };
 
 use super::{node_role_to_wire, timestamp, unknown_number};
@@ -55,6 +55,19 @@ impl From<UserRecord> for v1::User {
             expires_at: Some(timestamp(user.expires_at)),
             serial: user.serial,
             created_by: user.created_by,
+        }
+    }
+}
+
+impl From<CredentialRecord> for v1::ApiToken {
+    fn from(token: CredentialRecord) -> Self {
+        Self {
+            id: token.id().to_owned(),
+            role: user_role_to_wire(token.role).into(),
+            created_at: Some(timestamp(token.created_at)),
+            expires_at: Some(timestamp(token.expires_at)),
+            created_by: token.created_by,
+            name: token.name,
         }
     }
 }

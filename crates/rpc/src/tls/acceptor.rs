@@ -48,6 +48,9 @@ const READY_CONNECTIONS_MAX: usize = 64;
 /// Pause after an error of `accept` itself, such as no file descriptors left.
 const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(100);
 
+/// Connections of all acceptors so far: each has a number of its own.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+
 /// What is spoken on the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -93,7 +96,6 @@ pub struct Acceptor {
     options: ServerOptions,
     addresses: Mutex<Addresses>,
     live: Mutex<BTreeMap<u64, Live>>,
-    next_connection: AtomicU64,
     counters: Counters,
 }
 
@@ -142,7 +144,6 @@ impl Acceptor {
             options,
             addresses: Mutex::new(Addresses { open: OpenConnections::default(), rate }),
             live: Mutex::new(BTreeMap::new()),
-            next_connection: AtomicU64::new(1),
             counters: Counters::default(),
         }))
     }
@@ -261,8 +262,9 @@ impl Acceptor {
         address: SocketAddr,
         identity: Option<PeerIdentity>,
     ) -> Connection<S> {
-        let id = self.next_connection.fetch_add(1, Ordering::Relaxed);
-        let peer = PeerInfo { address, identity: identity.map(Arc::new), connection: id };
+        let id = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        let vouched = Arc::default();
+        let peer = PeerInfo { address, identity: identity.map(Arc::new), connection: id, vouched };
         let closer = Arc::new(Closer::default());
         lock(&self.live).insert(id, Live { peer: peer.clone(), closer: Arc::clone(&closer) });
         Connection {
@@ -323,9 +325,22 @@ pub struct PeerInfo {
     pub address: SocketAddr,
     /// From the verified client certificate; `None` if the client showed none.
     pub identity: Option<Arc<PeerIdentity>>,
-    /// A number that no other connection of this acceptor has.
+    /// A number that no other connection of this process has.
     pub connection: u64,
+    vouched: Arc<Vouched>,
 }
+
+impl PeerInfo {
+    /// Somebody on the connection has shown who they are by other means than a certificate: it may stay for as long
+    /// again as a stranger's may from its first byte.
+    pub fn vouch(&self) {
+        *lock(&self.vouched.0) = Some(Instant::now());
+    }
+}
+
+/// When somebody on the connection last showed who they are.
+#[derive(Debug, Default)]
+struct Vouched(Mutex<Option<Instant>>);
 
 /// Who made a request. `None` if it did not come over a [`Connection`].
 #[must_use]
@@ -364,7 +379,17 @@ impl<S> Connection<S> {
             let reason = "the peer's right to be connected has ended";
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason));
         }
-        let overdue = |sleep: &mut Pin<Box<Sleep>>| sleep.as_mut().poll(context).is_ready();
+        let stay = self.acceptor.options.limits.stranger_deadline;
+        let vouched = || lock(&self.peer.vouched.0).map(|at| at + stay);
+        let overdue = |sleep: &mut Pin<Box<Sleep>>| {
+            while sleep.as_mut().poll(context).is_ready() {
+                match vouched() {
+                    Some(until) if until > Instant::now() => sleep.as_mut().reset(until),
+                    Some(_) | None => return true,
+                }
+            }
+            false
+        };
         if self.deadline.as_mut().is_some_and(overdue) {
             let reason = if self.spoke {
                 "a client without a certificate stayed too long"

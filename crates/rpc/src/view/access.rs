@@ -75,6 +75,39 @@ impl From<&v1::User> for UserView {
     }
 }
 
+/// `piccolo api-token list`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = ApiTokens))]
+pub struct ApiTokensView {
+    pub tokens: Vec<ApiTokenView>,
+}
+
+/// What a program shows instead of a certificate.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = ApiToken))]
+pub struct ApiTokenView {
+    pub id: String,
+    pub name: String,
+    /// `viewer`, `operator` or `admin`.
+    pub role: String,
+    pub created_at: Option<String>,
+    pub expires_at: Option<String>,
+    pub created_by: String,
+}
+
+impl From<&v1::ApiToken> for ApiTokenView {
+    fn from(token: &v1::ApiToken) -> Self {
+        Self {
+            id: token.id.clone(),
+            name: token.name.clone(),
+            role: words::user_role(token.role),
+            created_at: time(token.created_at.as_ref()),
+            expires_at: time(token.expires_at.as_ref()),
+            created_by: token.created_by.clone(),
+        }
+    }
+}
+
 /// `piccolo audit list`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Audit))]

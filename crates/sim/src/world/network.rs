@@ -272,6 +272,7 @@ impl World {
                 id: certificate.node.to_string(),
                 key_fingerprint: certificate.key.clone(),
                 serial: certificate.serial.to_string(),
+                credential: None,
                 valid_from: WallTime((certificate.not_before.0 - BACKDATED_MS) / 1_000 * 1_000),
                 expired: certificate.not_after <= self.master.clock.now(self.now).wall,
                 from,

@@ -1,25 +1,44 @@
 //! Who asks over HTTP, and how their question becomes the call that gRPC's callers make.
 //!
-//! A route makes the same request as `piccolo` does, and has it answered by the same function: role table, audit, limits
-//! and figures are the call's own.
+//! Whoever asks shows an API token, a client certificate or the cookie of a session, looked at in this order. A route makes
+//! the same request as `piccolo` does, and has it answered by the same function: role table, audit, limits and figures
+//! are the call's own.
 
 use axum::{
     extract::{FromRequestParts, Path, Query, rejection::PathRejection},
-    http::{StatusCode, request::Parts},
+    http::{HeaderMap, StatusCode, header, request::Parts},
 };
-use piccolo_core::api_server::Caller;
+use piccolo_core::{
+    api_server::{Caller, Role},
+    model::CredentialKind,
+};
 use piccolo_rpc::tls::acceptor::PeerInfo;
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
 use crate::api_server::{Api, caller::caller_of};
 
+/// Of a session. The prefix holds browsers to `Secure`, to `Path=/` and to this very host.
+pub(super) const COOKIE: &str = "__Host-piccolo";
+/// A page of another origin cannot send it without asking first, and is never allowed to.
+pub(super) const CSRF_HEADER: &str = "x-piccolo-csrf";
+
 /// The one that asks.
 #[derive(Debug, Clone)]
 pub(super) struct Asker {
     pub(super) api: Api,
     pub(super) by: Caller,
+    pub(super) proof: Proof,
     peer: Option<PeerInfo>,
+}
+
+/// How somebody has shown who they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Proof {
+    Nothing,
+    Certificate,
+    ApiToken(String),
+    Session(String),
 }
 
 impl Asker {
@@ -32,6 +51,28 @@ impl Asker {
         }
         request
     }
+
+    /// Whether what was shown is good still. Then the connection may stay.
+    pub(super) async fn recheck(&self) -> Result<(), Problem> {
+        let from = self.by.from.clone();
+        match &self.proof {
+            Proof::Nothing | Proof::Certificate => {}
+            Proof::ApiToken(secret) => {
+                self.api.identify(CredentialKind::ApiToken, secret, from).await?;
+            }
+            Proof::Session(secret) => {
+                self.api.identify(CredentialKind::Session, secret, from).await?;
+            }
+        }
+        self.vouch();
+        Ok(())
+    }
+
+    pub(super) fn vouch(&self) {
+        if let Some(peer) = &self.peer {
+            peer.vouch();
+        }
+    }
 }
 
 impl FromRequestParts<Api> for Asker {
@@ -39,9 +80,65 @@ impl FromRequestParts<Api> for Asker {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let peer = parts.extensions.get::<PeerInfo>().cloned();
-        let by = caller_of(peer.as_ref(), api.clock.seconds());
-        Ok(Self { api: api.clone(), by, peer })
+        let stranger = caller_of(peer.as_ref(), api.clock.seconds());
+        if !parts.method.is_safe() {
+            check_origin(parts)?;
+        }
+        let mut asker = Self { api: api.clone(), by: stranger, proof: Proof::Nothing, peer };
+        let from = asker.by.from.clone();
+        if let Some(token) = bearer(&parts.headers)? {
+            asker.by = api.identify(CredentialKind::ApiToken, token, from).await?;
+            asker.proof = Proof::ApiToken(token.to_owned());
+            asker.vouch();
+        } else if asker.by.role != Role::Anonymous {
+            asker.proof = Proof::Certificate;
+        } else if let Some(session) = cookie(&parts.headers) {
+            if !parts.method.is_safe() && !parts.headers.contains_key(CSRF_HEADER) {
+                let detail = format!(
+                    "a session's requests that change something need the header {CSRF_HEADER}"
+                );
+                return Err(Problem::new(StatusCode::FORBIDDEN, "CsrfHeaderMissing", detail));
+            }
+            asker.by = api.identify(CredentialKind::Session, session, from).await?;
+            asker.proof = Proof::Session(session.to_owned());
+            asker.vouch();
+        }
+        Ok(asker)
     }
+}
+
+/// A browser says for which page it asks: only our own may change anything, with whatever right the browser has.
+fn check_origin(parts: &Parts) -> Result<(), Problem> {
+    let Some(origin) = parts.headers.get(header::ORIGIN) else { return Ok(()) };
+    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = parts.uri.authority().map(|authority| authority.as_str()).or(host);
+    let own = origin.to_str().ok().and_then(|origin| origin.strip_prefix("https://"));
+    if own.is_some() && own == host {
+        return Ok(());
+    }
+    let detail = "a page of another origin may not change anything here";
+    Err(Problem::new(StatusCode::FORBIDDEN, "ForeignOrigin", detail))
+}
+
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let token = value.to_str().ok().and_then(|text| {
+        let (scheme, token) = text.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    match token {
+        Some(token) if !token.is_empty() => Ok(Some(token)),
+        Some(_) | None => {
+            let detail = "Authorization is not of the form: Bearer TOKEN";
+            Err(Problem::new(StatusCode::UNAUTHORIZED, "BadAuthorization", detail))
+        }
+    }
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = all.flat_map(|value| value.split(';')).filter_map(|pair| pair.split_once('='));
+    pairs.find(|(name, _)| name.trim() == COOKIE).map(|(_, value)| value.trim())
 }
 
 /// The parameters behind `?`.
@@ -74,5 +171,47 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Api> for Named<T> {
             Ok(Path(name)) => Ok(Self(name)),
             Err(error) => Err(Problem::new(StatusCode::BAD_REQUEST, "BadPath", error.body_text())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderValue, Request};
+
+    use super::*;
+
+    fn parts(headers: &[(&'static str, &str)]) -> Parts {
+        let mut request = Request::new(());
+        for (name, value) in headers {
+            request.headers_mut().append(*name, HeaderValue::try_from(*value).unwrap());
+        }
+        request.into_parts().0
+    }
+
+    #[test]
+    fn only_pages_of_this_very_host_may_change_anything() {
+        let check =
+            |origin| check_origin(&parts(&[("host", "m:8443"), ("origin", origin)])).is_ok();
+        assert!(check("https://m:8443"));
+        for foreign in ["https://m", "http://m:8443", "https://evil.example", "null", ""] {
+            assert!(!check(foreign), "{foreign}");
+        }
+        assert!(check_origin(&parts(&[("host", "m:8443")])).is_ok(), "no browser");
+    }
+
+    #[test]
+    fn a_token_and_a_cookie_are_found_among_others() {
+        let find = |value| {
+            bearer(&parts(&[("authorization", value)]).headers).map(|t| t.map(str::to_owned))
+        };
+        assert_eq!(find("Bearer abc"), Ok(Some("abc".to_owned())));
+        assert_eq!(find("bearer  abc "), Ok(Some("abc".to_owned())));
+        for bad in ["Basic YTpi", "Bearer", "Bearer ", ""] {
+            assert!(find(bad).is_err(), "{bad:?}");
+        }
+        let headers =
+            parts(&[("cookie", "a=b; __Host-piccoloX=1"), ("cookie", "__Host-piccolo=s")]);
+        assert_eq!(cookie(&headers.headers), Some("s"));
+        assert_eq!(cookie(&parts(&[("cookie", "piccolo=s;;=")]).headers), None);
     }
 }

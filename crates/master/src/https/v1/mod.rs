@@ -2,53 +2,89 @@
 //!
 //! - `asker`: who asks, and how it becomes a call of the API Server
 //! - `reads`: nodes, status, topology, events, figures
+//! - `watches`: the same as it happens
+//! - `writes`, `recovery`, `access`: what changes something; `once`: what was made before
+//! - `document`: OpenAPI, and a page for people
+//! - `session`: signing in, for browsers
+//! - `body`: what comes along with a request
 //! - `page`, `problem`: how lists and refusals look
 //!
 //! Routes and their document are made of the same functions: what is not in the document is not served.
 
+mod access;
 mod asker;
+mod body;
+mod document;
+mod once;
 mod page;
 mod problem;
 mod reads;
+mod recovery;
+mod session;
+mod watches;
+mod writes;
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use utoipa::OpenApi;
+use utoipa::OpenApi as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::problem::Problem;
+use self::{body::LargeBodies, once::Memory, problem::Problem};
 use crate::api_server::Api;
 
 /// What a route answers.
 type Answer<T> = Result<Shown<T>, Problem>;
 
-#[derive(OpenApi)]
-#[openapi(info(
-    title = "PICCOLO",
-    description = "Clusters of embedded boards: nodes, containers, events and recovery."
-))]
-struct Document;
-
 /// The routes, and what the document says of them.
 fn api() -> OpenApiRouter<Api> {
     let v1 = OpenApiRouter::new()
+        .routes(routes!(session::sign_in, session::who_am_i, session::sign_out))
         .routes(routes!(reads::list_nodes))
-        .routes(routes!(reads::get_node))
+        .routes(routes!(reads::get_node, writes::remove))
         .routes(routes!(reads::get_status))
-        .routes(routes!(reads::get_topology))
+        .routes(routes!(reads::get_topology, writes::put_topology))
         .routes(routes!(reads::list_events))
         .routes(routes!(reads::list_figures))
-        .routes(routes!(reads::query_metrics));
-    OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", v1)
+        .routes(routes!(reads::query_metrics))
+        .routes(routes!(watches::watch_nodes))
+        .routes(routes!(watches::watch_events))
+        .routes(routes!(writes::approve))
+        .routes(routes!(writes::reject))
+        .routes(routes!(writes::set_maintenance))
+        .routes(routes!(writes::label))
+        .routes(routes!(writes::reset_identity))
+        .routes(routes!(writes::restart_container))
+        .routes(routes!(writes::check))
+        .routes(routes!(writes::set_log_level))
+        .routes(routes!(recovery::get_recovery))
+        .routes(routes!(recovery::pause, recovery::resume))
+        .routes(routes!(recovery::force))
+        .routes(routes!(recovery::probe))
+        .routes(routes!(access::list_tokens, access::create_token))
+        .routes(routes!(access::revoke_token))
+        .routes(routes!(access::list_api_tokens, access::create_api_token))
+        .routes(routes!(access::revoke_api_token))
+        .routes(routes!(access::list_users, access::create_user))
+        .routes(routes!(access::revoke_user))
+        .routes(routes!(access::list_audit))
+        .routes(routes!(access::verify_audit));
+    OpenApiRouter::with_openapi(document::Document::openapi()).nest("/api/v1", v1)
 }
 
 pub(super) fn router() -> Router<Api> {
     let (router, _) = api().split_for_parts();
-    router.fallback(nothing_here).method_not_allowed_fallback(not_so)
+    let places = Extension(LargeBodies::default());
+    let memory = Extension(Memory::default());
+    router
+        .merge(document::router())
+        .layer(places)
+        .layer(memory)
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(not_so)
 }
 
 async fn nothing_here() -> Problem {
@@ -90,3 +126,7 @@ impl<T: Serialize> IntoResponse for Shown<T> {
         (self.status, never_kept, self.headers, Json(self.body)).into_response()
     }
 }
+
+/// It was done, and there is nothing to show for it.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Done {}

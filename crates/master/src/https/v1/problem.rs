@@ -71,6 +71,12 @@ impl From<&Status> for Problem {
             Self::new(http_status(view.code, &view.reason), &view.reason, view.message);
         problem.field = view.field;
         problem.help = view.help;
+        if view.reason == "CertificateRequired" {
+            problem.help = Some(
+                "send Authorization: Bearer TOKEN (piccolo api-token create), sign in, or show a client certificate"
+                    .to_owned(),
+            );
+        }
         problem
     }
 }
@@ -157,6 +163,54 @@ pub(crate) enum Problems {
         content_type = "application/problem+json"
     )]
     Unavailable(#[to_schema] Problem),
+}
+
+/// What a route that changes something, or names one thing, may answer besides.
+#[derive(Debug, utoipa::IntoResponses)]
+#[allow(dead_code, reason = "read by the document alone")]
+pub(crate) enum Refusals {
+    #[response(
+        status = 404,
+        description = "There is no such thing.",
+        content_type = "application/problem+json"
+    )]
+    NotFound(#[to_schema] Problem),
+    #[response(
+        status = 408,
+        description = "The body was not complete in time.",
+        content_type = "application/problem+json"
+    )]
+    TooSlow(#[to_schema] Problem),
+    #[response(
+        status = 409,
+        description = "Its state does not allow it.",
+        content_type = "application/problem+json"
+    )]
+    Conflict(#[to_schema] Problem),
+    #[response(
+        status = 413,
+        description = "The body is too large.",
+        content_type = "application/problem+json"
+    )]
+    TooLarge(#[to_schema] Problem),
+    #[response(
+        status = 415,
+        description = "The body is not JSON.",
+        content_type = "application/problem+json"
+    )]
+    NotJson(#[to_schema] Problem),
+    #[response(
+        status = 422,
+        description = "The body is JSON of another shape.",
+        content_type = "application/problem+json"
+    )]
+    WrongShape(#[to_schema] Problem),
+    #[response(
+        status = 504,
+        description = "The node has not answered in time.",
+        content_type = "application/problem+json"
+    )]
+    Late(#[to_schema] Problem),
 }
 
 #[cfg(test)]

@@ -1,0 +1,117 @@
+//! Sessions of the console: a cookie for an API token, or for a code of `piccolo console`.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use piccolo_core::{api_server::Call, model::CredentialKind, state_manager::SESSION_IDLE_MAX};
+use piccolo_rpc::{convert::timestamp, view::time};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Answer, Done, Shown,
+    asker::{Asker, COOKIE, Proof},
+    body::Small,
+    problem::{Problem, Problems},
+};
+
+/// One of the two.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SignIn {
+    /// An API token.
+    Token(String),
+    /// What `piccolo console` has shown.
+    Code(String),
+}
+
+/// Who asks, and what they may.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct WhoAmI {
+    /// As the audit log has it.
+    who: String,
+    /// `viewer`, `operator` or `admin`.
+    role: String,
+    /// `certificate`, `api-token` or `session`.
+    proof: &'static str,
+    /// The session ends then, whatever happens; null where that is not known.
+    expires_at: Option<String>,
+    /// The session ends when it was not used for so long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_seconds: Option<u64>,
+}
+
+/// Sign in: an API token or a code becomes the cookie of a session.
+#[utoipa::path(
+    post,
+    path = "/session",
+    tag = "session",
+    request_body = SignIn,
+    security(()),
+    responses(
+        (status = 201, description = "The session; Set-Cookie has its secret.", body = WhoAmI),
+        (status = 413, description = "Too large.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "JSON of another shape.", body = Problem, content_type = "application/problem+json"),
+        Problems
+    )
+)]
+pub(super) async fn sign_in(asker: Asker, Small(shown): Small<SignIn>) -> Answer<WhoAmI> {
+    let (kind, secret) = match shown {
+        SignIn::Token(secret) => (CredentialKind::ApiToken, secret),
+        SignIn::Code(secret) => (CredentialKind::Code, secret),
+    };
+    let by = asker.api.identify(kind, &secret, asker.by.from.clone()).await?;
+    let (secret, record) = asker.api.open_session(by.clone()).await?;
+    asker.vouch();
+    let mut shown = Shown::ok(WhoAmI {
+        who: by.who(),
+        role: by.role.to_string(),
+        proof: "session",
+        expires_at: time(Some(&timestamp(record.expires_at))),
+        idle_seconds: Some(SESSION_IDLE_MAX.as_secs()),
+    });
+    shown.status = StatusCode::CREATED;
+    shown.headers.insert(header::SET_COOKIE, cookie(&secret, ""));
+    Ok(shown)
+}
+
+/// Who am I?
+#[utoipa::path(
+    get,
+    path = "/session",
+    tag = "session",
+    responses((status = 200, description = "Who asks.", body = WhoAmI), Problems)
+)]
+pub(super) async fn who_am_i(asker: Asker) -> Answer<WhoAmI> {
+    asker.api.check(&asker.by, Call::GetSession).await?;
+    let (proof, idle_seconds) = match asker.proof {
+        Proof::ApiToken(_) => ("api-token", None),
+        Proof::Session(_) => ("session", Some(SESSION_IDLE_MAX.as_secs())),
+        Proof::Certificate | Proof::Nothing => ("certificate", None),
+    };
+    let (who, role) = (asker.by.who(), asker.by.role.to_string());
+    Ok(Shown::ok(WhoAmI { who, role, proof, expires_at: None, idle_seconds }))
+}
+
+/// Sign out.
+#[utoipa::path(
+    delete,
+    path = "/session",
+    tag = "session",
+    responses(
+        (status = 200, description = "The session is over.", body = Done),
+        (status = 409, description = "There is no session.", body = Problem, content_type = "application/problem+json"),
+        Problems
+    )
+)]
+pub(super) async fn sign_out(asker: Asker) -> Answer<Done> {
+    asker.api.close_session(asker.by).await?;
+    let mut shown = Shown::ok(Done {});
+    shown.headers.insert(header::SET_COOKIE, cookie("", "; Max-Age=0"));
+    Ok(shown)
+}
+
+/// For this host alone, never for a script and never for another page.
+fn cookie(secret: &str, more: &str) -> HeaderValue {
+    let text = format!("{COOKIE}={secret}; Path=/; Secure; HttpOnly; SameSite=Strict{more}");
+    // our own hexadecimal digits
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
+}
