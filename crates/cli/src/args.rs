@@ -5,8 +5,9 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    audit, backup, completion, context, doctor, events, failure::Failure, help, log_level, man,
-    metrics, node, status, store, text::parse_duration, token, top, topology, user, version,
+    api_token, audit, backup, completion, console, context, doctor, events, failure::Failure, help,
+    log_level, man, metrics, node, status, store, text::parse_duration, token, top, topology, user,
+    version,
 };
 
 const ABOUT: &str =
@@ -70,6 +71,12 @@ pub enum Command {
     /// Make, see and revoke users
     #[command(subcommand, after_help = user::EXAMPLES)]
     User(user::UserCommand),
+    /// Make, see and revoke the tokens by which programs ask on the HTTPS port
+    #[command(subcommand, after_help = api_token::EXAMPLES)]
+    ApiToken(api_token::ApiTokenCommand),
+    /// Print a link that opens the web console once, as you
+    #[command(after_help = console::EXAMPLES)]
+    Console(console::ConsoleArgs),
     /// See and change the topology and its configuration
     #[command(subcommand, after_help = topology::EXAMPLES)]
     Topology(topology::TopologyCommand),
@@ -125,6 +132,8 @@ impl Cli {
             Command::Node(command) => node::run(globals, command).await,
             Command::Token(command) => token::run(globals, command).await,
             Command::User(command) => user::run(globals, command).await,
+            Command::ApiToken(command) => api_token::run(globals, command).await,
+            Command::Console(args) => console::run(globals, args).await,
             Command::Topology(command) => topology::run(globals, command).await,
             Command::Events(args) => events::run(globals, args).await,
             Command::Top(args) => top::run(globals, args).await,

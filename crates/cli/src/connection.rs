@@ -172,6 +172,11 @@ pub fn host_of(address: &str) -> &str {
 }
 
 impl Client<'_> {
+    /// Of the master that answers.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// One call within the command's deadline, e.g.
     /// `client.call("cannot list nodes", request, async |api, r| api.get_nodes(r).await)`.
     ///

@@ -12,11 +12,13 @@ use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser as _};
 
+pub mod api_token;
 pub mod args;
 pub mod audit;
 pub mod backup;
 pub mod completion;
 pub mod connection;
+pub mod console;
 pub mod context;
 pub mod doctor;
 pub mod events;

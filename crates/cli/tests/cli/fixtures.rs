@@ -248,6 +248,21 @@ pub(crate) fn tokens() -> Vec<v1::JoinToken> {
     ]
 }
 
+pub(crate) fn api_tokens() -> Vec<v1::ApiToken> {
+    let token = |name: &str, role: v1::UserRole, id: &str, left: i64| v1::ApiToken {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        role: role as i32,
+        created_at: ago(9_000),
+        expires_at: ago(-left),
+        created_by: "admin:first".to_owned(),
+    };
+    vec![
+        token("ci", v1::UserRole::Operator, "3f2a91c04b7d", 86_400),
+        token("grafana", v1::UserRole::Viewer, "99aa00bb11cc", -60),
+    ]
+}
+
 pub(crate) fn users() -> Vec<v1::User> {
     vec![v1::User {
         name: "alice".to_owned(),

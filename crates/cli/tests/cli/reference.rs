@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use piccolo_cli::{
+    api_token::{ApiTokenView, ApiTokensView},
     audit::{AuditView, EntryView},
     command, events,
     metrics::SeriesView,
@@ -74,6 +75,7 @@ fn shapes() -> String {
     };
     let tokens = fixtures::tokens()[..1].iter().map(TokenView::from).collect();
     let users = fixtures::users().iter().map(UserView::from).collect();
+    let api_tokens = fixtures::api_tokens()[..1].iter().map(ApiTokenView::from).collect();
     let entries = fixtures::audit()[1..].iter().map(EntryView::from).collect();
     let mut out = "\n## Shapes of `-o json`\n".to_owned();
     let mut add = |command: &str, text: String| {
@@ -92,6 +94,7 @@ fn shapes() -> String {
     let series = SeriesView::of("cpu_percent", fixtures::figures(&query));
     add("piccolo metrics query", json(&series));
     add("piccolo token list", json(&TokensView { tokens }));
+    add("piccolo api-token list", json(&ApiTokensView { tokens: api_tokens }));
     add("piccolo user list", json(&UsersView { users }));
     add("piccolo audit list", json(&AuditView { entries }));
     out.push_str(WATCHES);

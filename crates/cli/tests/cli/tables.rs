@@ -1,7 +1,7 @@
 //! Whole tables over fixed data, compared with what they looked like when somebody last looked.
 
 use piccolo_cli::{
-    audit, events,
+    api_token, audit, events,
     metrics::{self, SeriesView},
     node,
     output::{Format, Look, Table, document, word},
@@ -122,6 +122,7 @@ fn tokens_users_and_the_audit_log() {
         check(tokens, Some(width), &token::table(&fixtures::tokens(), Format::Table, &narrow));
         check(audit, Some(width), &audit::table(&fixtures::audit(), Format::Table, &narrow));
     }
+    check("api_token_list", Some(120), &api_token::table(&fixtures::api_tokens(), &plain));
     check("user_list_wide", Some(120), &user::table(&fixtures::users(), Format::Wide, &plain));
     check("audit_list", Some(120), &audit::table(&fixtures::audit(), Format::Table, &plain));
     check(

@@ -304,7 +304,7 @@ impl StateManager {
         let is_session = |record: &CredentialRecord| record.kind == CredentialKind::Session;
         if !self.credentials.find(&hash).is_some_and(is_session) {
             let message = "there is no session: this caller has shown a token or a certificate";
-            return Err(Refusal::new(Code::FailedPrecondition, "NoSession", message));
+            return Err(Refusal::new(Code::FailedPrecondition, "NotInSession", message));
         }
         self.credentials.remove(out, &hash);
         Ok(Answer::Done)

@@ -165,3 +165,381 @@ async fn what_cannot_be_read_is_a_problem_with_its_code() {
     assert_eq!((answer.status, answer.reason().as_str()), (405, "MethodNotAllowed"));
     assert_eq!(answer.headers["allow"], "GET,HEAD");
 }
+
+/// An API token of that role.
+async fn api_token(cluster: &Cluster, name: &str, role: &str) -> String {
+    let body = format!("{{\"name\":\"{name}\",\"role\":\"{role}\"}}");
+    let admin = cluster.admin_identity();
+    let answer = post(cluster, Some(&admin), "/api/v1/api-tokens", &[], &body).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    answer.json()["token"].as_str().unwrap().to_owned()
+}
+
+async fn post(
+    cluster: &Cluster,
+    identity: Option<&Identity>,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
+    let headers: Vec<_> =
+        [("Content-Type", "application/json")].iter().chain(headers).copied().collect();
+    ask(cluster, identity, "POST", path, &headers, body).await
+}
+
+#[tokio::test]
+async fn an_api_token_is_shown_once_speaks_by_its_name_and_ends() {
+    let (cluster, _sessions) = cluster_of(&["n1"]).await;
+    let token = api_token(&cluster, "ci", "operator").await;
+    let bearer = format!("Bearer {token}");
+    let with = [("Authorization", bearer.as_str())];
+    let me = ask(&cluster, None, "GET", "/api/v1/session", &with, "").await;
+    assert_eq!(me.json()["who"], "operator:token/ci", "{me:?}");
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    let path = "/api/v1/nodes/n1/maintenance";
+    let on = ask(&cluster, None, "PUT", path, &headers, "{\"on\":true}").await;
+    assert_eq!((on.status, &on.json()["status"]), (200, &Value::from("Maintenance")), "{on:?}");
+    let audit = cluster.audit().await;
+    let entry = audit.iter().find(|entry| entry.call == "SetMaintenance").unwrap();
+    assert_eq!(entry.who, "operator:token/ci");
+    let remove = ask(&cluster, None, "DELETE", "/api/v1/nodes/n1", &with, "").await;
+    assert_eq!((remove.status, remove.reason().as_str()), (403, "RoleNotAllowed"));
+
+    let admin = cluster.admin_identity();
+    let list = get(&cluster, Some(&admin), "/api/v1/api-tokens").await;
+    assert_eq!(list.json()["items"][0]["name"], "ci");
+    assert!(!list.body.contains(&token));
+    let gone = ask(&cluster, Some(&admin), "DELETE", "/api/v1/api-tokens/ci", &[], "").await;
+    assert_eq!(gone.status, 200, "{gone:?}");
+    let late = ask(&cluster, None, "GET", "/api/v1/nodes", &with, "").await;
+    assert_eq!((late.status, late.reason().as_str()), (401, "ApiTokenNotGood"));
+}
+
+#[tokio::test]
+async fn a_browser_signs_in_acts_with_its_header_and_signs_out() {
+    let cluster = Cluster::start().await;
+    let token = api_token(&cluster, "console", "admin").await;
+    let shown = format!("{{\"token\":\"{token}\"}}");
+    let session = post(&cluster, None, "/api/v1/session", &[], &shown).await;
+    assert_eq!(session.status, 201, "{session:?}");
+    let cookie = session.headers["set-cookie"].clone();
+    for attribute in ["__Host-piccolo=", "; Secure", "; HttpOnly", "; SameSite=Strict", "; Path=/"]
+    {
+        assert!(cookie.contains(attribute), "{cookie}");
+    }
+    let cookie = cookie.split(';').next().unwrap();
+    let me = ask(&cluster, None, "GET", "/api/v1/session", &[("Cookie", cookie)], "").await;
+    assert_eq!((&me.json()["role"], &me.json()["proof"]), (&"admin".into(), &"session".into()));
+    let wish = "{\"role\":\"sub\"}";
+    let make = async |headers: &[(&str, &str)]| {
+        let answer = post(&cluster, None, "/api/v1/tokens", headers, wish).await;
+        (answer.status, if answer.status == 201 { String::new() } else { answer.reason() })
+    };
+    let csrf = ("X-Piccolo-Csrf", "1");
+    assert_eq!(make(&[("Cookie", cookie)]).await, (403, "CsrfHeaderMissing".to_owned()));
+    let foreign = [("Cookie", cookie), csrf, ("Origin", "https://evil.example")];
+    assert_eq!(make(&foreign).await, (403, "ForeignOrigin".to_owned()));
+    assert_eq!(make(&[("Cookie", cookie), csrf, ("Origin", "https://x")]).await.0, 201);
+    let admin = cluster.admin_identity();
+    let ambient = post(&cluster, Some(&admin), "/api/v1/tokens", &[("Origin", "https://e")], wish);
+    assert_eq!(ambient.await.status, 403, "a browser's certificate is no better");
+
+    let out =
+        ask(&cluster, None, "DELETE", "/api/v1/session", &[("Cookie", cookie), csrf], "").await;
+    assert_eq!(out.status, 200, "{out:?}");
+    assert!(out.headers["set-cookie"].contains("Max-Age=0"));
+    let after = ask(&cluster, None, "GET", "/api/v1/session", &[("Cookie", cookie)], "").await;
+    assert_eq!((after.status, after.reason().as_str()), (401, "SessionOver"));
+}
+
+#[tokio::test]
+async fn a_code_of_the_command_line_opens_one_session() {
+    let cluster = Cluster::start().await;
+    let request = v1::OpenConsoleRequest {};
+    let opened = cluster.admin().await.open_console(request).await.unwrap().into_inner();
+    assert_eq!(u32::from(cluster.master.https_address().unwrap().port()), opened.https_port);
+    let shown = format!("{{\"code\":\"{}\"}}", opened.code);
+    let first = post(&cluster, None, "/api/v1/session", &[], &shown).await;
+    assert_eq!(
+        (first.status, &first.json()["who"]),
+        (201, &Value::from("admin:first")),
+        "{first:?}"
+    );
+    let second = post(&cluster, None, "/api/v1/session", &[], &shown).await;
+    assert_eq!((second.status, second.reason().as_str()), (401, "CodeNotGood"));
+}
+
+#[tokio::test]
+async fn who_guesses_tokens_is_locked_out_and_the_session_beside_them_goes_on() {
+    let cluster = Cluster::start().await;
+    let token = api_token(&cluster, "console", "viewer").await;
+    let shown = format!("{{\"token\":\"{token}\"}}");
+    let session = post(&cluster, None, "/api/v1/session", &[], &shown).await;
+    let cookie = session.headers["set-cookie"].split(';').next().unwrap().to_owned();
+    let mut statuses = Vec::new();
+    for n in 0..12 {
+        let guess = format!("Bearer piccolo_api_{n:064}");
+        let with = [("Authorization", guess.as_str())];
+        statuses.push(ask(&cluster, None, "GET", "/api/v1/nodes", &with, "").await.status);
+    }
+    assert_eq!(statuses, [[401; 10].as_slice(), &[429; 2]].concat());
+    let right = format!("Bearer {token}");
+    let with = [("Authorization", right.as_str())];
+    let locked = ask(&cluster, None, "GET", "/api/v1/nodes", &with, "").await;
+    assert_eq!((locked.status, locked.reason().as_str()), (429, "LockedOut"));
+    assert!(locked.headers.contains_key("retry-after"));
+    let beside = ask(&cluster, None, "GET", "/api/v1/nodes", &[("Cookie", &cookie)], "").await;
+    assert_eq!(beside.status, 200, "{beside:?}");
+    let audit = cluster.audit().await;
+    assert!(audit.iter().any(|e| e.call == "OpenSession" && e.outcome.contains("ApiTokenNotGood")));
+}
+
+#[tokio::test]
+async fn what_may_not_be_changed_is_a_problem_with_its_code() {
+    let (cluster, _sessions) = cluster_of(&["n1"]).await;
+    let admin = cluster.admin_identity();
+    let json = ("Content-Type", "application/json");
+    let huge = format!("{{\"filter\":\"{}\"}}", "x".repeat(2 * 1024 * 1024));
+    let mut topology = get(&cluster, Some(&admin), "/api/v1/topology").await.json();
+    topology["name"] = "other".into();
+    let topology = topology.to_string();
+    let new = "{\"name\":\"ci\",\"role\":\"viewer\"}";
+    for (method, path, headers, body, expect) in [
+        ("POST", "/api/v1/nodes/n1/approve", vec![], "", (409, "WrongStatus")),
+        ("POST", "/api/v1/nodes/zone-x/approve", vec![], "", (404, "NoSuchNode")),
+        (
+            "POST",
+            "/api/v1/nodes/n1/containers/web/restart",
+            vec![("Origin", "null")],
+            "",
+            (403, "ForeignOrigin"),
+        ),
+        ("PUT", "/api/v1/log-level/master", vec![], "{\"filter\":\"info\"}", (415, "NotJson")),
+        (
+            "PUT",
+            "/api/v1/log-level/master",
+            vec![json, ("Content-Encoding", "gzip")],
+            "{}",
+            (415, "NotJson"),
+        ),
+        ("PUT", "/api/v1/log-level/master", vec![json], "{\"filter\":", (400, "MalformedJson")),
+        ("PUT", "/api/v1/log-level/master", vec![json], "{\"filter\":7}", (422, "WrongShape")),
+        (
+            "PUT",
+            "/api/v1/log-level/master",
+            vec![json],
+            "{\"filter\":\"x\",\"y\":1}",
+            (422, "WrongShape"),
+        ),
+        ("PUT", "/api/v1/log-level/master", vec![json], "{\"filter\":\"\"}", (400, "InvalidField")),
+        (
+            "PUT",
+            "/api/v1/log-level/master",
+            vec![json],
+            "{\"filter\":\"\u{7f}\u{0}\"}",
+            (400, "MalformedJson"),
+        ),
+        ("PUT", "/api/v1/log-level/master", vec![json], &huge, (413, "TooManyBytes")),
+        (
+            "PUT",
+            "/api/v1/topology",
+            vec![json, ("If-Match", "\"7\"")],
+            &topology,
+            (412, "GenerationOutdated"),
+        ),
+        (
+            "PUT",
+            "/api/v1/topology",
+            vec![json, ("If-Match", "x")],
+            &topology,
+            (412, "GenerationOutdated"),
+        ),
+        ("DELETE", "/api/v1/users/first", vec![], "", (409, "LastAdmin")),
+        ("DELETE", "/api/v1/tokens/ffffffffffff", vec![], "", (404, "NoSuchToken")),
+        ("DELETE", "/api/v1/session", vec![], "", (409, "NotInSession")),
+        (
+            "POST",
+            "/api/v1/api-tokens",
+            vec![json, ("Idempotency-Key", "")],
+            new,
+            (400, "InvalidField"),
+        ),
+        (
+            "POST",
+            "/api/v1/nodes/n1/recovery/force",
+            vec![json],
+            "{\"step\":\"dance\"}",
+            (400, "InvalidField"),
+        ),
+    ] {
+        let answer = ask(&cluster, Some(&admin), method, path, &headers, body).await;
+        assert_eq!((answer.status, answer.reason().as_str()), expect, "{method} {path} {answer:?}");
+    }
+    let headers = [json, ("If-Match", "\"1\"")];
+    let good = ask(&cluster, Some(&admin), "PUT", "/api/v1/topology", &headers, &topology).await;
+    assert_eq!((good.status, good.headers["etag"].as_str()), (200, "\"2\""), "{good:?}");
+}
+
+#[tokio::test]
+async fn what_was_made_under_a_key_is_not_made_again() {
+    let cluster = Cluster::start().await;
+    let admin = cluster.admin_identity();
+    let make = async |key: &str, role: &str| {
+        let body = format!("{{\"role\":\"{role}\"}}");
+        post(&cluster, Some(&admin), "/api/v1/tokens", &[("Idempotency-Key", key)], &body).await
+    };
+    let (first, again) = (make("k1", "sub").await, make("k1", "sub").await);
+    assert_eq!((first.status, again.status, &first.body), (201, 201, &again.body));
+    assert_eq!(again.headers["idempotent-replayed"], "true");
+    let other = make("k1", "master").await;
+    assert_eq!((other.status, other.reason().as_str()), (422, "KeyReused"));
+    assert_eq!(make("k2", "sub").await.status, 201);
+    let list = get(&cluster, Some(&admin), "/api/v1/tokens").await.json();
+    assert_eq!(list["items"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn every_documented_route_is_there_and_asks_who_asks() {
+    let cluster = Cluster::start().await;
+    let document = get(&cluster, None, "/api/v1/openapi.json").await.json();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    let mut routes = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let path = path.replace('{', "x").replace('}', "x");
+            let headers = [("Content-Type", "application/json")];
+            let method = method.to_uppercase();
+            let answer = ask(&cluster, None, &method, &path, &headers, "{\"x\":1}").await;
+            let open = path == "/api/v1/session" && method == "POST";
+            // what is malformed may be seen before who asks; what is well-formed may not
+            assert!([401, 422].contains(&answer.status), "{method} {path} {answer:?}");
+            assert!(operation["responses"].get(answer.status.to_string()).is_some(), "{path}");
+            assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{path}");
+            routes += usize::from(!open);
+        }
+    }
+    assert!(routes >= 35, "{routes}");
+    for (path, kind) in [
+        ("/api/docs", "text/html; charset=utf-8"),
+        ("/api/docs/page.js", "text/javascript; charset=utf-8"),
+        ("/api/docs/page.css", "text/css; charset=utf-8"),
+    ] {
+        let page = get(&cluster, None, path).await;
+        assert_eq!((page.status, page.headers["content-type"].as_str()), (200, kind));
+        assert!(page.headers["content-security-policy"].starts_with("default-src 'none'"));
+    }
+}
+
+/// The events of a watch, one after the other.
+struct Watch(tokio::io::BufReader<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>);
+
+impl Watch {
+    async fn open(cluster: &Cluster, identity: &Identity, path: &str, headers: &str) -> Self {
+        let address = cluster.master.https_address().unwrap();
+        let mut tls = connect(cluster, address, Some(identity), &[&TLS13]).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+        tls.write_all(request.as_bytes()).await.unwrap();
+        Self(tokio::io::BufReader::new(tls))
+    }
+
+    /// The next event's name, id and data.
+    async fn next(&mut self) -> (String, String, Value) {
+        use tokio::io::AsyncBufReadExt as _;
+        let (mut name, mut id) = (String::new(), String::new());
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.0.read_line(&mut line).await.unwrap(), 0, "the watch is over");
+            let line = line.trim_end();
+            if let Some(text) = line.strip_prefix("event: ") {
+                text.clone_into(&mut name);
+            } else if let Some(text) = line.strip_prefix("id: ") {
+                text.clone_into(&mut id);
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                return (name, id, serde_json::from_str(data).unwrap());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_watch_of_nodes_begins_with_all_and_goes_on_where_it_was() {
+    let (cluster, _sessions) = cluster_of(&["n1"]).await;
+    let admin = cluster.admin_identity();
+    let mut watch = Watch::open(&cluster, &admin, "/api/v1/watch/nodes", "").await;
+    assert_eq!(watch.next().await.0, "snapshot_begin");
+    let (name, _, data) = watch.next().await;
+    assert_eq!((name.as_str(), &data["node"]["id"]), ("changed", &Value::from("n1")));
+    let (name, id, _) = watch.next().await;
+    assert_eq!(name, "snapshot_end");
+    drop(watch);
+    let body = "{\"labels\":{\"zone\":\"a\"}}";
+    let headers = [("Content-Type", "application/json")];
+    let path = "/api/v1/nodes/n1/labels";
+    let labelled = ask(&cluster, Some(&admin), "PATCH", path, &headers, body).await;
+    assert_eq!(labelled.json()["labels"]["zone"], "a", "{labelled:?}");
+    let last = format!("Last-Event-ID: {id}\r\n");
+    let mut watch = Watch::open(&cluster, &admin, "/api/v1/watch/nodes", &last).await;
+    loop {
+        let (name, _, data) = watch.next().await;
+        assert_eq!(name, "changed", "no snapshot: nothing was missed");
+        if data["node"]["labels"]["zone"] == "a" {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_watch_of_events_misses_nothing_in_between() {
+    let cluster = Cluster::start().await;
+    let admin = cluster.admin_identity();
+    let mut watch = Watch::open(&cluster, &admin, "/api/v1/watch/events?after=0", "").await;
+    let (_, id, first) = watch.next().await;
+    assert_eq!((id.as_str(), &first["event"]["id"]), ("1", &Value::from(1)));
+    drop(watch);
+    let mut watch =
+        Watch::open(&cluster, &admin, "/api/v1/watch/events", "Last-Event-ID: 1\r\n").await;
+    assert_eq!(watch.next().await.1, "2");
+    let bad =
+        ask(&cluster, Some(&admin), "GET", "/api/v1/watch/events", &[("Last-Event-ID", "x")], "");
+    assert_eq!(bad.await.status, 400);
+    let ahead = get(&cluster, Some(&admin), "/api/v1/watch/events?after=99999").await;
+    assert_eq!((ahead.status, ahead.reason().as_str()), (400, "InvalidField"));
+}
+
+#[tokio::test]
+async fn watches_of_one_caller_are_bounded_and_a_slow_request_slows_nobody() {
+    let cluster = Cluster::start().await;
+    let admin = cluster.admin_identity();
+    let mut watches = Vec::new();
+    for _ in 0..64 {
+        let mut watch = Watch::open(&cluster, &admin, "/api/v1/watch/nodes", "").await;
+        watch.next().await;
+        watches.push(watch);
+    }
+    let more = get(&cluster, Some(&admin), "/api/v1/watch/nodes").await;
+    assert_eq!((more.status, more.reason().as_str()), (429, "TooManyWatchers"));
+    // heads that never end, and bodies that never come
+    let address = cluster.master.https_address().unwrap();
+    let mut slow = Vec::new();
+    for request in [
+        "GET /api/v1/nodes HTTP/1.1\r\nHost: x\r\nX-A: ",
+        "PUT /api/v1/log-level/master HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 500000\r\n\r\n{",
+    ] {
+        for _ in 0..20 {
+            let mut tls = connect(&cluster, address, Some(&admin), &[&TLS13]).await.unwrap();
+            tls.write_all(request.as_bytes()).await.unwrap();
+            slow.push(tls);
+        }
+    }
+    let viewer = crate::people::user(&cluster, "vera", v1::UserRole::Viewer).await;
+    assert_eq!(get(&cluster, Some(&viewer), "/api/v1/nodes").await.status, 200);
+    let small = "{\"role\":\"sub\"}";
+    assert_eq!(post(&cluster, Some(&admin), "/api/v1/tokens", &[], small).await.status, 201);
+    // the watches go on, and are free again when they are closed
+    drop(watches);
+    crate::harness::eventually("a watch may be opened again", async || {
+        let mut watch = Watch::open(&cluster, &viewer, "/api/v1/watch/nodes", "").await;
+        watch.next().await.0 == "snapshot_begin"
+    })
+    .await;
+}
