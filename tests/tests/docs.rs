@@ -27,6 +27,7 @@ const WORDS_COMPARED: usize = 6;
 const POLL_EVERY: Duration = Duration::from_millis(100);
 /// The master's address in the documents.
 const WRITTEN_ADDRESS: &str = "127.0.0.1:47098";
+const WRITTEN_HTTPS_ADDRESS: &str = "127.0.0.1:47099";
 
 #[test]
 fn the_readme_is_true() -> Story {
@@ -201,6 +202,7 @@ impl Terminal {
     ) -> Result<std::process::Child, Box<dyn Error>> {
         let file = fs::File::create(output)?;
         let command = command.replace(WRITTEN_ADDRESS, &self.cluster.address);
+        let command = command.replace(WRITTEN_HTTPS_ADDRESS, &self.cluster.https_address);
         let programs = self.cluster.programs().cli.parent().map(Path::to_owned);
         let path = std::env::var("PATH").unwrap_or_default();
         let child = Command::new("bash")

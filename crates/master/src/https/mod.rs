@@ -15,13 +15,12 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use piccolo_core::api_server::{Call, Code};
-use piccolo_rpc::tls::acceptor::{Incoming, PeerInfo};
+use piccolo_rpc::tls::acceptor::Incoming;
 
 use crate::{
     api_server::{
         Api, CONNECTION_WINDOW_BYTES, HEAD_BYTES_MAX, PING_EVERY, PING_WITHIN,
         RESETS_FOR_ERRORS_MAX, RESETS_WAITING_MAX, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
-        caller::caller_of,
     },
     state_manager::CallError,
 };
@@ -82,9 +81,8 @@ async fn healthz(State(api): State<Api>) -> Response {
     }
 }
 
-async fn metrics_page(State(api): State<Api>, Extension(peer): Extension<PeerInfo>) -> Response {
-    let by = caller_of(Some(&peer), api.clock.seconds());
-    match api.state.check(by, Call::Metrics).await {
+async fn metrics_page(State(api): State<Api>, asker: v1::Asker) -> Response {
+    match api.state.check(asker.by, Call::Metrics).await {
         Ok(()) => {
             let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
             ([kind], metrics::page(&api)).into_response()

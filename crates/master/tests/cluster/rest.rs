@@ -209,6 +209,11 @@ async fn an_api_token_is_shown_once_speaks_by_its_name_and_ends() {
     let list = get(&cluster, Some(&admin), "/api/v1/api-tokens").await;
     assert_eq!(list.json()["items"][0]["name"], "ci");
     assert!(!list.body.contains(&token));
+    assert_eq!(
+        ask(&cluster, None, "GET", "/metrics", &with, "").await.status,
+        200,
+        "for Prometheus"
+    );
     let gone = ask(&cluster, Some(&admin), "DELETE", "/api/v1/api-tokens/ci", &[], "").await;
     assert_eq!(gone.status, 200, "{gone:?}");
     let late = ask(&cluster, None, "GET", "/api/v1/nodes", &with, "").await;
@@ -228,6 +233,9 @@ async fn a_browser_signs_in_acts_with_its_header_and_signs_out() {
         assert!(cookie.contains(attribute), "{cookie}");
     }
     let cookie = cookie.split(';').next().unwrap();
+    let stale = [("Cookie", "__Host-piccolo=old")];
+    let again = post(&cluster, None, "/api/v1/session", &stale, &shown).await;
+    assert_eq!(again.status, 201, "an old cookie keeps nobody out");
     let me = ask(&cluster, None, "GET", "/api/v1/session", &[("Cookie", cookie)], "").await;
     assert_eq!((&me.json()["role"], &me.json()["proof"]), (&"admin".into(), &"session".into()));
     let wish = "{\"role\":\"sub\"}";

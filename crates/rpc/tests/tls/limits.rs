@@ -9,7 +9,7 @@ use piccolo_rpc::tls::limits::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Authority, PATIENCE, Server, ask, connector, drained, eventually};
+use crate::support::{Authority, PATIENCE, Server, ask, connector, drained, eventually, say};
 
 /// Longer than any test: what must not be waited for.
 const NEVER: Duration = Duration::from_secs(3_600);
@@ -97,6 +97,30 @@ async fn a_client_without_a_certificate_may_not_stay() {
     assert_eq!(drained(&mut stranger).await, 0);
     eventually("its place is free", || server.acceptor.sockets() == 1).await;
     assert!(ask(&mut member_stays).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_connection_on_which_somebody_is_known_may_stay() {
+    let authority = Authority::new();
+    let limits = Limits { stranger_deadline: Duration::from_secs(1), ..Limits::default() };
+    let server = server(&authority, limits).await;
+    let trust = Trust::of(&authority.dialler("sub", "hpc-1"));
+    let options = ClientOptions::new(Clock::default());
+    let nobody = Connector::with_trust(&trust, None, options).unwrap();
+    let mut known = server.connect(&nobody).await.unwrap();
+    say(&mut known, "token").await.unwrap();
+    let mut stranger = server.connect(&nobody).await.unwrap();
+    ask(&mut stranger).await.unwrap();
+    // the stranger came later, and has to go
+    tokio::select! {
+        left = drained(&mut stranger) => assert_eq!(left, 0),
+        () = async {
+            while say(&mut known, "token").await.is_ok() {}
+        } => panic!("the connection on which somebody is known was closed"),
+    }
+    assert!(say(&mut known, "who").await.is_ok());
+    // and so has whoever does not come back
+    assert_eq!(drained(&mut known).await, 0);
 }
 
 #[tokio::test]

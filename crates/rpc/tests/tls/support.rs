@@ -167,7 +167,15 @@ impl Server {
 pub(crate) async fn ask(
     connection: &mut (impl AsyncRead + AsyncWrite + Unpin),
 ) -> Result<String, Box<dyn Error>> {
-    connection.write_all(b"who\n").await?;
+    say(connection, "who").await
+}
+
+/// The same with a word of its own; `token` shows who this is by other means than a certificate.
+pub(crate) async fn say(
+    connection: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    word: &str,
+) -> Result<String, Box<dyn Error>> {
+    connection.write_all(format!("{word}\n").as_bytes()).await?;
     let mut answer = String::new();
     BufReader::new(connection).read_line(&mut answer).await?;
     if answer.is_empty() {
@@ -231,10 +239,14 @@ async fn tell(connection: Connection<TcpStream>) {
             format!("{} serial {}{expired}", peer.principal(), peer.serial)
         }
     };
+    let known = connection.peer().clone();
     let answer = format!("{peer} from {}\n", connection.peer().address.ip());
     let mut lines = BufReader::new(connection);
     let mut line = String::new();
     while lines.read_line(&mut line).await.is_ok_and(|bytes| bytes > 0) {
+        if line == "token\n" {
+            known.vouch();
+        }
         if lines.get_mut().write_all(answer.as_bytes()).await.is_err() {
             return;
         }

@@ -9,11 +9,12 @@ use axum::{
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use piccolo_core::{
-    api_server::{Caller, Role},
+    api_server::{Call, Caller, Role},
     model::CredentialKind,
 };
-use piccolo_rpc::tls::acceptor::PeerInfo;
+use piccolo_rpc::{status::ErrorView, tls::acceptor::PeerInfo};
 use serde::de::DeserializeOwned;
+use tonic::Status;
 
 use super::problem::Problem;
 use crate::api_server::{Api, caller::caller_of};
@@ -25,9 +26,9 @@ pub(super) const CSRF_HEADER: &str = "x-piccolo-csrf";
 
 /// The one that asks.
 #[derive(Debug, Clone)]
-pub(super) struct Asker {
+pub(crate) struct Asker {
     pub(super) api: Api,
-    pub(super) by: Caller,
+    pub(crate) by: Caller,
     pub(super) proof: Proof,
     peer: Option<PeerInfo>,
 }
@@ -58,7 +59,15 @@ impl Asker {
         match &self.proof {
             Proof::Nothing | Proof::Certificate => {}
             Proof::ApiToken(secret) => {
-                self.api.identify(CredentialKind::ApiToken, secret, from).await?;
+                let found = self.api.identify(CredentialKind::ApiToken, secret, from).await;
+                // a neighbour who guesses does not end what is open
+                let locked = |status: &Status| ErrorView::from(status).reason == "LockedOut";
+                match found {
+                    Err(status) if locked(&status) => {
+                        self.api.check(&self.by, Call::GetSession).await?;
+                    }
+                    found => drop(found?),
+                }
             }
             Proof::Session(secret) => {
                 self.api.identify(CredentialKind::Session, secret, from).await?;
@@ -79,12 +88,7 @@ impl FromRequestParts<Api> for Asker {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        let peer = parts.extensions.get::<PeerInfo>().cloned();
-        let stranger = caller_of(peer.as_ref(), api.clock.seconds());
-        if !parts.method.is_safe() {
-            check_origin(parts)?;
-        }
-        let mut asker = Self { api: api.clone(), by: stranger, proof: Proof::Nothing, peer };
+        let AtTheDoor(mut asker) = AtTheDoor::from_request_parts(parts, api).await?;
         let from = asker.by.from.clone();
         if let Some(token) = bearer(&parts.headers)? {
             asker.by = api.identify(CredentialKind::ApiToken, token, from).await?;
@@ -104,6 +108,23 @@ impl FromRequestParts<Api> for Asker {
             asker.vouch();
         }
         Ok(asker)
+    }
+}
+
+/// Whoever knocks, by the connection alone: to sign in nothing else counts, and least a session that is over.
+#[derive(Debug)]
+pub(super) struct AtTheDoor(pub(super) Asker);
+
+impl FromRequestParts<Api> for AtTheDoor {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        if !parts.method.is_safe() {
+            check_origin(parts)?;
+        }
+        let peer = parts.extensions.get::<PeerInfo>().cloned();
+        let by = caller_of(peer.as_ref(), api.clock.seconds());
+        Ok(Self(Asker { api: api.clone(), by, proof: Proof::Nothing, peer }))
     }
 }
 

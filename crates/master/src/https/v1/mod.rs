@@ -33,6 +33,7 @@ use serde::Serialize;
 use utoipa::OpenApi as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub(super) use self::asker::Asker;
 use self::{body::LargeBodies, once::Memory, problem::Problem};
 use crate::api_server::Api;
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Answer, Done, Shown,
-    asker::{Asker, COOKIE, Proof},
+    asker::{Asker, AtTheDoor, COOKIE, Proof},
     body::Small,
     problem::{Problem, Problems},
 };
@@ -53,7 +53,10 @@ pub(super) struct WhoAmI {
         Problems
     )
 )]
-pub(super) async fn sign_in(asker: Asker, Small(shown): Small<SignIn>) -> Answer<WhoAmI> {
+pub(super) async fn sign_in(
+    AtTheDoor(asker): AtTheDoor,
+    Small(shown): Small<SignIn>,
+) -> Answer<WhoAmI> {
     let (kind, secret) = match shown {
         SignIn::Token(secret) => (CredentialKind::ApiToken, secret),
         SignIn::Code(secret) => (CredentialKind::Code, secret),
