@@ -23,7 +23,6 @@ CHECKS = [
     "response_headers_conformance",
     "response_schema_conformance",
     "unsupported_method",
-    "ignored_auth",
 ]
 
 
@@ -31,14 +30,15 @@ class Rest(unittest.TestCase):
     def test_the_document_says_everything_that_is_answered(self):
         with Master() as master:
             context = yaml.safe_load(master.context_file().read_text())
-            for name in ["ca", "certificate", "key"]:
-                (master.folder / name).write_text(context[name])
+            (master.folder / "ca").write_text(context["ca"])
+            made = master.json("api-token", "create", "schemathesis", "--role", "admin")
             command = [Path(sys.executable).parent / "schemathesis", "run"]
             command += [f"https://{master.https}/api/v1/openapi.json", "--no-color", "--seed", "1"]
             command += ["--tls-verify", master.folder / "ca", "--max-time", str(MADE_UP_FOR)]
-            command += ["--request-cert", master.folder / "certificate"]
-            command += ["--request-cert-key", master.folder / "key"]
-            command += ["--exclude-tag", "watches", "--checks", ",".join(CHECKS)]
+            command += ["--header", f"Authorization: Bearer {made['token']}"]
+            # who guesses tokens, as signing in at random does, is locked out
+            command += ["--exclude-tag", "watches", "--exclude-operation-id", "sign_in"]
+            command += ["--checks", ",".join(CHECKS)]
             done = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,

@@ -126,7 +126,7 @@ fn hold(ground: &Ground, agents: usize) -> Result<Held> {
 }
 
 /// Returns when all have joined; their sessions go on in the set.
-fn start_agents(
+pub(super) fn start_agents(
     runtime: &Runtime,
     cluster: &Cluster,
     agents: usize,

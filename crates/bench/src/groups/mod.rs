@@ -9,6 +9,7 @@ mod join;
 mod load;
 mod loss;
 mod master;
+mod rest;
 mod simulator;
 mod size;
 mod soak;
@@ -38,6 +39,8 @@ pub(crate) enum Group {
     Loss,
     /// A thousand and five thousand agents on one master
     Load,
+    /// Two hundred nodes listed over REST, five hundred times a second
+    Rest,
     /// On real hosts with systemd: the system check, a boot, a killed master, an agent's memory
     Hosts,
     /// Ten minutes of heavy churn, and what has grown by it
@@ -62,6 +65,7 @@ impl Group {
             Self::Container => container::measure(ground),
             Self::Loss => loss::measure(ground),
             Self::Load => load::measure(ground),
+            Self::Rest => rest::measure(ground),
             Self::Hosts => hosts::measure(ground),
             Self::Soak => soak::measure(ground),
             Self::Simulator => simulator::measure(ground),

@@ -85,7 +85,6 @@ fn fixed(kind: &'static str, body: Bytes) -> Response {
     let headers = [
         (header::CONTENT_TYPE, kind),
         (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
     ];
     (headers.map(|(name, value)| (name, HeaderValue::from_static(value))), body).into_response()

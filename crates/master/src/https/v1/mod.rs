@@ -27,6 +27,7 @@ mod writes;
 use axum::{
     Extension, Json, Router,
     http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware::map_response,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -86,6 +87,14 @@ pub(super) fn router() -> Router<Api> {
         .layer(memory)
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_so)
+        .layer(map_response(as_it_is_called))
+}
+
+/// No browser takes an answer for anything else than it says it is.
+async fn as_it_is_called(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 async fn nothing_here() -> Problem {
