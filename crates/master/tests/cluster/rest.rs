@@ -427,6 +427,8 @@ async fn every_documented_route_is_there_and_asks_who_asks() {
         }
     }
     assert!(routes >= 35, "{routes}");
+    let size = document.to_string().len();
+    assert!(size < 120_000, "what is alike is said once: {size} bytes");
     for (path, kind) in [
         ("/api/docs", "text/html; charset=utf-8"),
         ("/api/docs/page.js", "text/javascript; charset=utf-8"),

@@ -138,31 +138,31 @@ pub(crate) enum Problems {
         description = "The request is malformed.",
         content_type = "application/problem+json"
     )]
-    BadRequest(#[to_schema] Problem),
+    BadRequest(Problem),
     #[response(
         status = 401,
         description = "Nothing shows who asks, or it is not good any more.",
         content_type = "application/problem+json"
     )]
-    Unauthorized(#[to_schema] Problem),
+    Unauthorized(Problem),
     #[response(
         status = 403,
         description = "Whoever asks may not.",
         content_type = "application/problem+json"
     )]
-    Forbidden(#[to_schema] Problem),
+    Forbidden(Problem),
     #[response(
         status = 429,
         description = "Too much at once; Retry-After says when to ask again.",
         content_type = "application/problem+json"
     )]
-    TooMany(#[to_schema] Problem),
+    TooMany(Problem),
     #[response(
         status = 503,
         description = "The store is away, or the master starts or stops.",
         content_type = "application/problem+json"
     )]
-    Unavailable(#[to_schema] Problem),
+    Unavailable(Problem),
 }
 
 /// What a route that changes something, or names one thing, may answer besides.
@@ -174,43 +174,43 @@ pub(crate) enum Refusals {
         description = "There is no such thing.",
         content_type = "application/problem+json"
     )]
-    NotFound(#[to_schema] Problem),
+    NotFound(Problem),
     #[response(
         status = 408,
         description = "The body was not complete in time.",
         content_type = "application/problem+json"
     )]
-    TooSlow(#[to_schema] Problem),
+    TooSlow(Problem),
     #[response(
         status = 409,
         description = "Its state does not allow it.",
         content_type = "application/problem+json"
     )]
-    Conflict(#[to_schema] Problem),
+    Conflict(Problem),
     #[response(
         status = 413,
         description = "The body is too large.",
         content_type = "application/problem+json"
     )]
-    TooLarge(#[to_schema] Problem),
+    TooLarge(Problem),
     #[response(
         status = 415,
         description = "The body is not JSON.",
         content_type = "application/problem+json"
     )]
-    NotJson(#[to_schema] Problem),
+    NotJson(Problem),
     #[response(
         status = 422,
         description = "The body is JSON of another shape.",
         content_type = "application/problem+json"
     )]
-    WrongShape(#[to_schema] Problem),
+    WrongShape(Problem),
     #[response(
         status = 504,
         description = "The node has not answered in time.",
         content_type = "application/problem+json"
     )]
-    Late(#[to_schema] Problem),
+    Late(Problem),
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use piccolo_rpc::{
     view::{event::WatchEventView, node::WatchView},
 };
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::{
@@ -147,20 +148,30 @@ fn streamed<T: Send + 'static>(
     shown: impl Fn(&T) -> Option<String> + Send + 'static,
 ) -> Response {
     let begin = stream::iter([format!("retry: {RETRY_MS}\n\n")]);
-    let rest = stream::unfold(Some((Box::pin(items), asker, shown)), async |state| {
-        let (mut items, asker, shown) = state?;
+    let state = Some((Box::pin(items), asker, shown, Instant::now() + BEAT_EVERY));
+    let rest = stream::unfold(state, async |state| {
+        let (mut items, asker, shown, look_at) = state?;
         loop {
-            let next = tokio::time::timeout(BEAT_EVERY, items.next()).await;
+            // also where something happens all the time
+            let next = if Instant::now() < look_at {
+                tokio::time::timeout_at(look_at, items.next()).await.ok()
+            } else {
+                None
+            };
             let over = match next {
-                Ok(None) => return None,
-                Ok(Some(Ok(item))) => match shown(&item) {
-                    Some(text) => return Some((text, Some((items, asker, shown)))),
+                Some(None) => return None,
+                Some(Some(Ok(item))) => match shown(&item) {
+                    Some(text) => return Some((text, Some((items, asker, shown, look_at)))),
                     // an item that this version has no words for
                     None => continue,
                 },
-                Ok(Some(Err(status))) => Problem::from(status),
-                Err(_) => match asker.recheck().await {
-                    Ok(()) => return Some((": beat\n\n".to_owned(), Some((items, asker, shown)))),
+                Some(Some(Err(status))) => Problem::from(status),
+                None => match asker.recheck().await {
+                    Ok(()) => {
+                        let look_at = Instant::now() + BEAT_EVERY;
+                        let state = Some((items, asker, shown, look_at));
+                        return Some((": beat\n\n".to_owned(), state));
+                    }
                     Err(problem) => problem,
                 },
             };
