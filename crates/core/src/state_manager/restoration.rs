@@ -725,6 +725,8 @@ mod tests {
         let (mut cluster, backup) = backed_up(Settings::default());
         restore(&mut cluster, backup, Settings::default());
         assert!(!cluster.store.keys().any(|key| key.starts_with(keys::TOKENS)));
+        // what was revoked since must not be good again
+        assert!(!is_restored(&keys::credential("ab")));
         let audit: Vec<AuditEntry> = cluster.audit();
         verify_chain(&audit).unwrap();
         assert_eq!(audit.last().unwrap().call, "Restore");
