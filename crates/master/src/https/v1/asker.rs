@@ -34,12 +34,22 @@ pub(crate) struct Asker {
 }
 
 /// How somebody has shown who they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum Proof {
     Nothing,
     Certificate,
-    ApiToken(String),
-    Session(String),
+    ApiToken(Secret),
+    Session(Secret),
+}
+
+/// What was shown; no log has it.
+#[derive(Clone)]
+pub(super) struct Secret(String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
 }
 
 impl Asker {
@@ -59,7 +69,7 @@ impl Asker {
         match &self.proof {
             Proof::Nothing | Proof::Certificate => {}
             Proof::ApiToken(secret) => {
-                let found = self.api.identify(CredentialKind::ApiToken, secret, from).await;
+                let found = self.api.identify(CredentialKind::ApiToken, &secret.0, from).await;
                 // a neighbour who guesses does not end what is open
                 let locked = |status: &Status| ErrorView::from(status).reason == "LockedOut";
                 match found {
@@ -70,7 +80,7 @@ impl Asker {
                 }
             }
             Proof::Session(secret) => {
-                self.api.identify(CredentialKind::Session, secret, from).await?;
+                self.api.identify(CredentialKind::Session, &secret.0, from).await?;
             }
         }
         self.vouch();
@@ -92,7 +102,7 @@ impl FromRequestParts<Api> for Asker {
         let from = asker.by.from.clone();
         if let Some(token) = bearer(&parts.headers)? {
             asker.by = api.identify(CredentialKind::ApiToken, token, from).await?;
-            asker.proof = Proof::ApiToken(token.to_owned());
+            asker.proof = Proof::ApiToken(Secret(token.to_owned()));
             asker.vouch();
         } else if asker.by.role != Role::Anonymous {
             asker.proof = Proof::Certificate;
@@ -104,7 +114,7 @@ impl FromRequestParts<Api> for Asker {
                 return Err(Problem::new(StatusCode::FORBIDDEN, "CsrfHeaderMissing", detail));
             }
             asker.by = api.identify(CredentialKind::Session, session, from).await?;
-            asker.proof = Proof::Session(session.to_owned());
+            asker.proof = Proof::Session(Secret(session.to_owned()));
             asker.vouch();
         }
         Ok(asker)
