@@ -7,6 +7,7 @@
 //! - `document`: OpenAPI, and a page for people
 //! - `session`: signing in, for browsers
 //! - `body`: what comes along with a request
+//! - `cache`: the newest list of nodes, written once
 //! - `page`, `problem`: how lists and refusals look
 //!
 //! Routes and their document are made of the same functions: what is not in the document is not served.
@@ -14,6 +15,7 @@
 mod access;
 mod asker;
 mod body;
+mod cache;
 mod document;
 mod once;
 mod page;
@@ -26,6 +28,7 @@ mod writes;
 
 use axum::{
     Extension, Json, Router,
+    body::Bytes,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::map_response,
     response::{IntoResponse, Response},
@@ -35,7 +38,7 @@ use utoipa::OpenApi as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(super) use self::asker::Asker;
-use self::{body::LargeBodies, once::Memory, problem::Problem};
+use self::{body::LargeBodies, cache::Newest, once::Memory, problem::Problem};
 use crate::api_server::Api;
 
 /// What a route answers.
@@ -81,10 +84,12 @@ pub(super) fn router() -> Router<Api> {
     let (router, _) = api().split_for_parts();
     let places = Extension(LargeBodies::default());
     let memory = Extension(Memory::default());
+    let newest = Extension(Newest::default());
     router
         .merge(document::router())
         .layer(places)
         .layer(memory)
+        .layer(newest)
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_so)
         .layer(map_response(as_it_is_called))
@@ -132,8 +137,19 @@ impl<T> Shown<T> {
 
 impl<T: Serialize> IntoResponse for Shown<T> {
     fn into_response(self) -> Response {
-        let never_kept = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-        (self.status, never_kept, self.headers, Json(self.body)).into_response()
+        (self.status, NEVER_KEPT, self.headers, Json(self.body)).into_response()
+    }
+}
+
+/// By browsers and proxies.
+const NEVER_KEPT: [(header::HeaderName, HeaderValue); 1] =
+    [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+
+impl Shown<Bytes> {
+    /// What is JSON already.
+    fn written(self) -> Response {
+        let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        (self.status, NEVER_KEPT, kind, self.headers, self.body).into_response()
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Problem {
     #[serde(rename = "type")]
     kind: &'static str,
     /// The status in words.
-    title: String,
+    title: &'static str,
     status: u16,
     /// What happened, for a person.
     detail: String,
@@ -32,17 +32,17 @@ pub(crate) struct Problem {
     reason: String,
     /// The field that is wrong, where one is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<String>,
+    field: Option<Box<str>>,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    help: Option<String>,
+    help: Option<Box<str>>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, reason: &str, detail: impl Into<String>) -> Self {
         Self {
             kind: "about:blank",
-            title: status.canonical_reason().unwrap_or_default().to_owned(),
+            title: status.canonical_reason().unwrap_or_default(),
             status: status.as_u16(),
             detail: detail.into(),
             reason: reason.to_owned(),
@@ -51,11 +51,11 @@ impl Problem {
         }
     }
 
-    pub(crate) fn field(self, field: impl Into<String>) -> Self {
+    pub(crate) fn field(self, field: impl Into<Box<str>>) -> Self {
         Self { field: Some(field.into()), ..self }
     }
 
-    pub(crate) fn help(self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(self, help: impl Into<Box<str>>) -> Self {
         Self { help: Some(help.into()), ..self }
     }
 
@@ -69,12 +69,12 @@ impl From<&Status> for Problem {
         let view = ErrorView::from(status);
         let mut problem =
             Self::new(http_status(view.code, &view.reason), &view.reason, view.message);
-        problem.field = view.field;
-        problem.help = view.help;
+        problem.field = view.field.map(Into::into);
+        problem.help = view.help.map(Into::into);
         if view.reason == "CertificateRequired" {
             problem.help = Some(
                 "send Authorization: Bearer TOKEN (piccolo api-token create), sign in, or show a client certificate"
-                    .to_owned(),
+                    .into(),
             );
         }
         problem

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use piccolo_core::time::WallTime;
+use axum::{Extension, body::Bytes, extract::RawQuery, response::Response};
+use piccolo_core::{api_server::Call, time::WallTime};
 use piccolo_rpc::{
     convert::timestamp,
     v1::{self, api_server_service_server::ApiServerService as _},
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Answer, Shown,
     asker::{Asker, Named, Params},
+    cache::{Newest, Which},
     page::{Page, PageParams, check_limit},
     problem::{Problem, Problems},
 };
@@ -42,12 +44,22 @@ pub(super) async fn list_nodes(
     asker: Asker,
     Params(params): Params<NodesParams>,
     Params(page): Params<PageParams>,
-) -> Answer<Page<NodeView>> {
+    Extension(newest): Extension<Newest>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let (query, revision) = (query.unwrap_or_default(), asker.api.board.revision());
+    let which = Which { query, revision };
+    if let Some(list) = newest.find(&which) {
+        asker.api.check(&asker.by, Call::GetNodes).await?;
+        return Ok(Shown::ok(list).tagged(revision).written());
+    }
     let request = asker.request(v1::GetNodesRequest { filter: params.filter });
     let listed = asker.api.get_nodes(request).await?.into_inner();
     let (nodes, revision) = (listed.nodes, listed.revision);
     let page = Page::of(nodes, revision, &page, |node| &node.id, |node| NodeView::from(node))?;
-    Ok(Shown::ok(page).tagged(revision))
+    let list = Bytes::from(serde_json::to_vec(&page).unwrap_or_default());
+    newest.keep(Which { revision, ..which }, list.clone());
+    Ok(Shown::ok(list).tagged(revision).written())
 }
 
 /// One node, by id or name.
