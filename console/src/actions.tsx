@@ -1,0 +1,87 @@
+// What may be done to a node: only what its state and the role of whoever looks allow is shown at all.
+
+import { useState } from 'preact/hooks';
+import { api } from './api';
+import type { Node } from './api';
+import { clean } from './format';
+import { t } from './i18n';
+import { go, may } from './state';
+import { Confirm } from './widgets';
+import type { Question } from './widgets';
+
+export function questionsOf(node: Node): Question[] {
+  const name = clean(node.name);
+  const questions: Question[] = [];
+  if (may('operator')) {
+    if (node.status === 'Pending') {
+      questions.push(
+        { title: t('approve'), ask: t('approveAsk', { name }), act: () => api.approve(node.id) },
+        {
+          title: t('reject'),
+          ask: t('rejectAsk', { name }),
+          field: { label: t('reasonLabel'), value: '' },
+          danger: true,
+          act: (reason) => api.reject(node.id, reason),
+        },
+      );
+    }
+    if (node.status === 'Ready' || node.status === 'NotReady') {
+      questions.push({
+        title: t('maintenanceOn'),
+        ask: t('maintenanceOnAsk', { name }),
+        act: () => api.maintenance(node.id, true),
+      });
+    }
+    if (node.status === 'Maintenance') {
+      questions.push({ title: t('maintenanceOff'), ask: t('maintenanceOffAsk', { name }), act: () => api.maintenance(node.id, false) });
+    }
+    if (node.connected) {
+      questions.push(
+        { title: t('check'), ask: t('checkAsk', { name }), act: () => api.check(node.id).then(() => undefined) },
+        {
+          title: t('logLevel'),
+          ask: t('logLevelAsk', { name }),
+          field: { label: t('logFilter'), value: 'info' },
+          act: (filter) => api.logLevel(node.id, filter),
+        },
+      );
+    }
+  }
+  if (may('admin') && node.status !== 'Terminating') {
+    questions.push({
+      title: t('remove'),
+      ask: t('removeAsk', { name }),
+      mustType: node.name,
+      danger: true,
+      act: async () => {
+        await api.remove(node.id);
+        go('nodes');
+      },
+    });
+  }
+  return questions;
+}
+
+export function restartQuestion(node: Node, container: string): Question {
+  return {
+    title: t('restart'),
+    ask: t('restartAsk', { name: clean(node.name), container: clean(container) }),
+    act: () => api.restartContainer(node.id, container),
+  };
+}
+
+/** Buttons; `few` leaves out what one does from the node's own page. */
+export function ActionsOf({ node, few }: { node: Node; few?: boolean }) {
+  const [asked, setAsked] = useState<Question | null>(null);
+  const questions = questionsOf(node).filter((question) => !few || [t('approve'), t('maintenanceOn'), t('maintenanceOff')].includes(question.title));
+  return (
+    <>
+      {questions.map((question) => (
+        <button key={question.title} type="button" class={question.danger ? 'danger' : ''} onClick={() => setAsked(question)}>
+          {question.title}
+        </button>
+      ))}
+      {asked && <Confirm question={asked} close={() => setAsked(null)} />}
+    </>
+  );
+}

@@ -1,0 +1,68 @@
+// Who changed what, and who was refused.
+
+import { useState } from 'preact/hooks';
+import { api } from './api';
+import { clean } from './format';
+import { t } from './i18n';
+import { Failed, Sign, moment, useLoaded } from './widgets';
+
+const NEWEST = 1000;
+
+export function AuditPage() {
+  const [text, setText] = useState('');
+  const [onlyRefused, setOnlyRefused] = useState(false);
+  const { value, error, again } = useLoaded(() => api.audit({ limit: NEWEST }), []);
+  const words = text.toLowerCase().split(/\s+/).filter(Boolean);
+  const shown = (value?.items ?? [])
+    .filter((entry) => !onlyRefused || entry.outcome !== 'ok')
+    .filter((entry) => words.every((word) => `${entry.who} ${entry.from} ${entry.call} ${entry.target} ${entry.outcome}`.toLowerCase().includes(word)))
+    .reverse();
+  return (
+    <div class="page">
+      <div class="head">
+        <h1>{t('audit')}</h1>
+        <input type="search" aria-label={t('filter')} placeholder={t('filter')} value={text} onInput={(event) => setText(event.currentTarget.value)} />
+        <label class="inline">
+          <input type="checkbox" checked={onlyRefused} onChange={(event) => setOnlyRefused(event.currentTarget.checked)} />
+          <span>{t('onlyRefused')}</span>
+        </label>
+        <button type="button" onClick={again}>
+          {t('again')}
+        </button>
+      </div>
+      {error && <Failed why={error} again={again} />}
+      <div class="scroll" tabindex={0} role="region" aria-label={t('audit')}>
+        <table class="rows">
+          <thead>
+            <tr>
+              <th scope="col">{t('time')}</th>
+              <th scope="col">{t('who')}</th>
+              <th scope="col">{t('from')}</th>
+              <th scope="col">{t('call')}</th>
+              <th scope="col">{t('target')}</th>
+              <th scope="col">{t('outcome')}</th>
+            </tr>
+          </thead>
+          <tbody>
+            {shown.map((entry) => (
+              <tr key={entry.id}>
+                <td class="mono">{moment(entry.at)}</td>
+                <td>{clean(entry.who)}</td>
+                <td class="mono">{clean(entry.from)}</td>
+                <th scope="row">{clean(entry.call)}</th>
+                <td>{clean(entry.target || '-')}</td>
+                <td>
+                  <span class="status">
+                    <Sign tone={entry.outcome === 'ok' ? 'ok' : 'bad'} size={14} />
+                    {clean(entry.outcome)}
+                  </span>
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+        {value && shown.length === 0 && <p class="empty">{t('noAudit')}</p>}
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,81 @@
+// Times, sizes and words that fit: pure, and the same in every language but for the words.
+
+import type { Container, Node, Severity, Status } from './api';
+
+/** `45s`, `5m30s`, `3h12m`, `2d4h`: as the command line writes it. */
+export function span(milliseconds: number): string {
+  const s = Math.max(0, Math.floor(milliseconds / 1000));
+  const pair = (big: number, unit: string, small: number, less: string) => (small ? `${big}${unit}${small}${less}` : `${big}${unit}`);
+  if (s < 60) return `${s}s`;
+  if (s < 600) return pair(Math.floor(s / 60), 'm', s % 60, 's');
+  if (s < 3600) return `${Math.floor(s / 60)}m`;
+  if (s < 86_400) return pair(Math.floor(s / 3600), 'h', Math.floor((s % 3600) / 60), 'm');
+  return pair(Math.floor(s / 86_400), 'd', Math.floor((s % 86_400) / 3600), 'h');
+}
+
+export function bytes(count: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let value = count;
+  let unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
+}
+
+export type Tone = 'ok' | 'warn' | 'bad' | 'wait' | 'care' | 'idle';
+
+export function toneOf(node: Pick<Node, 'status' | 'conditions'>): Tone {
+  const byStatus: Record<Status, Tone> = {
+    Ready: node.conditions.length > 0 ? 'warn' : 'ok',
+    NotReady: 'bad',
+    Pending: 'wait',
+    Initializing: 'wait',
+    Maintenance: 'care',
+    Terminating: 'idle',
+  };
+  return byStatus[node.status] ?? 'idle';
+}
+
+/** As the command line sees them: what should run and does not, or is sick. */
+export function containerTone(container: Container): Tone {
+  if (container.health === 'unhealthy' || container.state === 'dead') return 'bad';
+  if (container.state === 'running') return container.health === 'starting' ? 'wait' : 'ok';
+  if (container.exit_code !== null && container.exit_code !== 0) return 'bad';
+  return container.state === 'paused' ? 'care' : 'idle';
+}
+
+export function severityTone(severity: Severity): Tone {
+  return severity === 'critical' ? 'bad' : severity === 'warning' ? 'warn' : 'idle';
+}
+
+/** `text` cut to about `width` pixels at `size`, without measuring: a wide letter counts as two narrow ones. */
+export function fit(text: string, width: number, size: number): string {
+  const letters = [...text];
+  let used = 0;
+  for (const [i, letter] of letters.entries()) {
+    used += letterWidth(letter) * size;
+    if (used > width) return `${letters.slice(0, Math.max(1, i - 1)).join('')}…`;
+  }
+  return text;
+}
+
+function letterWidth(letter: string): number {
+  const code = letter.codePointAt(0) ?? 0;
+  if (code >= 0x1100) return 1;
+  if ('iljtf.,:;|!\' '.includes(letter)) return 0.32;
+  if ('mwMW@'.includes(letter)) return 0.88;
+  return code < 0x61 ? 0.64 : 0.56;
+}
+
+/** A control character in a name or message must be seen, and do nothing. */
+export function clean(text: string): string {
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g, (c) => `\\u{${c.charCodeAt(0).toString(16)}}`);
+}
+
+/** Bytes a second over the network, where the node tells them. */
+export function traffic(metrics: Record<string, string>): number | null {
+  const told = Object.entries(metrics).filter(([key]) => /^network_(rx|tx)/.test(key)).map(([, value]) => Number(value));
+  return told.length > 0 && told.every(Number.isFinite) ? told.reduce((a, b) => a + b, 0) : null;
+}

@@ -1,0 +1,127 @@
+// A board joins, step by step: a token, the command for the board, and the board arriving.
+
+import { useState } from 'preact/hooks';
+import { api } from './api';
+import type { Token } from './api';
+import { clean } from './format';
+import { t } from './i18n';
+import { link, nodes, sorted, status, toast } from './state';
+import { Age, Confirm, CopyBox, Failed, Panel, StatusOf, useLoaded } from './widgets';
+import type { Question } from './widgets';
+
+const LIFETIMES = [600, 3600, 86_400];
+
+export function JoinPage() {
+  const [name, setName] = useState('');
+  const [lifetime, setLifetime] = useState(600);
+  const [made, setMade] = useState<{ token: string; info: Token; known: ReadonlySet<string> } | null>(null);
+  const [asked, setAsked] = useState<Question | null>(null);
+  const { value: tokens, error, again } = useLoaded(api.tokens, [made]);
+  const make = async (event: Event) => {
+    event.preventDefault();
+    try {
+      const wish = { role: 'sub', ttl_seconds: lifetime, uses: 1, ...(name.trim() && { node_name: name.trim() }) };
+      setMade({ ...(await api.createToken(wish)), known: new Set(nodes.value.keys()) });
+    } catch (failure) {
+      toast('bad', t('refused', { why: (failure as Error).message }));
+    }
+  };
+  const host = (status.value?.master_address ?? '').replace(/:\d+$/, '') || location.hostname;
+  const arrived = made ? sorted.value.filter((node) => !made.known.has(node.id)) : [];
+  return (
+    <div class="page">
+      <div class="head">
+        <h1>{t('join')}</h1>
+      </div>
+      <Panel title={t('joinStep1')}>
+        <p class="muted">{t('joinStep1Help')}</p>
+        <form class="row" onSubmit={make}>
+          <label>
+            {t('joinName')}
+            <input value={name} autocomplete="off" pattern="[a-z0-9.\-]*" onInput={(event) => setName(event.currentTarget.value)} />
+          </label>
+          <label>
+            {t('joinTtl')}
+            <select value={lifetime} onChange={(event) => setLifetime(Number(event.currentTarget.value))}>
+              {LIFETIMES.map((seconds) => (
+                <option key={seconds} value={seconds}>
+                  {seconds < 3600 ? t('minutes', { count: seconds / 60 }) : t('hours', { count: seconds / 3600 })}
+                </option>
+              ))}
+            </select>
+          </label>
+          <button type="submit" class="main">
+            {t('joinMake')}
+          </button>
+        </form>
+      </Panel>
+      {made && (
+        <>
+          <Panel title={t('joinStep2')}>
+            <p class="muted">{t('joinStep2Help')}</p>
+            <CopyBox label={t('theCommand')} text={`./install.sh --role sub --master ${host} --token-file -`} />
+            <CopyBox label={t('theToken')} text={made.token} />
+          </Panel>
+          <Panel title={t('joinStep3')}>
+            <div role="status">
+              {arrived.length === 0 && <p class="waiting">{t('joinWaiting')}</p>}
+              {arrived.map((node) => (
+                <p key={node.id} class="arrived">
+                  <StatusOf node={node} /> <a href={link('nodes', node.name)}>{t('joinArrived', { name: clean(node.name), status: node.status })}</a>
+                </p>
+              ))}
+            </div>
+          </Panel>
+        </>
+      )}
+      <Panel title={t('tokens')}>
+        {error && <Failed why={error} again={again} />}
+        {tokens?.items.length === 0 && <p class="muted">{t('noTokens')}</p>}
+        {tokens && tokens.items.length > 0 && (
+          <div class="scroll" tabindex={0} role="region" aria-label={t('tokens')}>
+            <table class="rows">
+              <thead>
+                <tr>
+                  <th scope="col">ID</th>
+                  <th scope="col">{t('role')}</th>
+                  <th scope="col">{t('usesLeft')}</th>
+                  <th scope="col">{t('expiresAt')}</th>
+                  <th scope="col">{t('node')}</th>
+                  <th scope="col">{t('createdBy')}</th>
+                  <th scope="col"><span class="visually-hidden">{t('actions')}</span></th>
+                </tr>
+              </thead>
+              <tbody>
+                {tokens.items.map((token) => (
+                  <tr key={token.id}>
+                    <th scope="row" class="mono">{token.id}</th>
+                    <td>{token.role}</td>
+                    <td class="number">{token.uses_left}</td>
+                    <td><Age at={token.expires_at} /></td>
+                    <td>{clean(token.node_name ?? '-')}</td>
+                    <td>{clean(token.created_by)}</td>
+                    <td>
+                      <button type="button" class="small danger" aria-label={`${t('revoke')}: ${token.id}`} onClick={() => setAsked(revoking(token, again))}>
+                        {t('revoke')}
+                      </button>
+                    </td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
+        )}
+      </Panel>
+      {asked && <Confirm question={asked} close={() => setAsked(null)} />}
+    </div>
+  );
+}
+
+function revoking(token: Token, again: () => void): Question {
+  return {
+    title: t('revoke'),
+    ask: t('revokeAsk', { id: token.id }),
+    danger: true,
+    act: () => api.revokeToken(token.id).then(again),
+  };
+}

@@ -1,0 +1,77 @@
+// The master's own health.
+
+import type { ComponentChildren } from 'preact';
+import { useState } from 'preact/hooks';
+import { api } from './api';
+import type { ClusterStatus } from './api';
+import { bytes, clean } from './format';
+import { t } from './i18n';
+import { may, status } from './state';
+import { Age, Confirm, Facts, Panel, Sign } from './widgets';
+import type { Question } from './widgets';
+
+export function MasterPage() {
+  const [asked, setAsked] = useState<Question | null>(null);
+  const told = status.value;
+  if (!told) return <div class="page"><h1>{t('master')}</h1><p class="empty">{t('loading')}</p></div>;
+  const isWell = told.store_health === 'ok';
+  const rows: [string, ComponentChildren][] = [
+    [t('cluster'), `${clean(told.cluster_name)} (${told.cluster_id})`],
+    [t('address'), <span class="mono">{told.master_address}</span>],
+    [t('version'), told.master_version],
+    [t('uptime'), <Age at={told.started_at} />],
+    [t('sessions'), told.sessions],
+    [t('watchers'), told.watchers],
+    [t('containers'), `${told.containers_running}/${told.containers_total}`],
+    [t('approval'), told.approval],
+    [t('caExpires'), <Age at={told.ca_expires_at} />],
+  ];
+  const store: [string, ComponentChildren][] = [
+    [t('store'), t('storeSize', { kind: told.store_kind, size: bytes(told.store_size_bytes) })],
+    [
+      t('health'),
+      <span class="status">
+        <Sign tone={isWell ? 'ok' : 'bad'} size={14} /> {isWell ? t('ok') : clean(told.store_health)}
+      </span>,
+    ],
+    [t('revision'), told.revision],
+    [t('kept'), told.events_kept],
+  ];
+  store.push([t('backup'), told.backup ? backupWords(told.backup) : t('noBackup')]);
+  const ask: Question = {
+    title: t('logLevel'),
+    ask: t('logLevelAsk', { name: t('master') }),
+    field: { label: t('logFilter'), value: 'info' },
+    act: (filter) => api.logLevel('master', filter),
+  };
+  return (
+    <div class="page">
+      <div class="head">
+        <h1>{t('master')}</h1>
+        {may('operator') && (
+          <button type="button" onClick={() => setAsked(ask)}>
+            {t('logLevel')}
+          </button>
+        )}
+      </div>
+      <div class="panels two">
+        <Panel title={t('health')}>
+          <Facts of={rows} />
+        </Panel>
+        <Panel title={t('store')}>
+          <Facts of={store} />
+        </Panel>
+      </div>
+      {asked && <Confirm question={asked} close={() => setAsked(null)} />}
+    </div>
+  );
+}
+
+function backupWords(backup: NonNullable<ClusterStatus['backup']>): ComponentChildren {
+  if (backup.problem) return <span class="status"><Sign tone="bad" size={14} /> {clean(backup.problem)}</span>;
+  return (
+    <>
+      <Age at={backup.last_at} words="ago" /> <span class="muted">{clean(backup.last_file)}</span>
+    </>
+  );
+}

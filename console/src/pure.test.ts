@@ -1,0 +1,154 @@
+import { describe, expect, test } from 'vitest';
+import type { Container, Node, NodeChange } from './api';
+import { bytes, clean, containerTone, fit, span, toneOf, traffic } from './format';
+import { en, ko, language, t } from './i18n';
+import { KnownNodes } from './known';
+import { matches } from './match';
+import { rowsInSight } from './rows';
+import { linesOf } from './series';
+import { SseParser } from './sse';
+
+const placeholders = (text: string) => (text.match(/\{\w+\}/g) ?? []).sort();
+
+test('English and Korean have the same keys', () => {
+  expect(Object.keys(ko).sort()).toEqual(Object.keys(en).sort());
+});
+
+test.each(Object.keys(en) as (keyof typeof en)[])('%s says the same in Korean', (key) => {
+  expect(ko[key].trim()).not.toBe('');
+  expect(placeholders(ko[key])).toEqual(placeholders(en[key]));
+});
+
+test('words take their values, in the language that is chosen', () => {
+  expect(t('showing', { shown: 3, all: 9 })).toBe('3 of 9');
+  language.value = 'ko';
+  expect(t('showing', { shown: 3, all: 9 })).toBe('9개 중 3개');
+  language.value = 'en';
+});
+
+test.each([
+  [0, '0s'],
+  [45_000, '45s'],
+  [330_000, '5m30s'],
+  [60 * 60_000, '1h'],
+  [11_520_000, '3h12m'],
+  [187_200_000, '2d4h'],
+  [-5, '0s'],
+])('%d ms are %s', (milliseconds, text) => expect(span(milliseconds)).toBe(text));
+
+test.each([
+  [0, '0 B'],
+  [1023, '1023 B'],
+  [1536, '1.5 KiB'],
+  [50_331_648, '48.0 MiB'],
+])('%d bytes are %s', (count, text) => expect(bytes(count)).toBe(text));
+
+test('what a node is called cannot do anything', () => {
+  expect(clean('evil\u001b[2Jname\u202e')).toBe('evil\\u{1b}[2Jname\\u{202e}');
+});
+
+test('a text that is too long ends in dots, and a Korean one sooner', () => {
+  expect(fit('short', 100, 12)).toBe('short');
+  expect(fit('a-very-long-name-of-a-node', 60, 12)).toMatch(/^a-very.*…$/);
+  expect(fit('가나다라마바사아', 60, 12).length).toBeLessThan(fit('abcdefgh'.repeat(2), 60, 12).length);
+});
+
+describe('what a node looks like', () => {
+  const condition = { kind: 'Suspect', reason: '', message: '', since: null };
+  test.each([
+    ['Ready', [], 'ok'],
+    ['Ready', [condition], 'warn'],
+    ['NotReady', [condition], 'bad'],
+    ['Pending', [condition], 'wait'],
+    ['Maintenance', [], 'care'],
+    ['Terminating', [], 'idle'],
+  ] as const)('%s with %j is %s', (status, conditions, tone) => {
+    expect(toneOf({ status, conditions: [...conditions] })).toBe(tone);
+  });
+});
+
+test.each([
+  [{ state: 'running', health: 'healthy' }, 'ok'],
+  [{ state: 'running', health: 'unhealthy' }, 'bad'],
+  [{ state: 'exited', exit_code: 1 }, 'bad'],
+  [{ state: 'exited', exit_code: 0 }, 'idle'],
+  [{ state: 'paused' }, 'care'],
+] as const)('a container %j is %s', (container, tone) => {
+  expect(containerTone({ exit_code: null, health: null, ...container } as Container)).toBe(tone);
+});
+
+test('traffic is what is received and sent, where both are told', () => {
+  expect(traffic({ network_rx_bytes_per_s: '10', network_tx_bytes_per_s: '5', load1: '1' })).toBe(15);
+  expect(traffic({ load1: '1' })).toBeNull();
+  expect(traffic({ network_rx_bytes_per_s: 'x' })).toBeNull();
+});
+
+test('every word of a filter must be somewhere', () => {
+  const node = { name: 'zone-a', id: '1', ip: '10.0.0.1', role: 'sub', status: 'Ready', labels: { site: 'seoul' }, conditions: [], containers: [{ name: 'camera', image: 'x' }] } as unknown as Node;
+  expect(matches(node, '')).toBe(true);
+  expect(matches(node, 'zone CAMERA site=seoul')).toBe(true);
+  expect(matches(node, 'zone lidar')).toBe(false);
+});
+
+describe('a watch of nodes', () => {
+  const changed = (id: string, status = 'Ready'): NodeChange => ({ type: 'changed', revision: 1, node: { id, status } as Node });
+  const begin: NodeChange = { type: 'snapshot_begin', revision: 1, reason: '' };
+  const end: NodeChange = { type: 'snapshot_end', revision: 1 };
+  const ids = (known: KnownNodes) => [...known.nodes.keys()];
+
+  test('replaces what was known by a snapshot, once it is whole', () => {
+    const known = new KnownNodes();
+    known.apply([begin, changed('a'), changed('b'), end]);
+    known.apply([begin, changed('b')]);
+    expect(ids(known)).toEqual(['a', 'b']);
+    known.apply([changed('c'), end]);
+    expect(ids(known)).toEqual(['b', 'c']);
+  });
+
+  test('changes and removes single nodes', () => {
+    const known = new KnownNodes();
+    known.apply([begin, changed('a'), changed('b'), end, changed('a', 'NotReady'), { type: 'removed', revision: 3, node_id: 'b' }]);
+    expect(known.nodes.get('a')?.status).toBe('NotReady');
+    expect(ids(known)).toEqual(['a']);
+  });
+});
+
+describe('server-sent events', () => {
+  test('are read whole, however they are cut', () => {
+    const text = ': comment\n\nid: 7\nevent: change\ndata: {"a":\ndata: 1}\n\ndata:x\r\n\r\n';
+    for (let cut = 0; cut <= text.length; cut++) {
+      const parser = new SseParser();
+      const messages = [...parser.push(text.slice(0, cut)), ...parser.push(text.slice(cut))];
+      expect(messages).toEqual([
+        { id: '7', event: 'change', data: '{"a":\n1}' },
+        { id: '7', event: '', data: 'x' },
+      ]);
+    }
+  });
+});
+
+test('a gap in a series ends one line and begins the next', () => {
+  const lines = linesOf([1, 2, null, 3, null, 4, 4], 4, 60, 40).map(({ line }) => line);
+  expect(lines).toEqual(['M0 30L10 21', 'M30 12L35 12', 'M50 3L60 3']);
+});
+
+describe('of ten thousand rows', () => {
+  test.each([
+    [0, 0, 23],
+    [5_000, 123, 155],
+    [379_430, 9977, 10_000],
+    [-50, 0, 23],
+    [999_999, 9992, 10_000],
+  ])('scrolled to %d only %d to %d are in the page', (top, first, last) => {
+    expect(rowsInSight(top, 570, 38, 10_000)).toEqual({ first, last });
+  });
+
+  test('no more are in the page, wherever one is', () => {
+    for (let top = 0; top < 380_000; top += 997) {
+      const { first, last } = rowsInSight(top, 570, 38, 10_000);
+      expect(last - first).toBeLessThanOrEqual(33);
+      expect(first * 38).toBeLessThanOrEqual(top);
+      expect(last * 38).toBeGreaterThanOrEqual(Math.min(380_000, top + 570));
+    }
+  });
+});

@@ -1,0 +1,222 @@
+// Small pieces that every page uses: signs, ages, dialogs, boxes.
+
+import type { ComponentChildren } from 'preact';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import type { Node } from './api';
+import { Problem } from './api';
+import type { Tone } from './format';
+import { span, toneOf } from './format';
+import { t } from './i18n';
+import type { Key } from './i18n';
+import { since, toast } from './state';
+
+/** A state told by shape and by colour, in a square of 16. */
+export function Sign({ tone, x = 0, y = 0, size = 16 }: { tone: Tone; x?: number; y?: number; size?: number }) {
+  return (
+    <svg class={`sign ${tone}`} x={x} y={y} width={size} height={size} viewBox="0 0 16 16" aria-hidden="true">
+      {SHAPES[tone]}
+    </svg>
+  );
+}
+
+const SHAPES: Record<Tone, ComponentChildren> = {
+  ok: (
+    <>
+      <circle class="fill" cx="8" cy="8" r="7" />
+      <path class="mark" d="M4.8 8.2l2.2 2.2 4.2-4.6" />
+    </>
+  ),
+  warn: (
+    <>
+      <path class="fill" d="M8 1.2 15.3 14a.6.6 0 0 1-.5.9H1.2A.6.6 0 0 1 .7 14z" />
+      <path class="mark" d="M8 6v4M8 12.2v.3" />
+    </>
+  ),
+  bad: (
+    <>
+      <path class="fill" d="M5 1h6l4 4v6l-4 4H5l-4-4V5z" />
+      <path class="mark" d="M5.3 5.3l5.4 5.4M10.7 5.3l-5.4 5.4" />
+    </>
+  ),
+  wait: <circle class="ring" cx="8" cy="8" r="6" />,
+  care: (
+    <>
+      <path class="fill" d="M8 .6 15.4 8 8 15.4.6 8z" />
+      <path class="mark" d="M6.3 5.8v4.4M9.7 5.8v4.4" />
+    </>
+  ),
+  idle: (
+    <>
+      <rect class="fill" x="1.5" y="1.5" width="13" height="13" rx="3" />
+      <path class="mark" d="M5 8h6" />
+    </>
+  ),
+};
+
+export function statusWords(node: Node): string {
+  return node.status === 'Ready' && node.conditions.length > 0 ? t('readyBut') : t(`s_${node.status}` as Key);
+}
+
+export function StatusOf({ node }: { node: Node }) {
+  return (
+    <span class="status">
+      <Sign tone={toneOf(node)} />
+      <span>{node.status}</span>
+      <span class="visually-hidden">, {statusWords(node)}</span>
+    </span>
+  );
+}
+
+/** `5m30s`, and the moment itself to whoever points at it. */
+export function Age({ at, words }: { at: string | null | undefined; words?: 'ago' | 'forAge' }) {
+  const exact = since(at);
+  if (exact === null) return <span>{t('never')}</span>;
+  // what has happened is not to come, by however little clocks differ
+  const age = words ? Math.max(0, exact) : exact;
+  const text = span(Math.abs(age));
+  const told = age < 0 ? t('inAge', { age: text }) : words ? t(words, { age: text }) : text;
+  return (
+    <time dateTime={at ?? ''} title={moment(at)}>
+      {told}
+    </time>
+  );
+}
+
+/** In UTC, as logs have it. */
+export function moment(at: string | null | undefined): string {
+  const then = at ? new Date(at) : null;
+  return then && !Number.isNaN(then.getTime()) ? then.toISOString().replace('T', ' ').replace(/\.\d+Z$/, 'Z') : '-';
+}
+
+export function Panel({ title, aside, wide, children }: { title: string; aside?: ComponentChildren; wide?: boolean; children: ComponentChildren }) {
+  return (
+    <section class={wide ? 'panel wide' : 'panel'}>
+      <header>
+        <h2>{title}</h2>
+        {aside}
+      </header>
+      {children}
+    </section>
+  );
+}
+
+export function Facts({ of }: { of: [string, ComponentChildren][] }) {
+  return (
+    <dl class="facts">
+      {of.map(([name, value]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+/** Something the master is asked for; its answer, or why there is none. */
+export function useLoaded<T>(load: () => Promise<T>, on: unknown[]): { value: T | null; error: string; again: () => void } {
+  const [value, setValue] = useState<T | null>(null);
+  const [error, setError] = useState('');
+  const [count, setCount] = useState(0);
+  useEffect(() => {
+    let current = true;
+    load().then(
+      (loaded) => current && (setValue(loaded), setError('')),
+      (failure: Error) => current && setError(failure.message),
+    );
+    return () => {
+      current = false;
+    };
+  }, [...on, count]);
+  return { value, error, again: () => setCount(count + 1) };
+}
+
+export function Failed({ why, again }: { why: string; again: () => void }) {
+  return (
+    <p class="note bad" role="alert">
+      {t('failed', { why })}{' '}
+      <button type="button" onClick={again}>
+        {t('again')}
+      </button>
+    </p>
+  );
+}
+
+export interface Question {
+  title: string;
+  ask: string;
+  /** What has to be typed before it can be done. */
+  mustType?: string;
+  field?: { label: string; value: string };
+  danger?: boolean;
+  act: (text: string) => Promise<{ message?: string } | unknown>;
+}
+
+/** Asks, does it, and tells what became of it; open as long as there is a question. */
+export function Confirm({ question, close }: { question: Question; close: () => void }) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  const [text, setText] = useState(question.field?.value ?? '');
+  const [working, setWorking] = useState(false);
+  const [refused, setRefused] = useState('');
+  useEffect(() => dialog.current?.showModal(), []);
+  const submit = async (event: Event) => {
+    event.preventDefault();
+    setWorking(true);
+    setRefused('');
+    try {
+      const answer = (await question.act(text.trim())) as { message?: string } | undefined;
+      toast('ok', t('done', { what: answer?.message || question.title }));
+      close();
+    } catch (error) {
+      setRefused(error instanceof Problem ? error.message : String(error));
+      setWorking(false);
+    }
+  };
+  const isTyped = question.mustType === undefined || text.trim() === question.mustType;
+  return (
+    <dialog ref={dialog} class="ask" aria-labelledby="ask-title" onClose={close}>
+      <form onSubmit={submit}>
+        <h2 id="ask-title">{question.title}</h2>
+        <p>{question.ask}</p>
+        {(question.field || question.mustType !== undefined) && (
+          <label>
+            {question.mustType === undefined ? question.field?.label : t('removeType', { name: question.mustType })}
+            <input value={text} autocomplete="off" onInput={(event) => setText(event.currentTarget.value)} />
+          </label>
+        )}
+        {refused && (
+          <p class="note bad" role="alert">
+            {t('refused', { why: refused })}
+          </p>
+        )}
+        <div class="buttons">
+          <button type="button" onClick={() => dialog.current?.close()}>
+            {t('cancel')}
+          </button>
+          <button type="submit" class={question.danger ? 'danger' : 'main'} disabled={working || !isTyped}>
+            {working ? t('working') : question.title}
+          </button>
+        </div>
+      </form>
+    </dialog>
+  );
+}
+
+export function CopyBox({ label, text }: { label: string; text: string }) {
+  const [copied, setCopied] = useState(false);
+  const copy = async () => {
+    await navigator.clipboard.writeText(text).catch(() => undefined);
+    setCopied(true);
+    setTimeout(() => setCopied(false), 2_000);
+  };
+  return (
+    <div class="copy">
+      <code tabindex={0} aria-label={label}>
+        {text}
+      </code>
+      <button type="button" onClick={copy}>
+        {copied ? t('copied') : t('copy')}
+      </button>
+    </div>
+  );
+}

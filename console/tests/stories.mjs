@@ -1,0 +1,313 @@
+// What people do with the console, done by a browser against a real cluster of three boards.
+
+import { readFileSync } from 'node:fs';
+import { URL, accessible, ask, check, open, picture, signIn, step, stories } from './browser.mjs';
+
+const PAGES = { topology: '', nodes: 'nodes', node: 'nodes/node-1', events: 'events', audit: 'audit', join: 'join', master: 'master' };
+
+const tell = (sentence) => process.stdout.write(`${sentence}\n`);
+const at = (page, path) => page.evaluate((hash) => (location.hash = hash), `#/${path}`);
+const node = (page, name) => page.locator(`[data-node="${name}"]`);
+const hasStatus = (page, name, status) => page.locator(`[data-node="${name}"][data-status="${status}"]`).waitFor();
+const button = (page, name) => page.getByRole('button', { name, exact: true });
+
+await stories(async (browser) => {
+  const token = (role) => ask('piccolo', 'api-token', 'create', `${role}-in-a-story`, '--role', role);
+  const [admin, viewerToken] = [await token('admin'), await token('viewer')];
+  const { page, problems } = await open(browser);
+
+  await step('who is not known sees the way in and nothing else', async () => {
+    await page.goto(URL);
+    await page.locator('.login').waitFor();
+    await accessible(page, 'the way in');
+    await picture(page, 'login');
+  });
+
+  await step('it is small and soon there', async () => {
+    const { bytes, paint } = await page.evaluate(() => ({
+      bytes: [...performance.getEntriesByType('resource'), ...performance.getEntriesByType('navigation')]
+        .filter(({ name }) => !name.includes('/api/'))
+        .reduce((sum, { encodedBodySize }) => sum + encodedBodySize, 0),
+      paint: Math.round(performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0),
+    }));
+    check(bytes <= 300 * 1024, 'it has at most 300 KiB', String(bytes));
+    tell(`${bytes} bytes compressed, first paint after ${paint} ms`);
+  });
+
+  await step('a wrong token is refused, and said so', async () => {
+    await page.locator('input[name=token]').fill('not-a-token');
+    await page.locator('form button[type=submit]').click();
+    await page.locator('.login [role=alert]').waitFor();
+    await accessible(page, 'a refusal');
+  });
+
+  await step('with a token one sees the cluster as a picture', async () => {
+    await signIn(page, admin);
+    for (const name of ['node-1', 'node-2', 'node-3']) await hasStatus(page, name, 'Ready');
+    await picture(page, 'topology-light');
+  });
+
+  for (const [theme, language] of [['light', 'en'], ['dark', 'ko'], ['dark', 'en'], ['light', 'ko']]) {
+    await step(`every page is accessible, ${theme}, ${language}`, async () => {
+      await page.locator('.bar select').nth(0).selectOption(language);
+      await page.locator('.bar select').nth(1).selectOption(theme);
+      for (const [name, path] of Object.entries(PAGES)) {
+        await at(page, path);
+        await page.locator('main h1').waitFor();
+        await accessible(page, `${name}, ${theme}, ${language}`);
+        await picture(page, `${name}-${theme}-${language}`);
+      }
+    });
+  }
+  await page.locator('.bar select').nth(0).selectOption('en');
+
+  await step('a node is looked into from the picture, with the keyboard alone', async () => {
+    await at(page, '');
+    await node(page, 'node-2').focus();
+    await page.keyboard.press('Enter');
+    await page.locator('.inspector').waitFor();
+    await accessible(page, 'the inspector');
+    await page.keyboard.press('Escape');
+    await page.locator('.inspector').waitFor({ state: 'detached' });
+  });
+
+  await step('the filter dims what it does not name', async () => {
+    await page.locator('.toolbar input').fill('node-3');
+    await page.locator('.node.dim[data-node="node-1"]').waitFor();
+    check((await page.locator('.node:not(.dim)').count()) === 1, 'one node is left');
+    await page.locator('.toolbar input').fill('');
+  });
+
+  await step('the picture is zoomed by wheel and keyboard, and shown whole again', async () => {
+    const transform = () => page.locator('.world').getAttribute('transform');
+    const whole = await transform();
+    await page.locator('.picture').hover();
+    await page.mouse.wheel(0, -400);
+    await page.waitForFunction((before) => document.querySelector('.world').getAttribute('transform') !== before, whole);
+    await page.locator('.picture').focus();
+    await page.keyboard.press('0');
+    await page.waitForFunction((before) => document.querySelector('.world').getAttribute('transform') === before, whole);
+  });
+
+  for (const [kind, begin] of [['SVG', '<svg'], ['PNG', '\u0089PNG']]) {
+    await step(`the picture is saved as ${kind}`, async () => {
+      const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: `Save as ${kind}` }).click()]);
+      const file = readFileSync(await download.path(), 'latin1');
+      check(file.startsWith(begin), `the file is a ${kind}`, file.slice(0, 40));
+      if (kind === 'SVG') check(file.includes('node-2') && !/<script|style=|class=/.test(file), 'it stands alone');
+    });
+  }
+
+  await step('a board that dies is drawn so while one looks, and so is its return', async () => {
+    await ask('kill', 'node-2');
+    await hasStatus(page, 'node-2', 'NotReady');
+    await page.locator('.node.bad[data-node="node-2"]').waitFor();
+    await accessible(page, 'a lost node');
+    await picture(page, 'topology-lost');
+    await ask('start', 'node-2');
+    await hasStatus(page, 'node-2', 'Ready');
+  });
+
+  await step('a change is drawn at once', async () => {
+    await page.evaluate(() => {
+      const drawn = document.querySelector('[data-node="node-3"]');
+      new MutationObserver(() => (window.drawnAt ??= Date.now())).observe(drawn, { attributeFilter: ['data-status'] });
+    });
+    await ask('piccolo', 'node', 'maintenance', 'on', 'node-3');
+    await hasStatus(page, 'node-3', 'Maintenance');
+    const late = await page.evaluate(async () => {
+      const told = await (await fetch('api/v1/nodes/node-3')).json();
+      return window.drawnAt - Date.parse(told.status_since);
+    });
+    await ask('piccolo', 'node', 'maintenance', 'off', 'node-3');
+    await hasStatus(page, 'node-3', 'Ready');
+    tell(`from the change to its picture: ${late} ms`);
+  });
+
+  await step('what happened is in the events, at once and filtered', async () => {
+    await at(page, 'events');
+    await page.locator('.event', { hasText: 'NodeNotReady' }).first().waitFor();
+    await page.locator('.head input').fill('no-such-thing');
+    await page.locator('.empty').waitFor();
+    await page.locator('.head input').fill('');
+  });
+
+  await step('maintenance begins and ends, each after a question', async () => {
+    await at(page, 'nodes/node-1');
+    await button(page, 'Maintenance on').click();
+    await accessible(page, 'a question');
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('.head .status', { hasText: 'Maintenance' }).waitFor();
+    await button(page, 'Maintenance off').click();
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('.head .status', { hasText: 'Ready' }).waitFor();
+  });
+
+  await step('a container that dies is seen, and started again from the page', async () => {
+    const camera = (state) => page.locator('tr', { hasText: 'camera' }).locator('.status', { hasText: state }).waitFor();
+    await camera('running');
+    await ask('kill', 'container', 'camera');
+    await camera('exited');
+    await at(page, '');
+    await page.locator('[data-node="node-1"] .container.bad', { hasText: 'camera' }).waitFor();
+    await picture(page, 'topology-container');
+    await at(page, 'nodes/node-1');
+    await page.getByRole('button', { name: 'Restart: camera' }).click();
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('dialog').waitFor({ state: 'detached' });
+    await camera('running');
+  });
+
+  await step('what a node cannot do is said in its own words', async () => {
+    await button(page, 'Check the system').click();
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('dialog [role=alert]', { hasText: 'not installed from a release' }).waitFor();
+    await accessible(page, 'a refused question');
+    await button(page, 'Cancel').click();
+    await page.locator('dialog').waitFor({ state: 'detached' });
+  });
+
+  await step('its recovery is paused and goes on, and it proves that it works', async () => {
+    for (const action of ['Pause for an hour', 'Go on now', 'Probe']) {
+      await button(page, action).click();
+      await page.locator('dialog button[type=submit]').click();
+      await page.locator('dialog').waitFor({ state: 'detached' });
+    }
+    await page.locator('.findings li', { hasText: 'loop' }).waitFor();
+    await accessible(page, 'a node that was probed');
+  });
+
+  await step('its log level changes, once it is one', async () => {
+    await button(page, 'Log level').click();
+    await page.locator('dialog input').fill('nonsense==');
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('dialog [role=alert]').waitFor();
+    await page.locator('dialog input').fill('debug');
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('dialog').waitFor({ state: 'detached' });
+  });
+
+  await step('a board joins as the page says, and is seen to arrive', async () => {
+    await at(page, 'join');
+    await page.locator('form.row input').fill('board-9');
+    await button(page, 'Make the token').click();
+    const token = await page.locator('.copy code').nth(1).textContent();
+    check(/^PICCOLO1-/.test(token), 'there is a token');
+    await accessible(page, 'a board joining');
+    await ask('join', 'board-9', token);
+    await page.locator('.arrived', { hasText: 'board-9' }).waitFor();
+    await picture(page, 'joined');
+  });
+
+  await step('it is approved, and Ready', async () => {
+    await at(page, 'nodes/board-9');
+    await page.locator('.head .status', { hasText: 'Pending' }).waitFor();
+    check((await button(page, 'Reject').count()) === 1, 'it could be rejected too');
+    await button(page, 'Approve').click();
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('.head .status', { hasText: 'Ready' }).waitFor();
+  });
+
+  await step('a board is removed once its name is typed', async () => {
+    await at(page, 'nodes/board-9');
+    await button(page, 'Remove').click();
+    check(await page.locator('dialog button[type=submit]').isDisabled(), 'nothing can be removed before');
+    await page.locator('dialog input').fill('board-9');
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('table.rows').waitFor();
+    await page.locator('tbody tr', { hasText: 'board-9' }).waitFor({ state: 'detached' });
+  });
+
+  await step('what was done is in the audit log, and what somebody wrote stays text', async () => {
+    const evil = '<img src=x onerror=alert(1)>';
+    await page.evaluate(
+      (name) => fetch(`api/v1/nodes/${encodeURIComponent(name)}/approve`, { method: 'POST', headers: { 'x-piccolo-csrf': '1' } }),
+      evil,
+    );
+    await at(page, 'audit');
+    for (const call of ['SetMaintenance', 'CreateToken', 'RemoveNode', evil]) await page.locator('tr', { hasText: call }).first().waitFor();
+    check((await page.locator('main img').count()) === 0, 'it became no element');
+  });
+
+  await step('the master goes and comes, and the page says so', async () => {
+    await at(page, '');
+    await ask('stop', 'master');
+    await page.locator('.banner.bad').waitFor();
+    await accessible(page, 'a lost master');
+    await picture(page, 'master-lost');
+    await ask('start', 'master');
+    await page.locator('.toast.ok', { hasText: 'restarted' }).waitFor({ timeout: 30_000 });
+    await page.locator('.line.live').waitFor();
+    for (const name of ['node-1', 'node-2', 'node-3']) await hasStatus(page, name, 'Ready');
+  });
+
+  await step('who signs out is out', async () => {
+    await button(page, 'Sign out').click();
+    await page.locator('.login').waitFor();
+    await page.reload();
+    await page.locator('.login').waitFor();
+  });
+  check(problems.length === 0, 'the browser had nothing to complain about', problems.join('\n'));
+
+  await step('a link of piccolo console opens the console, once', async () => {
+    const address = await ask('piccolo', 'console');
+    const first = await open(browser);
+    await first.page.goto(address);
+    await hasStatus(first.page, 'node-1', 'Ready');
+    check(!first.page.url().includes('code='), 'the code is gone from the address', first.page.url());
+    check(first.problems.length === 0, 'no complaint', first.problems.join('\n'));
+    await first.context.close();
+    const second = await open(browser);
+    await second.page.goto(address);
+    await second.page.locator('.login [role=alert]').waitFor();
+    await second.context.close();
+  });
+
+  await step('a viewer sees no button that is not for viewers', async () => {
+    const viewer = await open(browser);
+    await signIn(viewer.page, viewerToken);
+    await hasStatus(viewer.page, 'node-1', 'Ready');
+    const links = await viewer.page.locator('.bar nav a').allTextContents();
+    check(!links.some((link) => /Audit|Add a node/.test(link)), 'no page for administrators', links.join());
+    await at(viewer.page, 'nodes/node-1');
+    await viewer.page.locator('.panels').waitFor();
+    check((await viewer.page.locator('.buttons button').count()) === 0, 'no action');
+    check(viewer.problems.length === 0, 'no complaint', viewer.problems.join('\n'));
+    await viewer.context.close();
+  });
+
+  await step('it fits a phone', async () => {
+    const phone = await open(browser, { viewport: { width: 390, height: 800 }, hasTouch: true, isMobile: true, locale: 'ko-KR', colorScheme: 'dark' });
+    await signIn(phone.page, viewerToken);
+    await hasStatus(phone.page, 'node-1', 'Ready');
+    for (const [name, path] of Object.entries(PAGES)) {
+      await at(phone.page, path);
+      await phone.page.locator('main h1').waitFor();
+      const wide = await phone.page.evaluate(() => document.documentElement.scrollWidth);
+      check(wide <= 390, `${name} needs no scrolling to the side`, String(wide));
+      await picture(phone.page, `phone-${name}`);
+    }
+    await accessible(phone.page, 'a phone');
+    await phone.context.close();
+  });
+
+  await step('a browser whose clock is an hour slow shows the master’s time, and says so', async () => {
+    const slow = await open(browser);
+    await slow.page.clock.install({ time: Date.now() - 3_600_000 });
+    await signIn(slow.page, viewerToken);
+    await slow.page.locator('.banner.warn', { hasText: '1h' }).or(slow.page.locator('.banner.warn', { hasText: '59m' })).waitFor();
+    await at(slow.page, 'nodes/node-3');
+    await slow.page.locator('.facts dd', { hasText: /^\d+m?\d*s ago$/ }).first().waitFor();
+    await slow.context.close();
+  });
+
+  await step('a session whose token is revoked ends, while one looks', async () => {
+    const revoked = await open(browser);
+    await signIn(revoked.page, viewerToken);
+    await hasStatus(revoked.page, 'node-1', 'Ready');
+    await ask('piccolo', 'api-token', 'revoke', 'viewer-in-a-story');
+    await revoked.page.locator('.login .note.warn').waitFor({ timeout: 40_000 });
+    check((await revoked.page.locator('[data-node]').count()) === 0, 'nothing of the cluster is left');
+    await revoked.context.close();
+  });
+});
