@@ -1,4 +1,5 @@
-//! The HTTPS port: `/healthz` for everybody, `/metrics` for those who may read (HLD §9.1.3), and the REST API in `v1`.
+//! The HTTPS port: the console and `/healthz` for everybody, `/metrics` for those who may read (HLD §9.1.3), and the REST API
+//! in `v1`.
 
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::{
     state_manager::CallError,
 };
 
+mod console;
 mod metrics;
 mod process;
 mod v1;
@@ -38,6 +40,7 @@ pub(crate) async fn serve(api: Api, mut incoming: Incoming, stop: impl Future<Ou
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics_page))
         .merge(v1::router())
+        .merge(console::routes())
         .with_state(api);
     tokio::pin!(stop);
     loop {
