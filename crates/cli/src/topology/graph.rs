@@ -96,6 +96,12 @@ fn container_line(container: &v1::ContainerStatus, look: &Look) -> String {
     )
 }
 
+/// As the picture has it, without colours.
+pub(super) fn container_line_plain(container: &v1::ContainerStatus) -> String {
+    let (sign, name) = (container_sign(container), &container.name);
+    format!("{sign} {name}: {}", container_state(container))
+}
+
 fn sign(node: &v1::Node) -> &'static str {
     match NodeStatus::try_from(node.status) {
         Ok(NodeStatus::Ready) => "●",
@@ -114,13 +120,13 @@ fn container_sign(container: &v1::ContainerStatus) -> &'static str {
     }
 }
 
-fn by_name(nodes: &[v1::Node]) -> Vec<&v1::Node> {
+pub(super) fn by_name(nodes: &[v1::Node]) -> Vec<&v1::Node> {
     let mut sorted: Vec<_> = nodes.iter().collect();
     sorted.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     sorted
 }
 
-fn by_container_name(containers: &[v1::ContainerStatus]) -> Vec<&v1::ContainerStatus> {
+pub(super) fn by_container_name(containers: &[v1::ContainerStatus]) -> Vec<&v1::ContainerStatus> {
     let mut sorted: Vec<_> = containers.iter().collect();
     sorted.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     sorted

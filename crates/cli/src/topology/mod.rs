@@ -12,6 +12,7 @@ use piccolo_rpc::v1;
 pub use piccolo_rpc::view::topology::TopologyView;
 
 pub mod graph;
+pub mod svg;
 
 use crate::{
     args::Globals,
@@ -36,6 +37,7 @@ const APPLY_EXAMPLES: &str = "Examples:
   piccolo topology apply -f -                     # from stdin";
 const GRAPH_EXAMPLES: &str = "Examples:
   piccolo topology graph
+  piccolo topology graph -o svg                   # for browsers and documents
   piccolo topology graph -o dot                   # for: dot -Tsvg
   piccolo topology graph -o mermaid               # for Markdown";
 
@@ -92,6 +94,8 @@ pub struct GraphArgs {
 pub enum GraphFormat {
     /// Lines and signs, for the terminal
     Picture,
+    /// A picture for browsers and documents
+    Svg,
     /// Graphviz
     Dot,
     /// Mermaid, as Markdown renders it
@@ -109,6 +113,7 @@ pub async fn run(globals: &Globals, command: &TopologyCommand) -> Result<(), Fai
             let topology = fetch(&mut cluster.connect().await?).await?;
             print(&match args.format {
                 GraphFormat::Picture => graph::picture(&topology, &Look::of_stdout()),
+                GraphFormat::Svg => svg::svg(&topology),
                 GraphFormat::Dot => graph::dot(&topology),
                 GraphFormat::Mermaid => graph::mermaid(&topology),
             })

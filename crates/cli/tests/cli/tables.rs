@@ -6,7 +6,7 @@ use piccolo_cli::{
     node,
     output::{Format, Look, Table, document, word},
     status, token,
-    topology::{self, graph},
+    topology::{self, graph, svg},
     user,
 };
 use prost_types::Timestamp;
@@ -162,6 +162,7 @@ fn the_topology_as_text_and_as_pictures() {
     check("topology_get", PIPE, &topology::render(&topology, &look(PIPE, false)));
     check("topology_graph", PIPE, &graph::picture(&topology, &look(PIPE, false)));
     check("topology_graph_dot", PIPE, &graph::dot(&topology));
+    check("topology_graph_svg", PIPE, &svg::svg(&topology));
     check("topology_graph_mermaid", PIPE, &graph::mermaid(&topology));
     let empty = piccolo_rpc::v1::ClusterTopology { name: "robot".to_owned(), ..Default::default() };
     assert!(graph::picture(&empty, &look(PIPE, false)).contains("no board has joined yet"));
