@@ -20,6 +20,7 @@ pub(crate) enum Runner {
     Nextest,
     Libtest,
     Wire,
+    Vitest,
 }
 
 /// What a line sums up, if it is the summary line of `runner`.
@@ -29,6 +30,7 @@ pub(crate) fn of_line(runner: Runner, line: &str) -> Option<Count> {
         Runner::Nextest => line.trim_start().starts_with("Summary [") && line.contains(" run: "),
         Runner::Libtest => line.starts_with("test result: "),
         Runner::Wire => line.starts_with("wire: "),
+        Runner::Vitest => line.trim_start().starts_with("Tests  "),
     };
     if !is_summary {
         return None;
@@ -56,7 +58,7 @@ fn without_colours(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Runner::{Libtest, Nextest, Wire};
+    use super::Runner::{Libtest, Nextest, Vitest, Wire};
     use super::*;
 
     #[track_caller]
@@ -90,6 +92,12 @@ mod tests {
             Some((3, 2)),
         );
         check(Wire, "wire: 9 passed, 1 failed", Some((9, 1)));
+        check(Vitest, "      Tests  1 failed | 464 passed (465)", Some((464, 1)));
+        check(
+            Vitest,
+            "\u{1b}[2m      Tests \u{1b}[22m \u{1b}[32m4 passed\u{1b}[39m (4)",
+            Some((4, 0)),
+        );
     }
 
     #[test]
@@ -98,5 +106,6 @@ mod tests {
         check(Nextest, "test result: FAILED. 3 passed; 2 failed; 0 ignored", None);
         check(Nextest, "error: 3 failed", None);
         check(Wire, "", None);
+        check(Vitest, " Test Files  2 passed (2)", None);
     }
 }

@@ -28,6 +28,7 @@ pub(crate) fn task(workspace: &Workspace) -> Result<()> {
     check::formatting_and_lints(workspace, &mut plan);
     wire_steps(workspace, &mut plan)?;
     plan.push(scripts(workspace));
+    console_steps(workspace, &mut plan);
     if workspace.cargo_deny().is_file() {
         plan.push(Step::new("licences, bans and sources", deny(workspace)));
     } else {
@@ -170,6 +171,23 @@ fn wire_steps(workspace: &Workspace, plan: &mut Plan) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Types and tests of the web console, and whether what is checked in is what its sources make. Its stories in a browser
+/// are among the Rust tests, which have clusters for them.
+fn console_steps(workspace: &Workspace, plan: &mut Plan) {
+    if !workspace.console().join("node_modules/.bin/vite").is_file() {
+        plan.leave_out("the web console: its packages are not installed");
+        return;
+    }
+    let script = |name| {
+        let mut npm = Command::new("npm");
+        npm.args(["run", "--silent", name]).current_dir(workspace.console());
+        npm
+    };
+    let tests = Step::new("the web console's own tests", script("test"));
+    plan.push(tests.counted_by(Runner::Vitest));
+    plan.push(Step::new("the web console as its sources make it", script("fresh")));
 }
 
 fn scripts(workspace: &Workspace) -> Step {

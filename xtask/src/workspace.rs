@@ -56,6 +56,11 @@ impl Workspace {
         self.tools().join("node_modules/.bin/buf")
     }
 
+    /// The web console's sources.
+    pub(crate) fn console(&self) -> PathBuf {
+        self.root.join("console")
+    }
+
     pub(crate) fn cargo_deny(&self) -> PathBuf {
         self.tools().join("bin/cargo-deny")
     }

@@ -1,5 +1,5 @@
 //! Tools for this checkout alone, in `target/tools`: buf from npm, Python packages from pip, cargo-deny from
-//! its sources.
+//! its sources. And what the web console is built with, from npm too.
 //!
 //! A marker file beside each holds what was asked for, so that a changed version is fetched and
 //! an unchanged one costs one read.
@@ -61,6 +61,32 @@ pub(crate) fn install_cargo_deny(workspace: &Workspace, missing: &mut Missing) -
     Ok(())
 }
 
+/// What the web console is built and tested with, as its lock file says. It stays beside its sources, where its bundler
+/// looks for it.
+pub(crate) fn install_console(workspace: &Workspace, missing: &mut Missing) -> Result<()> {
+    let console = workspace.console();
+    let lock = console.join("package-lock.json");
+    let wanted =
+        fs::read_to_string(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
+    let marker = console.join("node_modules/installed-lock.json");
+    if is_current(&marker, &wanted) {
+        return Ok(());
+    }
+    let why = "builds the web console, and drives it in a browser";
+    let Some(npm) = which("npm") else {
+        missing.add("the console's packages", why, "needs npm");
+        return Ok(());
+    };
+    let mut command = Command::new(npm);
+    command.args(["ci", "--no-audit", "--no-fund"]).current_dir(&console);
+    let log = workspace.tools().join("npm-console.log");
+    fetch("the console's packages", why, &mut command, &log, missing)?
+        .then(|| fs::write(&marker, &wanted))
+        .transpose()
+        .with_context(|| format!("cannot write {}", marker.display()))?;
+    Ok(())
+}
+
 pub(crate) fn install_python(workspace: &Workspace, missing: &mut Missing) -> Result<()> {
     let tools = workspace.tools();
     let requirements = workspace.python_requirements();
@@ -101,7 +127,7 @@ fn fetch(
     if let Some(dir) = log.parent() {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     }
-    let line = Line::start(format!("fetching {what} into target/tools ({why})"));
+    let line = Line::start(format!("fetching {what} ({why})"));
     match run::logged(command, log) {
         Ok(()) => {
             line.done("");
