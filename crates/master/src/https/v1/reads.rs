@@ -247,6 +247,8 @@ pub(super) struct QueryParams {
     #[serde(default)]
     #[param(inline)]
     across: AcrossParam,
+    /// Somebody looks, and asks again soon: the nodes sample every second for a quarter of a minute.
+    live: Option<bool>,
 }
 
 /// A figure over time.
@@ -283,6 +285,7 @@ pub(super) async fn query_metrics(
             AcrossParam::Sum => "sum",
         }
         .to_owned(),
+        live: params.live.unwrap_or(false),
     });
     let answer = asker.api.query_metrics(request).await?.into_inner();
     Ok(Shown::ok(SeriesView::of(&figure, answer)))
