@@ -3,10 +3,11 @@ use std::{env, error::Error, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "piccolo/v1/node.proto",
     "piccolo/v1/topology.proto",
     "piccolo/v1/event.proto",
+    "piccolo/v1/log.proto",
     "piccolo/v1/node_agent.proto",
     "piccolo/v1/access.proto",
     "piccolo/v1/monitoring_server.proto",

@@ -62,6 +62,8 @@ pub struct Hello {
     pub recovers: bool,
     /// It takes [`ToAgent::Watched`].
     pub can_be_watched: bool,
+    /// It can be asked for lines of logs.
+    pub reads_logs: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

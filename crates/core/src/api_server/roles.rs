@@ -136,7 +136,7 @@ macro_rules! calls {
 calls! {
     RegisterNode, Session, Heartbeat, ReportStatus, ReceiveConfig,
     GetNodes, GetNode, GetTopology, WatchNodes, ListEvents, WatchEvents, GetClusterStatus,
-    QueryMetrics, Metrics, Reflection,
+    QueryMetrics, Metrics, Reflection, ReadLogs, ReadContainerLogs,
     UpdateTopology, ApproveNode, RejectNode, SetMaintenance, RemoveNode, LabelNode,
     ResetNodeIdentity, RestartContainer, CheckNode, SetLogLevel,
     PauseRecovery, ForceRecovery, ProbeNode,
@@ -168,7 +168,8 @@ pub fn may(role: Role, call: Call) -> bool {
         | Call::OpenConsole
         | Call::OpenSession
         | Call::GetSession
-        | Call::CloseSession => matches!(role, Viewer | Operator | Admin),
+        | Call::CloseSession
+        | Call::ReadLogs => matches!(role, Viewer | Operator | Admin),
         Call::ApproveNode
         | Call::RejectNode
         | Call::SetMaintenance
@@ -179,6 +180,8 @@ pub fn may(role: Role, call: Call) -> bool {
         | Call::PauseRecovery
         | Call::ForceRecovery
         | Call::ProbeNode
+        // they may hold secrets of what runs there; so may units that are not ours
+        | Call::ReadContainerLogs
         | Call::ListTokens => matches!(role, Operator | Admin),
         Call::UpdateTopology
         | Call::RemoveNode

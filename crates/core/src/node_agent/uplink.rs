@@ -85,6 +85,7 @@ impl NodeAgent {
             system_check_pending: self.checks.is_pending(),
             recovers: true,
             can_be_watched: true,
+            reads_logs: true,
         }));
     }
 

@@ -183,6 +183,7 @@ impl Cluster {
             system_check_pending: false,
             recovers: true,
             can_be_watched: true,
+            reads_logs: true,
         }
     }
 

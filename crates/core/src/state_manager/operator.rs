@@ -121,6 +121,7 @@ fn is_audited(call: Call) -> bool {
         | Call::ForceRecovery
         | Call::ProbeNode
         | Call::SetLogLevel
+        | Call::ReadContainerLogs
         | Call::CreateToken
         | Call::RevokeToken
         | Call::CreateUser
@@ -145,6 +146,7 @@ fn is_audited(call: Call) -> bool {
         | Call::GetClusterStatus
         | Call::QueryMetrics
         | Call::Metrics
+        | Call::ReadLogs
         | Call::Reflection
         | Call::ListTokens
         | Call::ListUsers

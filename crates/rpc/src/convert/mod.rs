@@ -8,11 +8,13 @@
 //! - `check`: what the system check of a node found
 //! - `recovery`: where recovery stands, and probes
 //! - `session`: what agents and the master say to each other, in both directions
+//! - `logs`: lines of logs, and who asks for which
 //! - `topology`, `event`, `access`: the rest of the model
 
 mod access;
 mod check;
 mod event;
+mod logs;
 mod monitoring;
 mod node;
 mod recovery;
@@ -30,13 +32,14 @@ pub use self::{
     access::{user_role, user_role_to_wire},
     check::{check_level, check_level_to_wire},
     event::{severity, severity_to_wire},
+    logs::{log_filter, log_places},
     monitoring::metrics_query,
     node::{
         RegistrationText, node_kind, node_kind_to_wire, node_role, node_role_to_wire, node_status,
         node_status_to_wire,
     },
     recovery::recovery_step,
-    session::{AgentFrame, ConfigPoll, ReportFrom},
+    session::{AgentFrame, ConfigPoll, MasterFrame, ReportFrom},
     topology::{topology_type, topology_type_to_wire},
 };
 

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use piccolo_core::{
+    logs::{Chunk, Order},
     model::{FieldError, NodeId, SessionId, SystemCheck, check_text},
     session::{
         AgentCommand, Goodbye, GoodbyeReason, Hello, Picture, RecoveryOrders, StatusReport,
@@ -23,6 +24,16 @@ use crate::v1;
 pub enum AgentFrame {
     Hello(Box<Hello>),
     Message(ToMaster),
+    /// Past the core: nothing is decided by it.
+    Logs(Chunk),
+}
+
+/// One message of the master on a session.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MasterFrame {
+    Message(ToAgent),
+    /// Past the core: nothing is decided by it.
+    Logs(Order),
 }
 
 /// A status report with the node that it says it is from.
@@ -83,6 +94,9 @@ impl TryFrom<v1::AgentMessage> for AgentFrame {
                 ToMaster::Missed(figures.try_into().map_err(within("missed"))?)
             }
             Message::Goodbye(goodbye) => ToMaster::Goodbye(goodbye.into()),
+            Message::Logs(chunk) => {
+                return Ok(Self::Logs(chunk.try_into().map_err(within("logs"))?));
+            }
         }))
     }
 }
@@ -92,6 +106,9 @@ impl From<AgentFrame> for v1::AgentMessage {
         match frame {
             AgentFrame::Hello(hello) => (*hello).into(),
             AgentFrame::Message(message) => message.into(),
+            AgentFrame::Logs(chunk) => Self {
+                message: Some(v1::agent_message::Message::Logs(chunk.into())),
+            },
         }
     }
 }
@@ -158,6 +175,7 @@ impl TryFrom<v1::Hello> for Hello {
             system_check_pending: wire.system_check_pending,
             recovers: wire.recovers,
             can_be_watched: wire.can_be_watched,
+            reads_logs: wire.reads_logs,
         })
     }
 }
@@ -183,6 +201,7 @@ impl From<Hello> for v1::Hello {
             system_check_pending: hello.system_check_pending,
             recovers: hello.recovers,
             can_be_watched: hello.can_be_watched,
+            reads_logs: hello.reads_logs,
         }
     }
 }
@@ -332,7 +351,21 @@ impl TryFrom<v1::MasterMessage> for ToAgent {
                 Self::Watched(Duration::from_secs(for_seconds.into()))
             }
             Message::Goodbye(goodbye) => Self::Goodbye(goodbye.into()),
+            Message::Logs(_) => return Err(FieldError::new("logs", "is not for the core")),
         })
+    }
+}
+
+impl TryFrom<v1::MasterMessage> for MasterFrame {
+    type Error = FieldError;
+
+    fn try_from(wire: v1::MasterMessage) -> Result<Self, FieldError> {
+        match wire.message {
+            Some(v1::master_message::Message::Logs(order)) => {
+                Ok(Self::Logs(order.try_into().map_err(within("logs"))?))
+            }
+            message => v1::MasterMessage { message }.try_into().map(Self::Message),
+        }
     }
 }
 

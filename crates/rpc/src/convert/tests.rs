@@ -105,7 +105,8 @@ prop_compose! {
     fn hello()(
         node in node_id(), previous in option::of(word()), numbers: [u64; 3], system in system(),
         hostname in text(), ip in text(), resources in resources(), clock in time(),
-        system_check in option::of(system_check()), system_check_pending: bool, [recovers, can_be_watched]: [bool; 2],
+        system_check in option::of(system_check()), system_check_pending: bool,
+        [recovers, can_be_watched, reads_logs]: [bool; 3],
     ) -> Hello {
         let [applied_generation, next_sequence, events_dropped] = numbers;
         Hello {
@@ -123,6 +124,7 @@ prop_compose! {
             system_check_pending,
             recovers,
             can_be_watched,
+            reads_logs,
         }
     }
 }
