@@ -8,6 +8,8 @@ use crate::{
     api_token, audit, backup, completion, console, context, doctor, events, failure::Failure, help,
     log_level, man, metrics, node, status, store, text::parse_duration, token, top, topology, user,
     version,
+    audit, backup, completion, context, doctor, events, failure::Failure, help, log_level, logs,
+    man, metrics, node, status, store, text::parse_duration, token, top, topology, user, version,
 };
 
 const ABOUT: &str =
@@ -95,6 +97,12 @@ pub enum Command {
     /// See and verify the audit log
     #[command(subcommand, after_help = audit::EXAMPLES)]
     Audit(audit::AuditCommand),
+    /// Show the logs of nodes and containers
+    ///
+    /// They are read where they are, from journald and Podman, while somebody asks. Several are shown in the order of
+    /// their times. What comes faster than it is read is left out, and counted.
+    #[command(after_help = logs::EXAMPLES)]
+    Logs(logs::LogsArgs),
     /// Change how much the master or a node logs, until it restarts
     #[command(after_help = log_level::EXAMPLES)]
     LogLevel(log_level::LogLevelArgs),
@@ -139,6 +147,7 @@ impl Cli {
             Command::Top(args) => top::run(globals, args).await,
             Command::Metrics(command) => metrics::run(globals, command).await,
             Command::Audit(command) => audit::run(globals, command).await,
+            Command::Logs(args) => logs::run(globals, args).await,
             Command::LogLevel(args) => log_level::run(globals, args).await,
             Command::Store(command) => store::run(globals, command),
             Command::Backup(command) => backup::run(globals, command),

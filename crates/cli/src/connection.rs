@@ -224,7 +224,8 @@ impl Client<'_> {
         timeout(DIAL_TIMEOUT.min(self.cluster.timeout), ask).await.ok().flatten()
     }
 
-    fn failure(&self, what: &str, status: &Status) -> Failure {
+    /// As a failure of this command.
+    pub fn failure(&self, what: &str, status: &Status) -> Failure {
         fault::of_status(what, status, &self.cluster.context, &self.address)
     }
 }

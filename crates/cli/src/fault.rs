@@ -92,7 +92,10 @@ fn spelled(message: &str) -> String {
         "uses" => "--uses",
         "node_name" => "--node",
         "minimum_severity" => "--severity",
-        "limit" => "--lines",
+        "limit" | "filter.lines" => "--lines",
+        "filter.grep" => "--grep",
+        "filter.level" => "--level",
+        "filter.since" => "--since",
         "filter" => "the filter",
         _ => return message.to_owned(),
     };

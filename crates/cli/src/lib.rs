@@ -27,6 +27,7 @@ pub mod fault;
 pub mod help;
 pub mod live;
 pub mod log_level;
+pub mod logs;
 pub mod man;
 pub mod metrics;
 pub mod node;

@@ -17,6 +17,7 @@ pub mod config;
 mod figures;
 mod https;
 mod logging;
+mod logs;
 mod master;
 mod monitoring_server;
 pub mod program;

@@ -8,6 +8,7 @@
 //! - [`podman`] speaks to Podman's socket and watches the containers without keeping Podman awake
 //! - [`ledger`] keeps the desired configuration on disk so that a power cut never tears it
 //! - [`journal`] keeps events on disk until the master has acknowledged them
+//! - [`logs`] reads journald and containers' logs while somebody asks for them
 //! - [`check`] runs the release's system check, and answers `piccolo-nodeagent check`
 //! - [`config`] reads the configuration file, the environment and the command line
 //!
@@ -21,5 +22,6 @@ mod durable;
 pub mod journal;
 pub mod ledger;
 pub mod logging;
+pub mod logs;
 pub mod podman;
 pub mod system;

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use piccolo_nodeagent::podman::usage::Source;
 use piccolo_nodeagent::podman::watcher::{Method, Options};
-use piccolo_nodeagent::podman::{Client, Error, Observation, Runtime, UsageReader, Watcher};
+use piccolo_nodeagent::podman::{
+    Client, Error, LogOptions, Observation, Runtime, UsageReader, Watcher, Written,
+};
 use piccolo_testkit::podman::PrivatePodman;
 use tempfile::TempDir;
 
@@ -305,4 +307,50 @@ fn accepted_connections(socket: &Path) -> usize {
     let of_server = |line: &&str| line.ends_with(socket.to_str().unwrap());
     let connected = |line: &&str| line.split_whitespace().nth(5) == Some("03");
     sockets.lines().filter(of_server).filter(connected).count()
+}
+
+/// All that is told of the log of a container.
+async fn logged(client: &Client, name: &str, options: &LogOptions) -> Result<Vec<Written>, Error> {
+    let (sender, mut lines) = tokio::sync::mpsc::channel(4);
+    let collect = async {
+        let mut all = Vec::new();
+        while let Some(line) = lines.recv().await {
+            all.push(line);
+        }
+        all
+    };
+    let read = async move { client.logs(name, options, &sender).await };
+    let (read, all) = tokio::join!(read, collect);
+    read.map(|()| all)
+}
+
+#[test]
+fn logs_of_real_containers_are_read_and_followed_to_their_end() {
+    let (_dir, podman) = podman();
+    let script = "echo one; echo two >&2; echo -n th; sleep 1; echo ree; echo; sleep 3; echo end";
+    podman.run("talker", &["sh", "-c", script]).unwrap();
+    let client = Client::new(podman.socket());
+    let texts = |lines: &[Written], errors: bool| {
+        let of_stream = lines.iter().filter(|line| line.to_stderr == errors);
+        of_stream.map(|line| line.text.clone()).collect::<Vec<_>>()
+    };
+    block_on(async {
+        let follow = LogOptions { follow: true, ..LogOptions::default() };
+        let lines = tokio::time::timeout(PATIENCE, logged(&client, "talker", &follow));
+        let lines = lines.await.expect("it ends with the container").unwrap();
+        println!("{lines:?}");
+        assert_eq!(texts(&lines, false), ["one", "three", "", "end"]);
+        assert_eq!(texts(&lines, true), ["two"]);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let first = lines.iter().map(|line| line.at_unix_ns).min().unwrap();
+        let age = i128::try_from(now.as_nanos()).unwrap() - i128::from(first);
+        assert!((0..600_000_000_000).contains(&age), "its clock is ours: {age} ns");
+        let newest = LogOptions { tail: Some(1), ..LogOptions::default() };
+        assert_eq!(texts(&logged(&client, "talker", &newest).await.unwrap(), false), ["end"]);
+        let last = lines.iter().map(|line| line.at_unix_ns).max().unwrap() / 1_000_000_000;
+        let since = LogOptions { since: Some(last), ..LogOptions::default() };
+        assert_eq!(texts(&logged(&client, "talker", &since).await.unwrap(), false), ["end"]);
+        let none = logged(&client, "nobody", &LogOptions::default()).await.unwrap_err();
+        assert!(matches!(none, Error::Status { status: 404, .. }), "{none}");
+    });
 }

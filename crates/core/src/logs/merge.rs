@@ -41,8 +41,7 @@ enum State {
 impl Merger {
     /// Of so many sources, all of which were just opened.
     pub fn new(sources: usize, follow: bool, now: Timestamp) -> Self {
-        let waiting =
-            || Waiting { lines: VecDeque::new(), state: State::Opened(now) };
+        let waiting = || Waiting { lines: VecDeque::new(), state: State::Opened(now) };
         Self { sources: std::iter::repeat_with(waiting).take(sources).collect(), follow }
     }
 

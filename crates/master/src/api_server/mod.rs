@@ -1,7 +1,7 @@
 //! The API Server (HLD §3.2, §7.1): the gRPC services on the mTLS port.
 //!
 //! A call is admitted (`caller`), converted, asked of the owner of the state, and its answer converted back.
-//! `nodes`, `recovery`, `monitoring`, `access` and `history` answer people, `node_agent` and `registration` answer agents; `sessions` and
+//! `nodes`, `recovery`, `monitoring`, `logs`, `access` and `history` answer people, `node_agent` and `registration` answer agents; `sessions` and
 //! `watches` are the streams. Before all that, `requests` bounds what is on its way in.
 
 mod access;
@@ -9,6 +9,7 @@ pub(crate) mod caller;
 pub(crate) mod connections;
 pub(crate) mod credentials;
 mod history;
+mod logs;
 mod monitoring;
 mod node_agent;
 mod nodes;
@@ -212,6 +213,12 @@ impl v1::api_server_service_server::ApiServerService for Api {
         r: Request<v1::QueryMetricsRequest>,
     ) -> Answered<v1::QueryMetricsResponse> {
         monitoring::query_metrics(self, r).await
+    }
+
+    type ReadLogsStream = Streamed<v1::ReadLogsResponse>;
+
+    async fn read_logs(&self, r: Request<v1::ReadLogsRequest>) -> Answered<Self::ReadLogsStream> {
+        logs::read_logs(self, r).await
     }
 
     async fn approve_node(

@@ -12,7 +12,8 @@ use std::{
 use piccolo_core::{
     api_server::{Call, Caller, Code, Refusal},
     hex::hex,
-    model::{FieldError, SessionId},
+    logs::Order,
+    model::{FieldError, NodeId, SessionId},
     session::{Goodbye, GoodbyeReason, Hello, ToAgent, ToMaster},
     state_manager::Input,
 };
@@ -26,7 +27,8 @@ use super::{
     outgoing::{Outgoing, OutgoingStream},
 };
 use crate::{
-    certificate_authority::request_spki_sha256, figures::Figures, state_manager::StateHandle,
+    certificate_authority::request_spki_sha256, figures::Figures, logs::LogStreams,
+    state_manager::StateHandle,
 };
 
 /// For the first message of a stream.
@@ -47,23 +49,51 @@ pub(crate) struct Sessions {
     live: Mutex<HashMap<SessionId, Live>>,
     connections: Arc<Connections>,
     figures: Arc<Figures>,
+    pub(crate) logs: LogStreams,
 }
 
 #[derive(Debug, Clone)]
 struct Live {
     outgoing: Arc<Outgoing>,
     connection: u64,
+    node: NodeId,
+    reads_logs: bool,
+    /// The owner has taken it for the session of its node.
+    welcomed: bool,
 }
 
 impl Sessions {
     pub(crate) fn new(connections: Arc<Connections>, figures: Arc<Figures>) -> Self {
-        Self { live: Mutex::default(), connections, figures }
+        Self { live: Mutex::default(), connections, figures, logs: LogStreams::default() }
     }
 
     /// To an agent; where it does not read, its session ends.
     pub(crate) fn send(&self, session: &SessionId, message: ToAgent) {
+        let welcome = matches!(message, ToAgent::Welcome(_));
+        let outgoing = {
+            let mut live = self.lock();
+            let Some(live) = live.get_mut(session) else { return };
+            live.welcomed |= welcome;
+            Arc::clone(&live.outgoing)
+        };
+        self.push(session, &outgoing, message.into());
+    }
+
+    /// About a log. Past the owner, and without any order to what it sends.
+    pub(crate) fn order(&self, session: &SessionId, order: Order) {
         let Some(live) = self.lock().get(session).cloned() else { return };
-        if live.outgoing.push(message.into()).is_err() {
+        self.push(session, &live.outgoing, order.into());
+    }
+
+    /// The session that the owner has taken for that of the node, and whether it can be asked for logs.
+    pub(crate) fn of_node(&self, node: &NodeId) -> Option<(SessionId, bool)> {
+        let live = self.lock();
+        let mut of_node = live.iter().filter(|(_, live)| live.welcomed && live.node == *node);
+        of_node.next().map(|(session, live)| (session.clone(), live.reads_logs))
+    }
+
+    fn push(&self, session: &SessionId, outgoing: &Outgoing, message: v1::MasterMessage) {
+        if outgoing.push(message).is_err() {
             self.figures.sessions_dropped.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(%session, "an agent does not read what it is sent; its session ends");
             let message = "what was sent was not read in time".to_owned();
@@ -74,6 +104,7 @@ impl Sessions {
     /// Says goodbye and ends the stream. A connection on which even that is not read is closed a little later.
     pub(crate) fn close(&self, session: &SessionId, goodbye: Goodbye) {
         let Some(live) = self.lock().remove(session) else { return };
+        self.logs.session_over(session);
         live.outgoing.end(Some(ToAgent::Goodbye(goodbye).into()), Ok(()));
         let connections = Arc::clone(&self.connections);
         tokio::spawn(async move {
@@ -136,7 +167,13 @@ impl SessionTask {
             }
         };
         let node = hello.node.clone();
-        let live = Live { outgoing: Arc::clone(&self.outgoing), connection: self.connection };
+        let live = Live {
+            outgoing: Arc::clone(&self.outgoing),
+            connection: self.connection,
+            node: node.clone(),
+            reads_logs: hello.reads_logs,
+            welcomed: false,
+        };
         self.sessions.lock().insert(session.clone(), live);
         let opened = Input::SessionOpened {
             by: self.by.clone(),
@@ -150,6 +187,7 @@ impl SessionTask {
             self.sessions.close(&session, Goodbye { reason: GoodbyeReason::Protocol, message });
         }
         self.sessions.lock().remove(&session);
+        self.sessions.logs.session_over(&session);
         self.outgoing.end(None, Ok(()));
         self.state.tell(Input::SessionClosed { node, session }).await;
     }
@@ -159,7 +197,9 @@ impl SessionTask {
         match self.inbound.message().await {
             Ok(Some(message)) => match AgentFrame::try_from(message)? {
                 AgentFrame::Hello(hello) => Ok(*hello),
-                AgentFrame::Message(_) => Err(broken("the first message must be Hello")),
+                AgentFrame::Message(_) | AgentFrame::Logs(_) => {
+                    Err(broken("the first message must be Hello"))
+                }
             },
             Ok(None) => Err(broken("the stream ended before Hello")),
             Err(status) => Err(broken(status.message())),
@@ -167,11 +207,7 @@ impl SessionTask {
     }
 
     /// Until either side ends it. An error is a breach of the protocol.
-    async fn follow(
-        &mut self,
-        node: &piccolo_core::model::NodeId,
-        session: &SessionId,
-    ) -> Result<(), Refusal> {
+    async fn follow(&mut self, node: &NodeId, session: &SessionId) -> Result<(), Refusal> {
         let mut allowance = Allowance::new();
         loop {
             let message = tokio::select! {
@@ -184,7 +220,9 @@ impl SessionTask {
                 Ok(None) => return Ok(()),
                 Err(status) => return end_of(&status),
             };
-            if !allowance.take() {
+            // chunks of logs have a limit of their own: each was allowed
+            let is_chunk = matches!(message.message, Some(v1::agent_message::Message::Logs(_)));
+            if !is_chunk && !allowance.take() {
                 return Err(protocol("too many messages"));
             }
             if let Some(v1::agent_message::Message::Events(batch)) = &message.message
@@ -195,6 +233,13 @@ impl SessionTask {
             let (node, session) = (node.clone(), session.clone());
             let input = match AgentFrame::try_from(message)? {
                 AgentFrame::Hello(_) => return Err(protocol("a second Hello")),
+                AgentFrame::Logs(chunk) => {
+                    // one of a stream that was closed meanwhile counts like any message
+                    if !self.sessions.logs.arrived(&session, chunk)? && !allowance.take() {
+                        return Err(protocol("too many messages"));
+                    }
+                    continue;
+                }
                 AgentFrame::Message(ToMaster::CertificateRequest { csr }) => {
                     let key_fingerprint = request_spki_sha256(&csr).map_err(bad_request)?;
                     Input::RenewalRequested { node, session, csr, key_fingerprint }

@@ -35,7 +35,7 @@ const STORED_EVENTS: usize = 200;
 
 /// Why a watch is over.
 #[derive(Debug)]
-enum Over {
+pub(super) enum Over {
     /// It has gone by itself.
     Gone,
     Frozen,
@@ -44,7 +44,7 @@ enum Over {
 }
 
 /// The sending end of one watch.
-struct Watcher<T> {
+pub(super) struct Watcher<T> {
     api: Api,
     items: mpsc::Sender<Result<T, Status>>,
     connection: Option<u64>,
@@ -253,7 +253,11 @@ async fn stored(
 }
 
 impl<T: Send + 'static> Watcher<T> {
-    fn new(api: &Api, by: &Caller, connection: Option<u64>) -> Result<(Self, Streamed<T>), Status> {
+    pub(super) fn new(
+        api: &Api,
+        by: &Caller,
+        connection: Option<u64>,
+    ) -> Result<(Self, Streamed<T>), Status> {
         let place = api.watchers.take_place(by.who());
         let place = place.map_err(|refusal| status::status(&refusal))?;
         let (items, receiver) = mpsc::channel(ITEMS_MAX);
@@ -262,7 +266,7 @@ impl<T: Send + 'static> Watcher<T> {
         Ok((watcher, Box::pin(ReceiverStream::new(receiver))))
     }
 
-    async fn follow<F>(mut self, steps: F)
+    pub(super) async fn follow<F>(mut self, steps: F)
     where
         F: for<'a> FnOnce(
             &'a mut Self,
@@ -289,7 +293,7 @@ impl<T: Send + 'static> Watcher<T> {
         }
     }
 
-    async fn send(&mut self, item: T) -> Result<(), Over> {
+    pub(super) async fn send(&mut self, item: T) -> Result<(), Over> {
         tokio::select! {
             sent = tokio::time::timeout(STALLED_MAX, self.items.send(Ok(item))) => match sent {
                 Err(_) => Err(Over::Frozen),
@@ -297,6 +301,14 @@ impl<T: Send + 'static> Watcher<T> {
                 Ok(Ok(())) => Ok(()),
             },
             _ = self.stopping.wait_for(|stopping| *stopping) => Err(Over::Stopping),
+        }
+    }
+
+    /// Waits until nobody reads any more.
+    pub(super) async fn over(&mut self) -> Over {
+        tokio::select! {
+            () = self.items.closed() => Over::Gone,
+            _ = self.stopping.wait_for(|stopping| *stopping) => Over::Stopping,
         }
     }
 

@@ -3,17 +3,20 @@
 
 use std::{
     net::{IpAddr, UdpSocket},
+    pin::Pin,
+    task::{Context as TaskContext, Poll},
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use piccolo_core::{
+    logs::Order,
     model::{NodeId, NodeKind, NodeRole},
     node_agent::Host,
     session::ToAgent,
 };
 use piccolo_rpc::{
-    convert,
+    convert::{self, MasterFrame},
     tls::{
         clock::Clock,
         connector::{ClientOptions, Connector},
@@ -23,7 +26,7 @@ use piccolo_rpc::{
     v1::{self, node_agent_service_client::NodeAgentServiceClient},
 };
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::Stream;
 
 /// For a master to answer a registration.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -36,6 +39,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Messages to the master that wait for the network at most; a master that reads none is given up.
 pub(super) const OUTGOING_MAX: usize = 64;
+/// Chunks of logs that wait for the network at most; their streams wait for room.
+const LOGS_MAX: usize = 4;
 /// Bytes of one message at most, either way.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
@@ -46,8 +51,11 @@ pub(super) enum Report {
     Open {
         ip: String,
         outgoing: mpsc::Sender<v1::AgentMessage>,
+        /// For lines of logs: what is put here waits for everything else.
+        logs: mpsc::Sender<v1::AgentMessage>,
     },
     Message(Box<ToAgent>),
+    Logs(Box<Order>),
     Over {
         why: String,
     },
@@ -179,15 +187,45 @@ async fn converse(
     let channel = connector.channel(master).await?;
     let (outgoing, messages) = mpsc::channel(OUTGOING_MAX);
     // Hello may be on its way before the master answers the call
-    reports.send(Report::Open { ip: applicant.ip(master), outgoing }).await?;
+    let (logs, chunks) = mpsc::channel(LOGS_MAX);
+    reports.send(Report::Open { ip: applicant.ip(master), outgoing, logs }).await?;
     let mut client = NodeAgentServiceClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let mut incoming = client.session(ReceiverStream::new(messages)).await?.into_inner();
+    let mut incoming = client.session(Outbound { messages, chunks }).await?.into_inner();
     while let Some(message) = incoming.message().await? {
-        reports.send(Report::Message(Box::new(message.try_into()?))).await?;
+        let report = match message.try_into()? {
+            MasterFrame::Message(message) => Report::Message(Box::new(message)),
+            MasterFrame::Logs(order) => Report::Logs(Box::new(order)),
+        };
+        reports.send(report).await?;
     }
     Ok(())
+}
+
+/// What goes to the master: lines of logs only where nothing else waits, so that no beat waits for them.
+struct Outbound {
+    messages: mpsc::Receiver<v1::AgentMessage>,
+    chunks: mpsc::Receiver<v1::AgentMessage>,
+}
+
+impl Stream for Outbound {
+    type Item = v1::AgentMessage;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut TaskContext<'_>,
+    ) -> Poll<Option<v1::AgentMessage>> {
+        match self.messages.poll_recv(context) {
+            Poll::Pending => {}
+            ready @ Poll::Ready(_) => return ready,
+        }
+        match self.chunks.poll_recv(context) {
+            Poll::Ready(Some(chunk)) => Poll::Ready(Some(chunk)),
+            // nobody reads logs any more; the session goes on
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
 }
 
 /// Whether the master answers a heartbeat on a connection of its own.

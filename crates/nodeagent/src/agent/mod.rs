@@ -61,6 +61,7 @@ use crate::{
     config::Config,
     journal::Journal,
     ledger::Ledger,
+    logs::{Readable, Readers},
     podman,
     system::{HostInfo, Roots, Sampler, beside::Progress},
 };
@@ -128,6 +129,8 @@ struct Shell {
     attempt: u64,
     session: Option<JoinHandle<()>>,
     outgoing: Option<mpsc::Sender<piccolo_rpc::v1::AgentMessage>>,
+    /// Of this session.
+    log_readers: Option<Readers>,
     tasks: JoinSet<Done>,
     sampler: Sampler,
     sample_every: Duration,
@@ -205,6 +208,7 @@ impl Shell {
             attempt: 0,
             session: None,
             outgoing: None,
+            log_readers: None,
             tasks: JoinSet::new(),
             sampler,
             sample_every: config.sampling_interval,
@@ -302,11 +306,18 @@ impl Shell {
             return Ok(());
         }
         match report {
-            Report::Open { ip, outgoing } => {
+            Report::Open { ip, outgoing, logs } => {
                 self.outgoing = Some(outgoing);
+                self.log_readers = Some(Readers::new(self.readable(), logs));
                 self.feed(Input::Connected { ip })
             }
             Report::Message(message) => self.take_message(*message),
+            Report::Logs(order) => {
+                if let Some(readers) = &mut self.log_readers {
+                    readers.take(*order);
+                }
+                Ok(())
+            }
             Report::Over { why } => {
                 tracing::debug!(why, "the session is over");
                 self.close_session();
@@ -328,6 +339,11 @@ impl Shell {
             tracing::info!(master, %session, "in session with the master");
         }
         Ok(())
+    }
+
+    /// Which logs may be read here.
+    fn readable(&self) -> Readable {
+        Readable { units: self.config.logs.units.clone(), podman: self.podman_client.clone() }
     }
 
     fn now(&self) -> Now {

@@ -183,6 +183,7 @@ impl Shell {
     pub(super) fn close_session(&mut self) {
         self.attempt += 1;
         self.outgoing = None;
+        self.log_readers = None;
         if let Some(session) = self.session.take() {
             session.abort();
         }
@@ -400,6 +401,7 @@ impl Shell {
     /// Gives Goodbye, and the answer to who made us leave, a moment to leave this process.
     pub(super) async fn say_farewell(&mut self) {
         self.outgoing = None;
+        self.log_readers = None;
         if let Some(session) = self.session.take() {
             let _ = tokio::time::timeout(FAREWELL, session).await;
         }

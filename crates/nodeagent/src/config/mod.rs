@@ -31,6 +31,7 @@ const MASTERS_MAX: usize = 16;
 const DISKS_MAX: usize = 32;
 const IGNORED_PARTS_MAX: usize = 32;
 const PODMAN_UNITS_MAX: usize = 8;
+const LOG_UNITS_MAX: usize = 64;
 
 /// The settings in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +61,14 @@ pub struct Config {
     pub thresholds: Thresholds,
     pub hardware: Limits,
     pub journal: journal::Limits,
+    pub logs: Logs,
+}
+
+/// What of this node's logs may be read through the master. HLD §11.2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logs {
+    /// Of systemd, besides the agent's own.
+    pub units: Vec<String>,
 }
 
 /// Where the system check is.
@@ -146,6 +155,7 @@ impl Default for Config {
             thresholds: Thresholds::default(),
             hardware: Limits::default(),
             journal: journal::Limits::default(),
+            logs: Logs { units: vec!["piccolo-master.service".to_owned()] },
         }
     }
 }
@@ -181,6 +191,7 @@ impl Config {
             ("disks", self.disks.len(), DISKS_MAX),
             ("hardware.ignore", self.hardware.ignore.len(), IGNORED_PARTS_MAX),
             ("recovery.podman_units", units, PODMAN_UNITS_MAX),
+            ("logs.units", self.logs.units.len(), LOG_UNITS_MAX),
         ] {
             if length > max {
                 let problem = format!("{what}: {length} entries, more than {max}");

@@ -161,6 +161,7 @@ const SETTINGS: &[Setting<Config>] = &[
             Box::new(One(&mut c.journal.bytes_max, mebibytes))
         },
     },
+    Setting { key: "logs.units", field: |c| Box::new(List(&mut c.logs.units, UnitName)) },
 ];
 
 fn percent(value: &mut u32) -> Box<dyn Field + '_> {

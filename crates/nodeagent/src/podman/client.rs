@@ -103,6 +103,10 @@ impl Client {
         &self.socket
     }
 
+    pub(super) fn call_limit(&self) -> Duration {
+        self.call_limit
+    }
+
     /// Podman's version, such as `4.3.1`.
     ///
     /// # Errors
@@ -325,7 +329,7 @@ fn version_of(server: Option<&str>) -> String {
     version.unwrap_or("unknown").to_owned()
 }
 
-fn container_path(id: &str, call: &str) -> Result<String, Error> {
+pub(super) fn container_path(id: &str, call: &str) -> Result<String, Error> {
     Ok(format!("/v4.0.0/libpod/containers/{}/{call}", checked(id)?))
 }
 

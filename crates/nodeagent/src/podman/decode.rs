@@ -388,7 +388,7 @@ fn ever(unix_s: i64) -> Option<i64> {
 
 /// `2026-11-23T18:06:46.427940702Z` or with `+01:00`, as seconds since 1970. Podman 5 may print a
 /// plain number.
-fn unix_seconds(text: &str) -> Option<i64> {
+pub(super) fn unix_seconds(text: &str) -> Option<i64> {
     let part = |range: std::ops::Range<usize>| digits(text.get(range)?);
     let (year, month, day) = (part(0..4)?, part(5..7)?, part(8..10)?);
     let (hour, minute, second) = (part(11..13)?, part(14..16)?, part(17..19)?);

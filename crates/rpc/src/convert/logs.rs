@@ -38,9 +38,8 @@ fn timestamp_ns(ns: i64) -> Timestamp {
 /// Names the field that is wrong.
 pub fn log_filter(wire: Option<v1::LogFilter>) -> Result<Filter, FieldError> {
     let v1::LogFilter { since, until, lines, level, grep } = wire.unwrap_or_default();
-    let time = |field: &str, wire: Option<Timestamp>| {
-        wire.map(|wire| unix_ns(field, &wire)).transpose()
-    };
+    let time =
+        |field: &str, wire: Option<Timestamp>| wire.map(|wire| unix_ns(field, &wire)).transpose();
     let filter = Filter {
         since_ns: time("filter.since", since)?,
         until_ns: time("filter.until", until)?,
@@ -200,7 +199,8 @@ impl TryFrom<v1::LogOpen> for Query {
             (None, Some(container)) => Source::Container(container),
             (Some(_), Some(_)) => return Err(FieldError::new("unit", "and a container are two")),
         };
-        let after = wire.after.map(|place| place.try_into().map_err(within("after"))).transpose()?;
+        let after =
+            wire.after.map(|place| place.try_into().map_err(within("after"))).transpose()?;
         Ok(Self { source, filter: log_filter(wire.filter)?, follow: wire.follow, after })
     }
 }
@@ -222,7 +222,8 @@ mod tests {
         for source in
             [Source::Agent, Source::Unit("a.service".into()), Source::Container("web".into())]
         {
-            let filter = Filter { lines: 5, level: Some(0), since_ns: Some(-5), ..Filter::default() };
+            let filter =
+                Filter { lines: 5, level: Some(0), since_ns: Some(-5), ..Filter::default() };
             let after = Some(Place { at_ns: 4, lines: 2 });
             let query = Query { source, filter, follow: true, after };
             let what = OrderKind::Open(Box::new(query), 4);

@@ -106,9 +106,9 @@ impl From<AgentFrame> for v1::AgentMessage {
         match frame {
             AgentFrame::Hello(hello) => (*hello).into(),
             AgentFrame::Message(message) => message.into(),
-            AgentFrame::Logs(chunk) => Self {
-                message: Some(v1::agent_message::Message::Logs(chunk.into())),
-            },
+            AgentFrame::Logs(chunk) => {
+                Self { message: Some(v1::agent_message::Message::Logs(chunk.into())) }
+            }
         }
     }
 }

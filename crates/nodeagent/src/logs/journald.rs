@@ -1,0 +1,228 @@
+//! A unit's log, by `journalctl`: the journal's files have formats of their own, which its own program knows.
+
+use std::{process::Stdio, time::Duration};
+
+use piccolo_core::logs::{FROM_BYTES_MAX, LogLine, OUTPUT, Query};
+use serde_json::{Map, Value};
+use tokio::{
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader},
+    process::Command,
+    sync::mpsc,
+};
+
+use super::stream::Item;
+
+const PROGRAM: &str = "journalctl";
+/// Bytes of one entry as it is printed. A longer one is left out, and counted.
+const ENTRY_BYTES_MAX: usize = 64 * 1024;
+const FIELDS: &str = "--output-fields=MESSAGE,PRIORITY,SYSLOG_IDENTIFIER";
+/// Bytes of what it says of its own failure.
+const COMPLAINT_BYTES_MAX: u64 = 1024;
+/// For it to end once it has closed its output.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+
+/// Sends the lines of a unit until there are no more. Dropping it ends the child.
+pub(super) async fn read(
+    unit: &str,
+    query: &Query,
+    lines: &mpsc::Sender<Item>,
+) -> Result<(), String> {
+    let mut child = Command::new(PROGRAM)
+        .args(arguments(unit, query))
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("{PROGRAM} cannot be started on this node: {error}"))?;
+    let output = child.stdout.take().ok_or("the output of journalctl cannot be read")?;
+    let complaints = child.stderr.take();
+    pass_on(BufReader::new(output), lines).await?;
+    let mut complaint = Vec::new();
+    if let Some(complaints) = complaints {
+        let mut some = complaints.take(COMPLAINT_BYTES_MAX);
+        let _ = tokio::time::timeout(ENDS_WITHIN, some.read_to_end(&mut complaint)).await;
+    }
+    match tokio::time::timeout(ENDS_WITHIN, child.wait()).await {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => {
+            let complaint = String::from_utf8_lossy(&complaint);
+            let first = complaint.lines().next().unwrap_or_default();
+            Err(format!("{PROGRAM} ended with {status}: {first}"))
+        }
+        Ok(Err(error)) => Err(format!("{PROGRAM} cannot be waited for: {error}")),
+        Err(_) => Err(format!("{PROGRAM} does not end")),
+    }
+}
+
+fn arguments(unit: &str, query: &Query) -> Vec<String> {
+    let filter = &query.filter;
+    let seconds = |ns: i64| format!("@{}.{:06}", ns.div_euclid(NANOS), ns.rem_euclid(NANOS) / 1000);
+    let mut arguments: Vec<String> =
+        ["--no-pager", "--quiet", "--all", "--output=json", FIELDS].map(Into::into).into();
+    arguments.push(format!("--unit={unit}"));
+    if let Some(since) = query.after.map(|place| place.at_ns).or(filter.since_ns) {
+        arguments.push(format!("--since={}", seconds(since)));
+    }
+    if let Some(until) = filter.until_ns {
+        arguments.push(format!("--until={}", seconds(until)));
+    }
+    if let Some(level) = filter.level {
+        arguments.push(format!("--priority={level}"));
+    }
+    if query.after.is_none() && filter.lines > 0 {
+        arguments.push(format!("--lines={}", filter.lines));
+    } else {
+        arguments.push("--no-tail".into());
+    }
+    if query.follow {
+        arguments.push("--follow".into());
+    }
+    arguments
+}
+
+const NANOS: i64 = 1_000_000_000;
+
+async fn pass_on(
+    mut output: impl AsyncBufRead + Unpin,
+    lines: &mpsc::Sender<Item>,
+) -> Result<(), String> {
+    let mut entry = Vec::new();
+    loop {
+        let item = match next(&mut output, &mut entry).await {
+            Ok(Next::Entry) => match line(&entry) {
+                Some(line) => Item::Line(line),
+                None => continue,
+            },
+            Ok(Next::TooLong) => Item::Dropped,
+            Ok(Next::End) => return Ok(()),
+            Err(error) => return Err(format!("the output of {PROGRAM} cannot be read: {error}")),
+        };
+        if lines.send(item).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Entry,
+    TooLong,
+    End,
+}
+
+/// The next line of output, never more of it in memory than is kept.
+async fn next(
+    output: &mut (impl AsyncBufRead + Unpin),
+    entry: &mut Vec<u8>,
+) -> std::io::Result<Next> {
+    entry.clear();
+    let mut too_long = false;
+    loop {
+        let available = output.fill_buf().await?;
+        if available.is_empty() {
+            return Ok(Next::End);
+        }
+        let end = available.iter().position(|&byte| byte == b'\n');
+        let part = &available[..end.unwrap_or(available.len())];
+        too_long |= entry.len() + part.len() > ENTRY_BYTES_MAX;
+        if !too_long {
+            entry.extend_from_slice(part);
+        }
+        let taken = part.len() + usize::from(end.is_some());
+        output.consume(taken);
+        if end.is_some() {
+            return Ok(if too_long { Next::TooLong } else { Next::Entry });
+        }
+    }
+}
+
+/// An entry without a time or a message is none.
+fn line(entry: &[u8]) -> Option<LogLine> {
+    let fields: Map<String, Value> = serde_json::from_slice(entry).ok()?;
+    let micros: i64 = text(fields.get("__REALTIME_TIMESTAMP")?)?.parse().ok()?;
+    let message = text(fields.get("MESSAGE")?)?;
+    let level = fields.get("PRIORITY").and_then(text).and_then(|level| level.parse().ok());
+    let from = fields.get("SYSLOG_IDENTIFIER").and_then(text).unwrap_or_default();
+    let from: String = from.chars().filter(|c| !c.is_control()).take(FROM_BYTES_MAX).collect();
+    let at_ns = micros.checked_mul(1000)?;
+    Some(LogLine::new(at_ns, level.unwrap_or(OUTPUT), &from, message.trim_end()))
+}
+
+/// As journald prints a field: text, bytes that are none, or several of them.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(parts) if parts.first().is_some_and(Value::is_number) => {
+            let byte = |part: &Value| u8::try_from(part.as_u64()?).ok();
+            let bytes: Option<Vec<u8>> = parts.iter().map(byte).collect();
+            Some(String::from_utf8_lossy(&bytes?).into_owned())
+        }
+        Value::Array(parts) => text(parts.first()?),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use piccolo_core::logs::{Filter, Source, place::Place};
+
+    use super::*;
+
+    #[test]
+    fn an_entry_is_read_as_journald_prints_it() {
+        let at = r#""__REALTIME_TIMESTAMP":"1795457120902193""#;
+        for (rest, expected) in [
+            (r#","MESSAGE":"hi","PRIORITY":"4","SYSLOG_IDENTIFIER":"web""#, Some((4, "web", "hi"))),
+            (r#","MESSAGE":"hi""#, Some((6, "", "hi"))),
+            (r#","MESSAGE":[104,105,255]"#, Some((6, "", "hi\u{fffd}"))),
+            (r#","MESSAGE":["one","two"],"PRIORITY":"99""#, Some((7, "", "one"))),
+            (r#","MESSAGE":"a\nb\n""#, Some((6, "", "a\nb"))),
+            (r#","MESSAGE":null"#, None),
+            ("", None),
+        ] {
+            let found = line(format!("{{{at}{rest}}}").as_bytes());
+            let found = found.as_ref().map(|l| (l.level, l.from.as_str(), l.message.as_str()));
+            assert_eq!(found, expected, "{rest}");
+        }
+        assert_eq!(line(b"-- No entries --"), None);
+        assert_eq!(line(br#"{"__REALTIME_TIMESTAMP":"9223372036854775807","MESSAGE":""}"#), None);
+    }
+
+    #[test]
+    fn what_is_asked_is_in_the_arguments() {
+        let asked = |query: &Query| arguments("a.service", query).split_off(5).join(" ");
+        let filter = Filter { lines: 9, level: Some(4), ..Filter::default() };
+        let query = Query { source: Source::Agent, filter, follow: false, after: None };
+        assert_eq!(asked(&query), "--unit=a.service --priority=4 --lines=9");
+        let filter =
+            Filter { since_ns: Some(-1), until_ns: Some(1_000_001_000), ..Filter::default() };
+        let query = Query { filter, follow: true, ..query };
+        let expected = "--unit=a.service --since=@-1.999999 --until=@1.000001 --no-tail --follow";
+        assert_eq!(asked(&query), expected);
+        let after = Some(Place { at_ns: 7_000_000_000, lines: 1 });
+        let query = Query { after, ..query };
+        assert!(asked(&query).contains("--since=@7.000000"), "{}", asked(&query));
+    }
+
+    #[test]
+    fn an_entry_without_end_is_left_out_and_the_next_is_read() {
+        let text = format!("one\n{}\ntwo\n", "x".repeat(ENTRY_BYTES_MAX + 1));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut output = BufReader::with_capacity(7, text.as_bytes());
+            let mut entry = Vec::new();
+            for (expected, kept) in
+                [(Next::Entry, "one"), (Next::TooLong, ""), (Next::Entry, "two"), (Next::End, "")]
+            {
+                let found = next(&mut output, &mut entry).await.unwrap();
+                assert_eq!(found, expected);
+                if found == Next::Entry {
+                    assert_eq!(entry, kept.as_bytes());
+                }
+                assert!(entry.capacity() <= 2 * ENTRY_BYTES_MAX);
+            }
+        });
+    }
+}
