@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::{Error, Result, io};
 
 /// Ended when dropped.
@@ -68,6 +70,23 @@ impl Watch {
                     return Err(Error::Unexpected(format!("the watch has ended; seen:\n{seen}")));
                 }
             }
+        }
+    }
+
+    /// It takes nothing more until it is thawed.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            // one that has ended cannot be told anything; the next line that is expected says so
+            let _ = kill_process(pid, signal);
         }
     }
 
