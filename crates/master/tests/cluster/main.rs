@@ -9,6 +9,7 @@ mod harness;
 mod https;
 mod join;
 mod load;
+mod logs;
 mod monitoring;
 mod noise;
 mod people;

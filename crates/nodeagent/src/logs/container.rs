@@ -3,8 +3,11 @@
 use piccolo_core::logs::{ERRORS, LogLine, OUTPUT, Query};
 use tokio::sync::mpsc;
 
-use super::stream::{Item, LINES_WAITING_MAX};
-use crate::podman::{Client, LogOptions, Written};
+use super::{
+    journald::{self, Of},
+    stream::{Item, LINES_WAITING_MAX},
+};
+use crate::podman::{Client, Error, LogOptions, Written};
 
 /// Sends its lines until there are no more.
 pub(super) async fn read(
@@ -26,7 +29,14 @@ pub(super) async fn read(
     };
     let read = async move { podman.logs(container, &options, &sender).await };
     let (read, ()) = tokio::join!(read, pass_on);
-    read.map_err(|error| error.to_string())
+    match read {
+        Ok(()) => Ok(()),
+        // Podman cannot follow its own lines in the journal where its events are not there too
+        Err(Error::Status { status: 500, message }) if message.contains("journald") => {
+            journald::read(Of::Container(container), query, lines).await
+        }
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Whole seconds: what is too much, the filter of the stream leaves out.

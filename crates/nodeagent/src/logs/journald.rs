@@ -1,8 +1,8 @@
-//! A unit's log, by `journalctl`: the journal's files have formats of their own, which its own program knows.
+//! A unit's log, and that of a container that Podman writes into the journal, by `journalctl`: the journal's files have formats of their own, which its own program knows.
 
 use std::{process::Stdio, time::Duration};
 
-use piccolo_core::logs::{FROM_BYTES_MAX, LogLine, OUTPUT, Query};
+use piccolo_core::logs::{ERRORS, FROM_BYTES_MAX, LogLine, OUTPUT, Query};
 use serde_json::{Map, Value};
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader},
@@ -21,14 +21,22 @@ const COMPLAINT_BYTES_MAX: u64 = 1024;
 /// For it to end once it has closed its output.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
-/// Sends the lines of a unit until there are no more. Dropping it ends the child.
+/// What of the journal is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Of<'a> {
+    Unit(&'a str),
+    /// By its name, where Podman writes into the journal.
+    Container(&'a str),
+}
+
+/// Sends the lines until there are no more. Dropping it ends the child.
 pub(super) async fn read(
-    unit: &str,
+    of: Of<'_>,
     query: &Query,
     lines: &mpsc::Sender<Item>,
 ) -> Result<(), String> {
     let mut child = Command::new(PROGRAM)
-        .args(arguments(unit, query))
+        .args(arguments(of, query))
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -38,7 +46,7 @@ pub(super) async fn read(
         .map_err(|error| format!("{PROGRAM} cannot be started on this node: {error}"))?;
     let output = child.stdout.take().ok_or("the output of journalctl cannot be read")?;
     let complaints = child.stderr.take();
-    pass_on(BufReader::new(output), lines).await?;
+    pass_on(BufReader::new(output), of, lines).await?;
     let mut complaint = Vec::new();
     if let Some(complaints) = complaints {
         let mut some = complaints.take(COMPLAINT_BYTES_MAX);
@@ -56,12 +64,15 @@ pub(super) async fn read(
     }
 }
 
-fn arguments(unit: &str, query: &Query) -> Vec<String> {
+fn arguments(of: Of<'_>, query: &Query) -> Vec<String> {
     let filter = &query.filter;
     let seconds = |ns: i64| format!("@{}.{:06}", ns.div_euclid(NANOS), ns.rem_euclid(NANOS) / 1000);
     let mut arguments: Vec<String> =
         ["--no-pager", "--quiet", "--all", "--output=json", FIELDS].map(Into::into).into();
-    arguments.push(format!("--unit={unit}"));
+    arguments.push(match of {
+        Of::Unit(unit) => format!("--unit={unit}"),
+        Of::Container(name) => format!("CONTAINER_NAME={name}"),
+    });
     if let Some(since) = query.after.map(|place| place.at_ns).or(filter.since_ns) {
         arguments.push(format!("--since={}", seconds(since)));
     }
@@ -86,12 +97,13 @@ const NANOS: i64 = 1_000_000_000;
 
 async fn pass_on(
     mut output: impl AsyncBufRead + Unpin,
+    of: Of<'_>,
     lines: &mpsc::Sender<Item>,
 ) -> Result<(), String> {
     let mut entry = Vec::new();
     loop {
         let item = match next(&mut output, &mut entry).await {
-            Ok(Next::Entry) => match line(&entry) {
+            Ok(Next::Entry) => match line(of, &entry) {
                 Some(line) => Item::Line(line),
                 None => continue,
             },
@@ -139,15 +151,19 @@ async fn next(
 }
 
 /// An entry without a time or a message is none.
-fn line(entry: &[u8]) -> Option<LogLine> {
+fn line(of: Of<'_>, entry: &[u8]) -> Option<LogLine> {
     let fields: Map<String, Value> = serde_json::from_slice(entry).ok()?;
     let micros: i64 = text(fields.get("__REALTIME_TIMESTAMP")?)?.parse().ok()?;
     let message = text(fields.get("MESSAGE")?)?;
     let level = fields.get("PRIORITY").and_then(text).and_then(|level| level.parse().ok());
-    let from = fields.get("SYSLOG_IDENTIFIER").and_then(text).unwrap_or_default();
+    let level = level.unwrap_or(OUTPUT);
+    let from = match of {
+        Of::Unit(_) => fields.get("SYSLOG_IDENTIFIER").and_then(text).unwrap_or_default(),
+        Of::Container(_) if level <= ERRORS => "stderr".to_owned(),
+        Of::Container(_) => "stdout".to_owned(),
+    };
     let from: String = from.chars().filter(|c| !c.is_control()).take(FROM_BYTES_MAX).collect();
-    let at_ns = micros.checked_mul(1000)?;
-    Some(LogLine::new(at_ns, level.unwrap_or(OUTPUT), &from, message.trim_end()))
+    Some(LogLine::new(micros.checked_mul(1000)?, level, &from, message.trim_end()))
 }
 
 /// As journald prints a field: text, bytes that are none, or several of them.
@@ -182,17 +198,24 @@ mod tests {
             (r#","MESSAGE":null"#, None),
             ("", None),
         ] {
-            let found = line(format!("{{{at}{rest}}}").as_bytes());
+            let found = line(Of::Unit("a"), format!("{{{at}{rest}}}").as_bytes());
             let found = found.as_ref().map(|l| (l.level, l.from.as_str(), l.message.as_str()));
             assert_eq!(found, expected, "{rest}");
         }
-        assert_eq!(line(b"-- No entries --"), None);
-        assert_eq!(line(br#"{"__REALTIME_TIMESTAMP":"9223372036854775807","MESSAGE":""}"#), None);
+        assert_eq!(line(Of::Unit("a"), b"-- No entries --"), None);
+        let complaint =
+            format!(r#"{{{at},"MESSAGE":"hi","PRIORITY":"3","SYSLOG_IDENTIFIER":"ab"}}"#);
+        let of_container = line(Of::Container("web"), complaint.as_bytes()).unwrap();
+        assert_eq!((of_container.level, of_container.from.as_str()), (3, "stderr"));
+        assert_eq!(
+            line(Of::Unit("a"), br#"{"__REALTIME_TIMESTAMP":"9223372036854775807","MESSAGE":""}"#),
+            None
+        );
     }
 
     #[test]
     fn what_is_asked_is_in_the_arguments() {
-        let asked = |query: &Query| arguments("a.service", query).split_off(5).join(" ");
+        let asked = |query: &Query| arguments(Of::Unit("a.service"), query).split_off(5).join(" ");
         let filter = Filter { lines: 9, level: Some(4), ..Filter::default() };
         let query = Query { source: Source::Agent, filter, follow: false, after: None };
         assert_eq!(asked(&query), "--unit=a.service --priority=4 --lines=9");

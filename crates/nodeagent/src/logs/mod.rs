@@ -20,7 +20,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use self::stream::{Item, Stream};
+use self::{
+    journald::Of,
+    stream::{Item, Stream},
+};
 use crate::podman;
 
 /// Units that are read at once: each is a child of ours, within the memory that our own unit may have.
@@ -128,8 +131,8 @@ async fn read_source(
     lines: &mpsc::Sender<Item>,
 ) -> Result<(), String> {
     match (&query.source, podman) {
-        (Source::Agent, _) => journald::read(OWN_UNIT, &query, lines).await,
-        (Source::Unit(unit), _) => journald::read(unit, &query, lines).await,
+        (Source::Agent, _) => journald::read(Of::Unit(OWN_UNIT), &query, lines).await,
+        (Source::Unit(unit), _) => journald::read(Of::Unit(unit), &query, lines).await,
         (Source::Container(container), Some(podman)) => {
             container::read(&podman, container, &query, lines).await
         }
