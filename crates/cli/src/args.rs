@@ -6,10 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     api_token, audit, backup, completion, console, context, doctor, events, failure::Failure, help,
-    log_level, man, metrics, node, status, store, text::parse_duration, token, top, topology, user,
-    version,
-    audit, backup, completion, context, doctor, events, failure::Failure, help, log_level, logs,
-    man, metrics, node, status, store, text::parse_duration, token, top, topology, user, version,
+    log_level, logs, man, metrics, node, status, store, text::parse_duration, token, top, topology,
+    user, version,
 };
 
 const ABOUT: &str =

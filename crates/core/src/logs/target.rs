@@ -8,6 +8,8 @@ use crate::{
     model::NodeId,
 };
 
+const NO_NODE: &str = "NoSuchNode";
+
 /// What is known of a node for this.
 #[derive(Debug, Clone)]
 pub struct Known<'a> {
@@ -69,9 +71,9 @@ pub fn resolve(
 
 fn one(text: &str, unit: &str, nodes: &[Known<'_>]) -> Result<Target, Refusal> {
     if let Some((node, container)) = text.split_once('/') {
-        let node = find(node, nodes).ok_or_else(|| missing(&format!("no node {node}")))?;
+        let node = find(node, nodes).ok_or_else(|| missing(NO_NODE, &format!("no node {node}")))?;
         if !node.containers.contains(&container) {
-            return Err(missing(&format!("node {} has no container {container}", node.name)));
+            return Err(missing("NoSuchContainer", &format!("node {} has no container {container}", node.name)));
         }
         return Ok(of_container(node, container));
     }
@@ -80,7 +82,7 @@ fn one(text: &str, unit: &str, nodes: &[Known<'_>]) -> Result<Target, Refusal> {
     }
     let owners: Vec<_> = nodes.iter().filter(|node| node.containers.contains(&text)).collect();
     match owners[..] {
-        [] => Err(missing(&format!("no node and no container {text}"))),
+        [] => Err(missing(NO_NODE, &format!("no node and no container {text}"))),
         [node] => Ok(of_container(node, text)),
         [..] => {
             let names: Vec<_> = owners.iter().map(|node| format!("{}/{text}", node.name)).collect();
@@ -112,8 +114,8 @@ fn of_container(node: &Known<'_>, container: &str) -> Target {
     }
 }
 
-fn missing(message: &str) -> Refusal {
-    Refusal::new(Code::NotFound, "NotFound", message)
+fn missing(reason: &'static str, message: &str) -> Refusal {
+    Refusal::new(Code::NotFound, reason, message)
         .help("see what there is: piccolo node list; piccolo top containers")
 }
 
@@ -158,9 +160,9 @@ mod tests {
     #[test]
     fn what_is_not_clear_is_refused() {
         check(&["web"], false, "", Err("Ambiguous"));
-        check(&["nobody"], false, "", Err("NotFound"));
-        check(&["nobody/web"], false, "", Err("NotFound"));
-        check(&["zone-b/db"], false, "", Err("NotFound"));
+        check(&["nobody"], false, "", Err("NoSuchNode"));
+        check(&["nobody/web"], false, "", Err("NoSuchNode"));
+        check(&["zone-b/db"], false, "", Err("NoSuchContainer"));
         check(&[], false, "", Err("InvalidField"));
         check(&["zone-a"], true, "", Err("InvalidField"));
         check(&["db"], false, "x.service", Err("InvalidField"));

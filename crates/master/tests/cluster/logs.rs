@@ -236,8 +236,8 @@ async fn who_may_not_or_cannot_read_is_told_at_once() {
     for (targets, code, reason) in [
         (&["host-old"][..], Code::FailedPrecondition, "AgentTooOld"),
         (&["host-away"], Code::Unavailable, "NotConnected"),
-        (&["nobody"], Code::NotFound, "NotFound"),
-        (&["host-n1/db"], Code::NotFound, "NotFound"),
+        (&["nobody"], Code::NotFound, "NoSuchNode"),
+        (&["host-n1/db"], Code::NotFound, "NoSuchContainer"),
         (&[], Code::InvalidArgument, "InvalidField"),
     ] {
         let status = admin.read_logs(request(targets)).await.unwrap_err();
