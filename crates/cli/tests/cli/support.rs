@@ -399,6 +399,17 @@ macro_rules! not_asked_for {
 impl ApiServerService for Served {
     type WatchNodesStream = Boxed<v1::WatchNodesResponse>;
     type WatchEventsStream = Boxed<v1::WatchEventsResponse>;
+    type ReadLogsStream = Boxed<v1::ReadLogsResponse>;
+
+    fn read_logs<'a, 'b>(
+        &'a self,
+        _: Request<v1::ReadLogsRequest>,
+    ) -> Answer<'b, Self::ReadLogsStream>
+    where
+        'a: 'b,
+    {
+        Box::pin(async { Err(Status::unimplemented("no test asks for logs")) })
+    }
 
     fn get_nodes<'a, 'b>(
         &'a self,

@@ -73,7 +73,10 @@ fn one(text: &str, unit: &str, nodes: &[Known<'_>]) -> Result<Target, Refusal> {
     if let Some((node, container)) = text.split_once('/') {
         let node = find(node, nodes).ok_or_else(|| missing(NO_NODE, &format!("no node {node}")))?;
         if !node.containers.contains(&container) {
-            return Err(missing("NoSuchContainer", &format!("node {} has no container {container}", node.name)));
+            return Err(missing(
+                "NoSuchContainer",
+                &format!("node {} has no container {container}", node.name),
+            ));
         }
         return Ok(of_container(node, container));
     }

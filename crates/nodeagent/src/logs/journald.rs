@@ -1,8 +1,14 @@
 //! A unit's log, and that of a container that Podman writes into the journal, by `journalctl`: the journal's files have formats of their own, which its own program knows.
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    process::Stdio,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use piccolo_core::logs::{ERRORS, FROM_BYTES_MAX, LogLine, OUTPUT, Query};
+use piccolo_core::logs::{
+    ERRORS, FROM_BYTES_MAX, LogLine, OUTPUT, Query,
+    place::{Place, Resume},
+};
 use serde_json::{Map, Value};
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader},
@@ -16,6 +22,8 @@ const PROGRAM: &str = "journalctl";
 /// Bytes of one entry as it is printed. A longer one is left out, and counted.
 const ENTRY_BYTES_MAX: usize = 64 * 1024;
 const FIELDS: &str = "--output-fields=MESSAGE,PRIORITY,SYSLOG_IDENTIFIER";
+/// Between two looks for who follows.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Bytes of what it says of its own failure.
 const COMPLAINT_BYTES_MAX: u64 = 1024;
 /// For it to end once it has closed its output.
@@ -29,10 +37,37 @@ pub(super) enum Of<'a> {
     Container(&'a str),
 }
 
-/// Sends the lines until there are no more. Dropping it ends the child.
+/// Sends the lines until there are no more; who follows asks again and again from where it was. Within the walls of our
+/// unit `journalctl --follow` prints nothing, and one that is done holds no memory while nothing is logged.
 pub(super) async fn read(
     of: Of<'_>,
     query: &Query,
+    lines: &mpsc::Sender<Item>,
+) -> Result<(), String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let started = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
+    let started = query.after.map_or(started, |place| place.at_ns);
+    let mut query = query.clone();
+    // the place of the query is the stream's business: it alone knows which lines were wanted
+    let (mut place, mut resume) = (None::<Place>, Resume::after(None));
+    loop {
+        read_once(of, &query, &mut resume, &mut place, lines).await?;
+        if !query.follow {
+            return Ok(());
+        }
+        // where nothing was there, what came since is new
+        let place = *place.get_or_insert(Place { at_ns: started, lines: 0 });
+        (query.after, resume) = (Some(place), Resume::after(Some(place)));
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+}
+
+/// What is there now, after the place where the query begins. Dropping it ends the child.
+async fn read_once(
+    of: Of<'_>,
+    query: &Query,
+    resume: &mut Resume,
+    place: &mut Option<Place>,
     lines: &mpsc::Sender<Item>,
 ) -> Result<(), String> {
     let mut child = Command::new(PROGRAM)
@@ -46,7 +81,14 @@ pub(super) async fn read(
         .map_err(|error| format!("{PROGRAM} cannot be started on this node: {error}"))?;
     let output = child.stdout.take().ok_or("the output of journalctl cannot be read")?;
     let complaints = child.stderr.take();
-    pass_on(BufReader::new(output), of, lines).await?;
+    let mut is_new = |at_ns| {
+        let new = resume.is_new(at_ns);
+        if new {
+            place.get_or_insert_default().note(at_ns);
+        }
+        new
+    };
+    pass_on(BufReader::new(output), of, &mut is_new, lines).await?;
     let mut complaint = Vec::new();
     if let Some(complaints) = complaints {
         let mut some = complaints.take(COMPLAINT_BYTES_MAX);
@@ -87,9 +129,6 @@ fn arguments(of: Of<'_>, query: &Query) -> Vec<String> {
     } else {
         arguments.push("--no-tail".into());
     }
-    if query.follow {
-        arguments.push("--follow".into());
-    }
     arguments
 }
 
@@ -98,14 +137,15 @@ const NANOS: i64 = 1_000_000_000;
 async fn pass_on(
     mut output: impl AsyncBufRead + Unpin,
     of: Of<'_>,
+    is_new: &mut (dyn FnMut(i64) -> bool + Send),
     lines: &mpsc::Sender<Item>,
 ) -> Result<(), String> {
     let mut entry = Vec::new();
     loop {
         let item = match next(&mut output, &mut entry).await {
             Ok(Next::Entry) => match line(of, &entry) {
-                Some(line) => Item::Line(line),
-                None => continue,
+                Some(line) if is_new(line.at_ns) => Item::Line(line),
+                Some(_) | None => continue,
             },
             Ok(Next::TooLong) => Item::Dropped,
             Ok(Next::End) => return Ok(()),
@@ -182,7 +222,7 @@ fn text(value: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use piccolo_core::logs::{Filter, Source, place::Place};
+    use piccolo_core::logs::{Filter, Source};
 
     use super::*;
 
@@ -222,7 +262,7 @@ mod tests {
         let filter =
             Filter { since_ns: Some(-1), until_ns: Some(1_000_001_000), ..Filter::default() };
         let query = Query { filter, follow: true, ..query };
-        let expected = "--unit=a.service --since=@-1.999999 --until=@1.000001 --no-tail --follow";
+        let expected = "--unit=a.service --since=@-1.999999 --until=@1.000001 --no-tail";
         assert_eq!(asked(&query), expected);
         let after = Some(Place { at_ns: 7_000_000_000, lines: 1 });
         let query = Query { after, ..query };
