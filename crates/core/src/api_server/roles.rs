@@ -143,6 +143,9 @@ calls! {
     CreateToken, ListTokens, RevokeToken, CreateUser, ListUsers, RevokeUser,
     ListAudit, VerifyAudit,
     CreateApiToken, ListApiTokens, RevokeApiToken, OpenConsole, OpenSession, GetSession, CloseSession,
+    ListAlerts, WatchAlerts, AcknowledgeAlerts, SilenceAlerts, UnsilenceAlerts,
+    ListAlertRules, ApplyAlertRules, DeleteAlertRule,
+    ListAlertChannels, ApplyAlertChannels, DeleteAlertChannel, TestAlertChannel,
 }
 
 /// The table.
@@ -163,6 +166,9 @@ pub fn may(role: Role, call: Call) -> bool {
         | Call::WatchEvents
         | Call::QueryMetrics
         | Call::Metrics
+        | Call::ListAlerts
+        | Call::WatchAlerts
+        | Call::ListAlertRules
         | Call::Reflection
         // all three give no more than the caller has
         | Call::OpenConsole
@@ -182,6 +188,10 @@ pub fn may(role: Role, call: Call) -> bool {
         | Call::ProbeNode
         // they may hold secrets of what runs there; so may units that are not ours
         | Call::ReadContainerLogs
+        | Call::AcknowledgeAlerts
+        | Call::SilenceAlerts
+        | Call::UnsilenceAlerts
+        | Call::ListAlertChannels
         | Call::ListTokens => matches!(role, Operator | Admin),
         Call::UpdateTopology
         | Call::RemoveNode
@@ -195,7 +205,12 @@ pub fn may(role: Role, call: Call) -> bool {
         | Call::ListUsers
         | Call::RevokeUser
         | Call::ListAudit
-        | Call::VerifyAudit => role == Admin,
+        | Call::VerifyAudit
+        | Call::ApplyAlertRules
+        | Call::DeleteAlertRule
+        | Call::ApplyAlertChannels
+        | Call::DeleteAlertChannel
+        | Call::TestAlertChannel => role == Admin,
     }
 }
 

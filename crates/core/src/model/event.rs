@@ -65,6 +65,12 @@ pub enum EventKind {
     HardwareProblem,
     HardwareProblemOver,
     Alert,
+    AlertFiring,
+    AlertAcknowledged,
+    AlertEscalated,
+    AlertResolved,
+    /// A notification of an alert was given up.
+    NotificationFailed,
     RecoveryAttempted,
     RecoveryEnded,
     PersonNeeded,

@@ -1,12 +1,14 @@
 //! The MonitoringServer's memory: what nodes and their containers have told of themselves, and how to ask for
 //! it (HLD §3.1, §11.1).
 //!
+//! - [`alerts`]: what people should know of
 //! - [`history`]: one figure in three resolutions
 //! - [`query`]: a figure over a range, in steps, of one node or of many together
 //! - [`record`]: what is put on disk, and how it comes back
 //!
 //! It is bounded by bytes: the more series there are, the less far back each of them goes.
 
+pub mod alerts;
 pub mod history;
 pub mod query;
 pub mod record;

@@ -12,6 +12,7 @@ use crate::{
         AuditEnds, AuditEntry, CredentialRecord, Event, FieldError, NodeId, NodeName, NodeRecord,
         TokenRecord, UserName, UserRecord,
     },
+    monitoring_server::alerts::Stored,
     session::SEQUENCE_MAX,
     time::WallTime,
     topology::TopologyRecord,
@@ -125,6 +126,7 @@ pub struct Snapshot {
     pub(super) epoch: u64,
     pub(super) restoration: Option<Restoration>,
     pub(super) settled: Settled,
+    pub(super) alerts: Stored,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -155,6 +157,7 @@ impl Snapshot {
             epoch: 0,
             restoration: None,
             settled: Settled::new(),
+            alerts: Stored::default(),
         }
     }
 
@@ -210,6 +213,8 @@ impl Snapshot {
                 self.log.audit_first = entry.id;
             }
             self.log.audit_last = Some(entry);
+        } else if Stored::is_ours(key) {
+            self.alerts.add(key, value)?;
         }
         Ok(())
     }

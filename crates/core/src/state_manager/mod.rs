@@ -9,12 +9,14 @@
 //! - `credentials`: API tokens, and sessions of browsers
 //! - `restoration`: what a restored master does not know, and how it gets by
 //! - `recovery`: what operators want of it, what is done about silent nodes, and probes
+//! - `alerts`: feeds the alerts with what changes, and takes what comes of it into the commit
 //! - `log`: events and the audit chain, both bounded
 //! - `outbox`: gathers writes and effects of one input into one commit and what follows it
 
 mod credentials;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod alerts;
 mod join;
 pub mod keys;
 mod log;
@@ -46,6 +48,13 @@ use crate::{
     model::{
         AuditEnds, Condition, ConditionKind, CredentialRecord, Event, Labels, NodeId, NodeName,
         NodeRole, NodeStatus, NodeView, SessionId, TokenRecord, UserName, UserRecord,
+    },
+    monitoring_server::alerts::{
+        Alerts,
+        alert::{Alert, Id},
+        facts::ClusterFacts,
+        outbox::{DeliveryError, Dispatch},
+        requests::{AlertAnswer, AlertRequest},
     },
     mutant::mutant,
     session::{AgentCommand, Goodbye, Hello, MissedFigures, StatusReport, ToAgent, ToMaster},
@@ -171,6 +180,13 @@ pub enum Input {
     AdminIssued {
         user: UserRecord,
     },
+    /// What no node tells, every now and then.
+    ClusterFacts(Box<ClusterFacts>),
+    /// An attempt to deliver a notification has ended.
+    Delivered {
+        delivery: Id,
+        result: Result<(), DeliveryError>,
+    },
 }
 
 /// What a caller asks for. Every one is checked against the role table first.
@@ -253,6 +269,7 @@ pub enum Request {
         hash: String,
     },
     CloseSession,
+    Alert(Box<AlertRequest>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -283,6 +300,7 @@ pub enum Answer {
     Credential(CredentialRecord),
     Credentials(Vec<CredentialRecord>),
     Command(String),
+    Alert(Box<AlertAnswer>),
 }
 
 /// A registration was accepted.
@@ -338,6 +356,12 @@ pub enum Effect {
     },
     /// For everybody who watches events.
     Happened(Event),
+    /// For everybody who watches alerts.
+    Alerted(Box<Alert>),
+    /// An alert that was over for long is not kept any more.
+    AlertForgotten(Id),
+    /// Have a channel tell of an alert, and say what became of it.
+    Dispatch(Box<Dispatch>),
 }
 
 impl Effect {
@@ -391,6 +415,9 @@ pub struct StateManager {
     settled: Settled,
     /// Why the last backup was not made.
     backup_failed: Option<String>,
+    alerts: Alerts,
+    /// Where the last look at everything has come to.
+    looked_at: Option<NodeId>,
 }
 
 impl StateManager {
@@ -408,6 +435,7 @@ impl StateManager {
             nodes.insert(id, Node::restored(record, heard, timing, now));
         }
         let epoch = snapshot.epoch + 1;
+        let alerts = Alerts::restore(snapshot.alerts, topology.name.as_str(), epoch, now);
         let mut manager = Self {
             nodes,
             names,
@@ -430,6 +458,8 @@ impl StateManager {
             restoration: snapshot.restoration,
             settled: snapshot.settled,
             backup_failed: None,
+            alerts,
+            looked_at: None,
             settings,
         };
         let ids: Vec<_> = manager.nodes.keys().cloned().collect();
@@ -452,7 +482,7 @@ impl StateManager {
         }
         self.tell_of_restoration(now, &mut out);
         self.happened(now, &mut out, log::master_started(self.epoch));
-        self.finish(out)
+        self.finish(now, out)
     }
 
     #[must_use]
@@ -460,7 +490,10 @@ impl StateManager {
         let mut out = Outbox::default();
         match input {
             Input::Request { id, by, request } => self.request(now, &mut out, id, by, request),
-            Input::Cancelled { id } => drop(self.parked.remove(&id)),
+            Input::Cancelled { id } => {
+                self.parked.remove(&id);
+                self.alerts.cancelled(id);
+            }
             Input::SessionOpened { by, session, hello } => {
                 self.session_opened(now, &mut out, &by, session, *hello);
             }
@@ -479,8 +512,12 @@ impl StateManager {
             Input::Watched { nodes } => self.watched(now, &mut out, &nodes),
             Input::BackupEnded { failed } => self.backup_ended(now, &mut out, failed),
             Input::AdminIssued { user } => self.admin_issued(now, &mut out, user),
+            Input::ClusterFacts(facts) => self.take_cluster_facts(now, &mut out, *facts),
+            Input::Delivered { delivery, result } => {
+                self.delivered(now, &mut out, delivery, result);
+            }
         }
-        self.finish(out)
+        self.finish(now, out)
     }
 
     #[must_use]
@@ -508,7 +545,8 @@ impl StateManager {
             let more = self.log.retire_old(now.wall, self.settings.events_age_max, &mut out);
             self.retention_at = now.at + if more { Duration::ZERO } else { RETENTION_EVERY };
         }
-        self.finish(out)
+        self.alerts_due(now, &mut out);
+        self.finish(now, out)
     }
 
     pub fn deadline(&self) -> Option<Deadline> {
@@ -520,7 +558,8 @@ impl StateManager {
             why: "heartbeats to save",
         });
         let retention = Some(Deadline { at: self.retention_at, why: "retention" });
-        [node, parked, saving, retention].into_iter().fold(None, earliest)
+        let alerts = Some(self.alerts.deadline());
+        [node, parked, saving, retention, alerts].into_iter().fold(None, earliest)
     }
 
     /// Who may not call any more: removed nodes, revoked users, replaced keys.
@@ -578,7 +617,8 @@ impl StateManager {
     }
 
     /// One commit, then what it reveals.
-    fn finish(&mut self, out: Outbox) -> Vec<Effect> {
+    fn finish(&mut self, now: Now, mut out: Outbox) -> Vec<Effect> {
+        self.look_for_alerts(now, &mut out);
         let Outbox { mut writes, effects, touched, changed } = out;
         for id in touched.iter().filter(|_| !mutant!("records are not stored")) {
             if let Some(node) = self.nodes.get(id) {

@@ -66,6 +66,7 @@ impl Request {
             Self::OpenConsole { .. } => Call::OpenConsole,
             Self::OpenSession { .. } => Call::OpenSession,
             Self::CloseSession => Call::CloseSession,
+            Self::Alert(request) => request.call(),
         }
     }
 
@@ -90,6 +91,7 @@ impl Request {
             Self::CreateApiToken { name, .. } => name.to_string(),
             Self::CreateUser { name, .. } => name.to_string(),
             Self::RevokeUser(name) => name.clone(),
+            Self::Alert(request) => request.target(),
             Self::UpdateTopology(update) => update.name.clone(),
             Self::CreateToken(token) => token.hash.get(..12).unwrap_or_default().to_owned(),
             Self::GetNodes(_)
@@ -126,6 +128,14 @@ fn is_audited(call: Call) -> bool {
         | Call::RevokeToken
         | Call::CreateUser
         | Call::RevokeUser
+        | Call::AcknowledgeAlerts
+        | Call::SilenceAlerts
+        | Call::UnsilenceAlerts
+        | Call::ApplyAlertRules
+        | Call::DeleteAlertRule
+        | Call::ApplyAlertChannels
+        | Call::DeleteAlertChannel
+        | Call::TestAlertChannel
         | Call::CreateApiToken
         | Call::RevokeApiToken
         | Call::OpenConsole
@@ -153,7 +163,11 @@ fn is_audited(call: Call) -> bool {
         | Call::ListApiTokens
         | Call::GetSession
         | Call::ListAudit
-        | Call::VerifyAudit => false,
+        | Call::VerifyAudit
+        | Call::ListAlerts
+        | Call::WatchAlerts
+        | Call::ListAlertRules
+        | Call::ListAlertChannels => false,
     }
 }
 
@@ -245,6 +259,7 @@ impl StateManager {
             Request::OpenConsole { hash } => self.open_console(now, out, by, hash)?,
             Request::OpenSession { hash } => self.open_session(now, out, by, hash)?,
             Request::CloseSession => self.close_session(out, by)?,
+            Request::Alert(request) => return self.alert_request(now, out, id, by, *request),
         };
         out.reply(id, Ok(answer));
         Ok(())

@@ -1,0 +1,509 @@
+//! Rules meet facts: what holds for long enough fires, what holds no more is over, and what fails together is one.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{
+    Alert, AlertState, Alerts, FIRING_MAX, GROUPED_WITHIN, Id, MEMBERS_MAX, Member,
+    OFTEN_MAX, OFTEN_WITHIN, On, Out, RESOLVED_FOR, RESOLVED_MAX, Starts, Subject, TOLD_WITHIN,
+    Track, UPDATED_EVERY, Watched, alert_key,
+    channel::NoticeKind,
+    facts::{ClusterNow, Facts},
+    rule::Compiled,
+};
+use crate::{
+    model::{ContainerReport, EventKind, Labels, NodeId, NodeStatus, NodeView},
+    time::{Now, Timestamp},
+};
+
+/// Between two attempts of what there was no room for.
+const AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// One subject under one rule.
+struct Look<'a> {
+    subject: Subject,
+    facts: Facts<'a>,
+    /// All that can be known of it is known: what is not so, is over.
+    known: bool,
+}
+
+impl Alerts {
+    /// A node as it is seen now.
+    pub fn seen(&mut self, now: Now, view: &NodeView, out: &mut Out) {
+        let id = &view.record.id;
+        self.remember(now.at, view);
+        let known = view.sampled_at.is_some() || now.at.since(self.started) > TOLD_WITHIN;
+        let often = self.watched.get(id).map_or(0, |watched| watched.losses.len());
+        let facts =
+            Facts { now: now.wall, node: Some(view), container: None, cluster: None, often };
+        let mut dirty =
+            self.look(now, On::Node, &Look { subject: Subject::Node(id.clone()), facts, known }, out);
+        for container in &view.containers {
+            let starts = self.watched.get(id).and_then(|watched| watched.containers.get(&container.name));
+            let often = starts.map_or(0, |starts| starts.at.len());
+            let subject = Subject::Container(id.clone(), container.name.clone());
+            let facts = Facts { container: Some(container), often, ..facts };
+            dirty |= self.look(now, On::Container, &Look { subject, facts, known }, out);
+        }
+        if known {
+            dirty |= self.containers_gone(now, view, out);
+        }
+        if dirty {
+            self.dispatch(now, out);
+        }
+    }
+
+    /// It was removed: nothing is to be said of it any more.
+    pub fn gone(&mut self, now: Now, node: &NodeId, out: &mut Out) {
+        self.watched.remove(node);
+        let subjects = self.tracks.keys().filter(|subject| subject.node() == Some(node));
+        for subject in subjects.cloned().collect::<Vec<_>>() {
+            self.drop_subject(now, &subject, "the node was removed", out);
+        }
+        self.dispatch(now, out);
+    }
+
+    fn containers_gone(&mut self, now: Now, view: &NodeView, out: &mut Out) -> bool {
+        let id = &view.record.id;
+        let first = Subject::Container(id.clone(), String::new());
+        let gone: Vec<_> = self
+            .tracks
+            .range(first..)
+            .map(|(subject, _)| subject)
+            .take_while(|subject| subject.node() == Some(id))
+            .filter(|subject| match subject {
+                Subject::Container(_, name) => !view.containers.iter().any(|c| c.name == *name),
+                Subject::Node(_) | Subject::Cluster => false,
+            })
+            .cloned()
+            .collect();
+        for subject in &gone {
+            self.drop_subject(now, subject, "the container was removed", out);
+        }
+        !gone.is_empty()
+    }
+
+    fn drop_subject(&mut self, now: Now, subject: &Subject, why: &str, out: &mut Out) {
+        for (_, track) in self.tracks.remove(subject).unwrap_or_default() {
+            if let Some(alert) = track.alert {
+                self.cleared(now, alert, subject, why, out);
+            }
+        }
+    }
+
+    pub(super) fn look_at_cluster(&mut self, now: Now, nodes: usize, nodes_ready: usize, out: &mut Out) {
+        let Some(told) = self.facts.clone() else { return };
+        let dead_letters = self.outbox.dead_letters().count();
+        let cluster = Some(ClusterNow { facts: &told, nodes, nodes_ready, dead_letters });
+        let facts = Facts { now: now.wall, node: None, container: None, cluster, often: 0 };
+        let look = Look { subject: Subject::Cluster, facts, known: true };
+        self.look(now, On::Cluster, &look, out);
+    }
+
+    /// Every rule on such a subject. Whether anything is under way of which time decides.
+    fn look(&mut self, now: Now, on: On, look: &Look<'_>, out: &mut Out) -> bool {
+        let rules = self.on(on);
+        let mut dirty = false;
+        for rule in rules.iter() {
+            let node = look.facts.node;
+            let inhibited = !rule.rule.in_maintenance
+                && node.is_some_and(|node| node.record.status == NodeStatus::Maintenance);
+            let tracked = self
+                .tracks
+                .get(&look.subject)
+                .is_some_and(|tracks| tracks.contains_key(&rule.rule.name));
+            if !tracked && (inhibited || !rule.holds(&look.facts)) {
+                continue;
+            }
+            dirty = true;
+            self.step(now, rule, look, inhibited, out);
+        }
+        dirty
+    }
+
+    fn step(&mut self, now: Now, rule: &Compiled, look: &Look<'_>, inhibited: bool, out: &mut Out) {
+        let name = &rule.rule.name;
+        let tracks = self.tracks.entry(look.subject.clone()).or_default();
+        let track = tracks.entry(name.clone()).or_insert_with(|| Track::new(now, rule, look));
+        track.keep = rule.keep();
+        let Some(alert) = track.alert else {
+            let holds = !inhibited && rule.holds(&look.facts);
+            if holds && track.since + track.pending <= now.at {
+                if !out.is_full() {
+                    self.fire(now, rule, look, out);
+                }
+            } else if !holds {
+                self.forget_track(&look.subject, name);
+            }
+            return;
+        };
+        if !inhibited && !rule.is_clear(&look.facts) {
+            track.clear_since = None;
+            return;
+        }
+        // what was not told yet may come: the master has only just started
+        if !look.known && !inhibited {
+            return;
+        }
+        let since = *track.clear_since.get_or_insert(now.at);
+        if (inhibited || since + track.keep <= now.at) && !out.is_full() {
+            let why = if inhibited { "the node is in Maintenance" } else { "" };
+            self.forget_track(&look.subject, name);
+            self.cleared(now, alert, &look.subject, why, out);
+        }
+    }
+
+    fn forget_track(&mut self, subject: &Subject, rule: &str) {
+        if let Some(tracks) = self.tracks.get_mut(subject) {
+            tracks.remove(rule);
+            if tracks.is_empty() {
+                self.tracks.remove(subject);
+            }
+        }
+    }
+
+    /// It has held for long enough: alone, with others that fail with it, or as one more of them.
+    fn fire(&mut self, now: Now, rule: &Compiled, look: &Look<'_>, out: &mut Out) {
+        let group = group_of(rule, look.facts.node);
+        if rule.rule.group_min > 1 {
+            if let Some(id) = self.open_group(rule, &group) {
+                self.join(now, id, &look.subject, out);
+                return;
+            }
+            let fellows = self.fellows(now, rule, &group);
+            let least = usize::try_from(rule.rule.group_min).unwrap_or(usize::MAX);
+            if fellows.len() >= least && self.firing() < FIRING_MAX {
+                self.fire_together(now, rule, group, &fellows, out);
+                return;
+            }
+        }
+        let members = self.members_of(rule, std::slice::from_ref(&look.subject));
+        let mut labels = look.facts.node.map(|node| node.record.labels.clone()).unwrap_or_default();
+        labels.extend(rule.rule.labels.clone());
+        let opened = self.open(now, rule, (None, labels, rule.message(&look.facts)), members, out);
+        if opened.is_none()
+            && let Some(tracks) = self.tracks.get_mut(&look.subject)
+            && let Some(track) = tracks.get_mut(&rule.rule.name)
+        {
+            // there may be room for it later
+            (track.since, track.pending) = (now.at, AGAIN_AFTER);
+        }
+    }
+
+    fn open_group(&self, rule: &Compiled, group: &str) -> Option<Id> {
+        let is_it = |alert: &&Alert| {
+            !alert.is_over()
+                && alert.rule == rule.rule.name
+                && alert.group.as_deref() == Some(group)
+                && alert.members.len() < MEMBERS_MAX
+        };
+        self.alerts.values().find(is_it).map(|alert| alert.id)
+    }
+
+    /// Subjects of which the same holds now, or fired just before.
+    fn fellows(&self, now: Now, rule: &Compiled, group: &str) -> Vec<Subject> {
+        let is_one = |track: &Track| {
+            let recent = |id: &Id| {
+                let alert = self.alerts.get(id);
+                alert.is_some_and(|a| a.group.is_none() && now.wall.since(a.fired_at) <= GROUPED_WITHIN)
+            };
+            track.group == group && track.clear_since.is_none() && track.alert.as_ref().is_none_or(recent)
+        };
+        let of_rule = self.tracks.iter().filter(|(_, tracks)| {
+            tracks.get(&rule.rule.name).is_some_and(is_one)
+        });
+        of_rule.map(|(subject, _)| subject.clone()).take(MEMBERS_MAX).collect()
+    }
+
+    fn fire_together(
+        &mut self,
+        now: Now,
+        rule: &Compiled,
+        group: String,
+        subjects: &[Subject],
+        out: &mut Out,
+    ) {
+        let members = self.members_of(rule, subjects);
+        let merged: Vec<Id> = subjects
+            .iter()
+            .filter_map(|subject| self.tracks.get(subject)?.get(&rule.rule.name)?.alert)
+            .collect();
+        let mut labels = rule.rule.labels.clone();
+        if let Some((key, value)) = group.split_once('=') {
+            labels.insert(key.to_owned(), value.to_owned());
+        }
+        let opened = self.open(now, rule, (Some(group), labels, String::new()), members, out);
+        for old in merged {
+            if let Some(id) = opened {
+                self.merge(now, old, id, out);
+            }
+        }
+    }
+
+    fn members_of(&self, rule: &Compiled, subjects: &[Subject]) -> Vec<Member> {
+        let member = |subject: &Subject| {
+            Some(self.tracks.get(subject)?.get(&rule.rule.name)?.member.clone())
+        };
+        subjects.iter().filter_map(member).collect()
+    }
+
+    fn open(
+        &mut self,
+        now: Now,
+        rule: &Compiled,
+        (group, labels, message): (Option<String>, Labels, String),
+        members: Vec<Member>,
+        out: &mut Out,
+    ) -> Option<Id> {
+        if self.firing() >= FIRING_MAX {
+            self.refused += 1;
+            return None;
+        }
+        let id = self.take_id();
+        for member in &members {
+            let tracks = self.tracks.get_mut(&member.subject);
+            if let Some(track) = tracks.and_then(|tracks| tracks.get_mut(&rule.rule.name)) {
+                track.alert = Some(id);
+            }
+        }
+        let mut alert = Alert {
+            id,
+            rule: rule.rule.name.clone(),
+            severity: rule.rule.severity,
+            state: AlertState::Firing,
+            labels,
+            message,
+            group,
+            since: members.iter().map(|member| member.since).min().unwrap_or(now.wall),
+            members,
+            fired_at: now.wall,
+            acknowledged: None,
+            escalated_at: None,
+            resolved_at: None,
+            resolved_why: String::new(),
+            silenced_by: None,
+            notified: false,
+            revision: 0,
+        };
+        alert.name_members();
+        let message = format!("alert {id}: {}", alert.message);
+        out.tell(alert.severity, EventKind::AlertFiring, Some(&alert), message);
+        self.alerts.insert(id, alert);
+        self.notify(now, id, NoticeKind::Firing, out);
+        self.changed(id, out);
+        Some(id)
+    }
+
+    /// One more of what fires already.
+    fn join(&mut self, now: Now, id: Id, subject: &Subject, out: &mut Out) {
+        let Some(alert) = self.alerts.get_mut(&id) else { return };
+        let tracks = self.tracks.get_mut(subject);
+        let Some(track) = tracks.and_then(|tracks| tracks.get_mut(&alert.rule)) else { return };
+        track.alert = Some(id);
+        match alert.member(subject) {
+            Some(member) => member.cleared_at = None,
+            None => alert.members.push(track.member.clone()),
+        }
+        alert.name_members();
+        self.grown.entry(id).or_insert(now.at + UPDATED_EVERY);
+        self.changed(id, out);
+    }
+
+    /// What was told alone is part of a group now: it ends without a word.
+    fn merge(&mut self, now: Now, old: Id, into: Id, out: &mut Out) {
+        let Some(alert) = self.alerts.get_mut(&old) else { return };
+        alert.state = AlertState::Resolved;
+        alert.resolved_at = Some(now.wall);
+        alert.resolved_why = format!("it is part of alert {into}");
+        self.changed(old, out);
+    }
+
+    /// It is over for one subject, and altogether where that was the last.
+    fn cleared(&mut self, now: Now, id: Id, subject: &Subject, why: &str, out: &mut Out) {
+        let Some(alert) = self.alerts.get_mut(&id) else { return };
+        if let Some(member) = alert.member(subject) {
+            member.cleared_at = Some(now.wall);
+        }
+        if alert.active().next().is_none() {
+            self.resolve(now, id, why, out);
+        } else {
+            self.changed(id, out);
+        }
+    }
+
+    pub(super) fn resolve(&mut self, now: Now, id: Id, why: &str, out: &mut Out) {
+        let Some(alert) = self.alerts.get_mut(&id) else { return };
+        alert.state = AlertState::Resolved;
+        alert.resolved_at = Some(now.wall);
+        why.clone_into(&mut alert.resolved_why);
+        let after = if why.is_empty() { String::new() } else { format!(" ({why})") };
+        let message = format!("alert {id} is over{after}: {}", alert.message);
+        let alert = alert.clone();
+        out.tell(crate::model::Severity::Info, EventKind::AlertResolved, Some(&alert), message);
+        self.grown.remove(&id);
+        self.notify(now, id, NoticeKind::Resolved, out);
+        self.changed(id, out);
+    }
+
+    /// What nobody acknowledged in time.
+    pub(super) fn escalate(&mut self, now: Now, out: &mut Out) {
+        let due = |alert: &&Alert| {
+            let after = self.rules.get(&alert.rule).and_then(Compiled::escalate);
+            alert.state == AlertState::Firing
+                && alert.escalated_at.is_none()
+                && after.is_some_and(|after| now.wall.since(alert.fired_at) >= after)
+        };
+        let due: Vec<_> = self.alerts.values().filter(due).map(|alert| alert.id).collect();
+        for id in due.into_iter().take(8) {
+            let Some(alert) = self.alerts.get_mut(&id) else { continue };
+            alert.escalated_at = Some(now.wall);
+            let message = format!("alert {id} was not acknowledged: {}", alert.message);
+            let alert = alert.clone();
+            out.tell(alert.severity, EventKind::AlertEscalated, Some(&alert), message);
+            self.notify(now, id, NoticeKind::Escalated, out);
+            self.changed(id, out);
+        }
+    }
+
+    pub(super) fn tell_of_growth(&mut self, now: Now, out: &mut Out) {
+        let due = self.grown.iter().filter(|(_, at)| **at <= now.at).map(|(id, _)| *id);
+        for id in due.collect::<Vec<_>>() {
+            self.grown.remove(&id);
+            self.notify(now, id, NoticeKind::Updated, out);
+            self.changed(id, out);
+        }
+    }
+
+    /// What was silenced and still fires is told of when the silence ends.
+    pub(super) fn forget_silences(&mut self, now: Now, out: &mut Out) {
+        let over: Vec<_> =
+            self.silences.values().filter(|s| s.until <= now.wall).map(|s| s.id).collect();
+        for id in over {
+            self.end_silence(now, id, out);
+        }
+    }
+
+    pub(super) fn end_silence(&mut self, now: Now, id: Id, out: &mut Out) {
+        self.silences.remove(&id);
+        out.delete(format!("{}{:020}", super::SILENCES, id.0));
+        let silenced = self.alerts.values().filter(|alert| alert.silenced_by == Some(id));
+        let silenced: Vec<_> = silenced.map(|alert| (alert.id, alert.state, alert.notified)).collect();
+        for (alert, state, notified) in silenced {
+            match state {
+                AlertState::Firing if !notified => {
+                    self.notify(now, alert, NoticeKind::Firing, out);
+                }
+                AlertState::Firing
+                | AlertState::Pending
+                | AlertState::Acknowledged
+                | AlertState::Resolved => {
+                    if let Some(alert) = self.alerts.get_mut(&alert) {
+                        alert.silenced_by = None;
+                    }
+                }
+            }
+            self.changed(alert, out);
+        }
+    }
+
+    /// What has been over for long, and what is too much.
+    pub(super) fn retire(&mut self, now: Now, out: &mut Out) {
+        let mut over: Vec<_> = self
+            .alerts
+            .values()
+            .filter_map(|alert| Some((alert.resolved_at?, alert.id)))
+            .collect();
+        over.sort_unstable();
+        let many = over.len().saturating_sub(RESOLVED_MAX);
+        for (index, (at, id)) in over.into_iter().enumerate() {
+            if out.is_full() || (index >= many && now.wall.since(at) < RESOLVED_FOR) {
+                break;
+            }
+            self.alerts.remove(&id);
+            out.delete(alert_key(id));
+            out.removed.push(id);
+        }
+    }
+
+    /// Counts losses and starts.
+    fn remember(&mut self, now: Timestamp, view: &NodeView) {
+        let status = view.record.status;
+        let watched = self.watched.entry(view.record.id.clone()).or_insert_with(|| Watched {
+            status,
+            losses: VecDeque::new(),
+            containers: std::collections::BTreeMap::new(),
+        });
+        if status == NodeStatus::NotReady && watched.status != status {
+            watched.losses.push_back(now);
+        }
+        watched.status = status;
+        forget_old(&mut watched.losses, now);
+        for container in &view.containers {
+            match watched.containers.get_mut(&container.name) {
+                Some(starts) => starts.seen(now, container),
+                None => {
+                    let first = Starts {
+                        started_at: container.started_at,
+                        restarts: container.restarts,
+                        at: VecDeque::new(),
+                    };
+                    watched.containers.insert(container.name.clone(), first);
+                }
+            }
+        }
+        if view.sampled_at.is_some() && watched.containers.len() > view.containers.len() {
+            let there = |name: &String| view.containers.iter().any(|c| c.name == *name);
+            watched.containers.retain(|name, _| there(name));
+        }
+    }
+}
+
+impl Track {
+    fn new(now: Now, rule: &Compiled, look: &Look<'_>) -> Self {
+        let node = look.facts.node;
+        Self {
+            member: Member {
+                subject: look.subject.clone(),
+                node: node.map(|node| node.record.name.clone()),
+                since: now.wall,
+                cleared_at: None,
+            },
+            group: group_of(rule, node),
+            since: now.at,
+            pending: rule.pending(),
+            keep: rule.keep(),
+            alert: None,
+            clear_since: None,
+        }
+    }
+}
+
+impl Starts {
+    /// A container that was made anew under its name has started too.
+    fn seen(&mut self, now: Timestamp, container: &ContainerReport) {
+        let more = container.restarts.saturating_sub(self.restarts);
+        let anew = container.started_at.is_some() && container.started_at != self.started_at;
+        let starts = more.max(u32::from(anew && self.started_at.is_some()));
+        for _ in 0..starts.min(u32::try_from(OFTEN_MAX).unwrap_or(0)) {
+            self.at.push_back(now);
+        }
+        self.restarts = container.restarts;
+        if container.started_at.is_some() {
+            self.started_at = container.started_at;
+        }
+        forget_old(&mut self.at, now);
+    }
+}
+
+fn forget_old(times: &mut VecDeque<Timestamp>, now: Timestamp) {
+    let is_old = |at: &Timestamp| now.since(*at) > OFTEN_WITHIN;
+    while times.front().is_some_and(is_old) || times.len() > OFTEN_MAX {
+        times.pop_front();
+    }
+}
+
+/// What a node has in common with others, by the rule: `site=seoul`, or that they are of the cluster.
+fn group_of(rule: &Compiled, node: Option<&NodeView>) -> String {
+    let key = &rule.rule.group_by;
+    let value = node.and_then(|node| node.record.labels.get(key));
+    value.map_or_else(|| "the cluster".to_owned(), |value| format!("{key}={value}"))
+}
