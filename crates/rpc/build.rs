@@ -11,6 +11,7 @@ const FILES: [&str; 8] = [
     "piccolo/v1/node_agent.proto",
     "piccolo/v1/access.proto",
     "piccolo/v1/monitoring_server.proto",
+    "piccolo/v1/alert.proto",
     "piccolo/v1/api_server.proto",
 ];
 

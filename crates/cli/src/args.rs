@@ -8,6 +8,10 @@ use crate::{
     api_token, audit, backup, completion, console, context, doctor, events, failure::Failure, help,
     log_level, logs, man, metrics, node, status, store, text::parse_duration, token, top, topology,
     user, version,
+    log_level, man, metrics, node, status, store, text::parse_duration, token, top, topology, user,
+    version,
+    alert, audit, backup, completion, context, doctor, events, failure::Failure, help, log_level, man,
+    metrics, node, status, store, text::parse_duration, token, top, topology, user, version,
 };
 
 const ABOUT: &str =
@@ -92,6 +96,9 @@ pub enum Command {
     /// Show figures of nodes and containers over time
     #[command(subcommand, after_help = metrics::EXAMPLES)]
     Metrics(metrics::MetricsCommand),
+    /// See and acknowledge alerts, and decide what is told to whom
+    #[command(subcommand, after_help = alert::EXAMPLES, visible_alias = "alerts")]
+    Alert(alert::AlertCommand),
     /// See and verify the audit log
     #[command(subcommand, after_help = audit::EXAMPLES)]
     Audit(audit::AuditCommand),
@@ -144,6 +151,7 @@ impl Cli {
             Command::Events(args) => events::run(globals, args).await,
             Command::Top(args) => top::run(globals, args).await,
             Command::Metrics(command) => metrics::run(globals, command).await,
+            Command::Alert(command) => alert::run(globals, command).await,
             Command::Audit(command) => audit::run(globals, command).await,
             Command::Logs(args) => logs::run(globals, args).await,
             Command::LogLevel(args) => log_level::run(globals, args).await,

@@ -9,6 +9,7 @@
 //!
 //! It can be killed at any moment: what it showed to anybody is stored, and the next start goes on from there.
 
+mod alerts;
 mod api_server;
 pub mod backup;
 pub mod certificate_authority;

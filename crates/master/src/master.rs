@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    alerts::{Facts, Notifier, board::AlertBoard},
     api_server::{self, Api, connections::Connections, sessions::Sessions},
     backup::{
         self,
@@ -69,6 +70,7 @@ struct Tasks {
     renewal: JoinHandle<()>,
     backups: Option<JoinHandle<()>>,
     history: JoinHandle<()>,
+    facts: JoinHandle<()>,
 }
 
 impl Master {
@@ -166,6 +168,7 @@ impl Master {
         }
         // with nobody left to tell the owner anything it ends by itself; what it decided is stored
         self.tasks.renewal.abort();
+        self.tasks.facts.abort();
         if let Some(backups) = self.tasks.backups {
             backups.abort();
         }
@@ -220,7 +223,11 @@ impl Parts {
         let (_, first_words) = manager.events_kept();
         let mut durable = board.watch_events();
         let (stop, stopping) = watch::channel(false);
-        let api = self.api(state.clone(), &board, &sessions, &connections, &queue, stopping);
+        let mut api = self.api(state.clone(), &board, &sessions, &connections, &queue, stopping);
+        api.alerts = Arc::new(AlertBoard::new(manager.alerts().cloned()));
+        let alerts = Arc::clone(&api.alerts);
+        let notifier = Notifier::new(state.clone(), &self.config.state_dir);
+        let facts = tokio::spawn(self.facts(&state, &api.backup).tell(stop.subscribe()));
         let backup_health = Arc::clone(&api.backup);
         let monitoring = Arc::clone(&api.monitoring);
         manager.nodes().for_each(|view| monitoring.seen(&view));
@@ -233,6 +240,7 @@ impl Parts {
             queue: Arc::clone(&queue),
             sessions: Arc::clone(&sessions),
             replies: state.replies(),
+            notifier: notifier.clone(),
             published: Arc::clone(&api.published),
             watchdog: sd_notify::watchdog_enabled().map(|period| period / 3),
         };
@@ -248,6 +256,8 @@ impl Parts {
             writer: self.writer,
             board,
             monitoring,
+            alerts,
+            notifier,
             replies: state.replies(),
             sessions: Arc::clone(&sessions),
             connections,
@@ -255,7 +265,7 @@ impl Parts {
             clock: self.clock,
         };
         let (owner, performer, mut failed) = spawn_machine(owner, performer);
-        let tasks = Tasks { servers, owner, performer, renewal, backups, history };
+        let tasks = Tasks { servers, owner, performer, renewal, backups, history, facts };
         // it has started once that is durable
         tokio::select! {
             _ = durable.wait_for(|last| *last >= first_words) => {}
@@ -277,6 +287,7 @@ impl Parts {
             state,
             board: Arc::clone(board),
             monitoring: Arc::new(Monitoring::new(self.clock.clone())),
+            alerts: Arc::new(AlertBoard::new(std::iter::empty())),
             sessions: Arc::clone(sessions),
             connections: Arc::clone(connections),
             authority: Arc::clone(&self.authority),
@@ -296,6 +307,18 @@ impl Parts {
             address: self.servers.first().cloned().unwrap_or_default(),
             queue: Arc::clone(queue),
             stopping,
+        }
+    }
+
+    /// What rules on the cluster speak of.
+    fn facts(&self, state: &StateHandle, backup: &Arc<BackupHealth>) -> Facts {
+        Facts {
+            state: state.clone(),
+            health: Arc::clone(&self.health),
+            backup: Arc::clone(backup),
+            authority: Arc::clone(&self.authority),
+            state_dir: self.config.state_dir.clone(),
+            clock: self.clock.clone(),
         }
     }
 

@@ -2,9 +2,11 @@
 //!
 //! A call is admitted (`caller`), converted, asked of the owner of the state, and its answer converted back.
 //! `nodes`, `recovery`, `monitoring`, `logs`, `access` and `history` answer people, `node_agent` and `registration` answer agents; `sessions` and
+//! `nodes`, `recovery`, `monitoring`, `alerts`, `access` and `history` answer people, `node_agent` and `registration` answer agents; `sessions` and
 //! `watches` are the streams. Before all that, `requests` bounds what is on its way in.
 
 mod access;
+mod alerts;
 pub(crate) mod caller;
 pub(crate) mod connections;
 pub(crate) mod credentials;
@@ -41,6 +43,7 @@ use self::{
     watches::Watchers,
 };
 use crate::{
+    alerts::board::AlertBoard,
     backup::schedule::BackupHealth,
     certificate_authority::CertificateAuthority,
     clock::MasterClock,
@@ -78,6 +81,7 @@ pub(crate) struct Api {
     pub(crate) state: StateHandle,
     pub(crate) board: Arc<Board>,
     pub(crate) monitoring: Arc<Monitoring>,
+    pub(crate) alerts: Arc<AlertBoard>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) authority: Arc<CertificateAuthority>,
@@ -387,6 +391,92 @@ impl v1::api_server_service_server::ApiServerService for Api {
         r: Request<v1::SetLogLevelRequest>,
     ) -> Answered<v1::SetLogLevelResponse> {
         access::set_log_level(self, r).await
+    }
+
+    type WatchAlertsStream = Streamed<v1::WatchAlertsResponse>;
+
+    async fn watch_alerts(
+        &self,
+        r: Request<v1::WatchAlertsRequest>,
+    ) -> Answered<Self::WatchAlertsStream> {
+        alerts::watch(self, r).await
+    }
+
+    async fn list_alerts(
+        &self,
+        r: Request<v1::ListAlertsRequest>,
+    ) -> Answered<v1::ListAlertsResponse> {
+        alerts::list(self, r).await
+    }
+
+    async fn acknowledge_alerts(
+        &self,
+        r: Request<v1::AcknowledgeAlertsRequest>,
+    ) -> Answered<v1::AcknowledgeAlertsResponse> {
+        alerts::acknowledge(self, r).await
+    }
+
+    async fn silence_alerts(
+        &self,
+        r: Request<v1::SilenceAlertsRequest>,
+    ) -> Answered<v1::SilenceAlertsResponse> {
+        alerts::silence(self, r).await
+    }
+
+    async fn unsilence_alerts(
+        &self,
+        r: Request<v1::UnsilenceAlertsRequest>,
+    ) -> Answered<v1::UnsilenceAlertsResponse> {
+        alerts::unsilence(self, r).await
+    }
+
+    async fn list_alert_rules(
+        &self,
+        r: Request<v1::ListAlertRulesRequest>,
+    ) -> Answered<v1::ListAlertRulesResponse> {
+        alerts::list_rules(self, r).await
+    }
+
+    async fn apply_alert_rules(
+        &self,
+        r: Request<v1::ApplyAlertRulesRequest>,
+    ) -> Answered<v1::ApplyAlertRulesResponse> {
+        alerts::apply_rules(self, r).await
+    }
+
+    async fn delete_alert_rule(
+        &self,
+        r: Request<v1::DeleteAlertRuleRequest>,
+    ) -> Answered<v1::DeleteAlertRuleResponse> {
+        alerts::delete_rule(self, r).await
+    }
+
+    async fn list_alert_channels(
+        &self,
+        r: Request<v1::ListAlertChannelsRequest>,
+    ) -> Answered<v1::ListAlertChannelsResponse> {
+        alerts::list_channels(self, r).await
+    }
+
+    async fn apply_alert_channels(
+        &self,
+        r: Request<v1::ApplyAlertChannelsRequest>,
+    ) -> Answered<v1::ApplyAlertChannelsResponse> {
+        alerts::apply_channels(self, r).await
+    }
+
+    async fn delete_alert_channel(
+        &self,
+        r: Request<v1::DeleteAlertChannelRequest>,
+    ) -> Answered<v1::DeleteAlertChannelResponse> {
+        alerts::delete_channel(self, r).await
+    }
+
+    async fn test_alert_channel(
+        &self,
+        r: Request<v1::TestAlertChannelRequest>,
+    ) -> Answered<v1::TestAlertChannelResponse> {
+        alerts::test_channel(self, r).await
     }
 }
 

@@ -46,6 +46,7 @@ pub(super) enum Over {
 /// The sending end of one watch.
 pub(super) struct Watcher<T> {
     api: Api,
+    pub(super) api: Api,
     items: mpsc::Sender<Result<T, Status>>,
     connection: Option<u64>,
     stopping: tokio::sync::watch::Receiver<bool>,
@@ -258,6 +259,7 @@ impl<T: Send + 'static> Watcher<T> {
         by: &Caller,
         connection: Option<u64>,
     ) -> Result<(Self, Streamed<T>), Status> {
+    pub(super) fn new(api: &Api, by: &Caller, connection: Option<u64>) -> Result<(Self, Streamed<T>), Status> {
         let place = api.watchers.take_place(by.who());
         let place = place.map_err(|refusal| status::status(&refusal))?;
         let (items, receiver) = mpsc::channel(ITEMS_MAX);
@@ -313,6 +315,7 @@ impl<T: Send + 'static> Watcher<T> {
     }
 
     async fn wait(&mut self, changed: &mut tokio::sync::watch::Receiver<u64>) -> Result<(), Over> {
+    pub(super) async fn wait(&mut self, changed: &mut tokio::sync::watch::Receiver<u64>) -> Result<(), Over> {
         tokio::select! {
             changed = changed.changed() => changed.map_err(|_| Over::Stopping),
             () = self.items.closed() => Err(Over::Gone),

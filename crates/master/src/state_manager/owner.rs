@@ -20,7 +20,7 @@ use super::{
     Check, Identify, Replies, ToOwner,
     queue::{EffectQueue, Overflow},
 };
-use crate::{api_server::sessions::Sessions, clock::MasterClock};
+use crate::{alerts::Notifier, api_server::sessions::Sessions, clock::MasterClock};
 
 /// The longest sleep without a look at the machine.
 const IDLE_MAX: Duration = Duration::from_secs(3600);
@@ -32,6 +32,7 @@ pub(crate) struct Owner {
     pub(crate) queue: Arc<EffectQueue>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) replies: Arc<Replies>,
+    pub(crate) notifier: Notifier,
     pub(crate) published: Arc<Published>,
     /// Between two signs of life for systemd, where it asks for them.
     pub(crate) watchdog: Option<Duration>,
@@ -126,6 +127,11 @@ impl Owner {
         for effect in effects {
             if let Effect::Send { session, message: ToAgent::Beat, .. } = &effect {
                 self.sessions.send(session, ToAgent::Beat);
+            } else if let Effect::Dispatch(dispatch) = &effect
+                && dispatch.at_once
+            {
+                // the store is away: that is told without it, and told again if it was not stored
+                self.notifier.dispatch(dispatch.as_ref().clone());
             } else if let Effect::Reply { request, result: Ok(Answer::ClusterStatus(status)) } =
                 effect
             {

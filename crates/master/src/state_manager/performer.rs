@@ -19,6 +19,7 @@ use super::{
     writer::{WriteError, Writer},
 };
 use crate::{
+    alerts::{Notifier, board::AlertBoard},
     api_server::{connections::Connections, sessions::Sessions},
     certificate_authority::{CertificateAuthority, Subject},
     clock::MasterClock,
@@ -37,6 +38,8 @@ pub(crate) struct Performer {
     pub(crate) writer: Writer,
     pub(crate) board: Arc<Board>,
     pub(crate) monitoring: Arc<Monitoring>,
+    pub(crate) alerts: Arc<AlertBoard>,
+    pub(crate) notifier: Notifier,
     pub(crate) replies: Arc<Replies>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) connections: Arc<Connections>,
@@ -102,6 +105,9 @@ impl Performer {
                 log(&event);
                 self.board.happened(event);
             }
+            Effect::Alerted(alert) => self.alerts.changed(*alert),
+            Effect::AlertForgotten(id) => self.alerts.forgotten(id),
+            Effect::Dispatch(dispatch) => self.notifier.dispatch(*dispatch),
         }
     }
 

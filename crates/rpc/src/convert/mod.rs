@@ -9,9 +9,11 @@
 //! - `recovery`: where recovery stands, and probes
 //! - `session`: what agents and the master say to each other, in both directions
 //! - `logs`: lines of logs, and who asks for which
+//! - `alert`: alerts, their rules and channels
 //! - `topology`, `event`, `access`: the rest of the model
 
 mod access;
+mod alert;
 mod check;
 mod event;
 mod logs;
@@ -30,6 +32,7 @@ use prost_types::Timestamp;
 
 pub use self::{
     access::{user_role, user_role_to_wire},
+    alert::{alert_channel, alert_id, alert_rule, alert_silence},
     check::{check_level, check_level_to_wire},
     event::{severity, severity_to_wire},
     logs::{log_filter, log_places},

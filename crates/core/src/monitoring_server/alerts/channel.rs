@@ -83,7 +83,7 @@ pub enum Way {
         ca: String,
     },
     Command {
-        /// The program by its whole path, and its arguments.
+        /// The program, by its name in the master's folder for them, and its arguments.
         argv: Vec<String>,
     },
     Smtp {
@@ -170,10 +170,11 @@ impl Way {
             }
             Self::Command { argv } => {
                 list("command", argv)?;
-                if argv.first().is_some_and(|program| program.starts_with('/')) {
+                if argv.first().is_some_and(|name| !name.contains('/') && !name.starts_with('.')) {
                     return Ok(());
                 }
-                Err(FieldError::new(place("command"), "begins with the whole path of a program"))
+                let problem = "begins with the name of a program in the master's folder for them";
+                Err(FieldError::new(place("command"), problem))
             }
             Self::Smtp { host, user, password, from, to, port, .. } => {
                 some("host", host)?;

@@ -1,0 +1,251 @@
+//! `piccolo alert`: what people should know of, what it is told by, and how it is told.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use clap::{Args, Subcommand};
+use piccolo_rpc::v1::{self, watch_alerts_response::Item};
+
+pub mod channel;
+pub mod rules;
+pub mod view;
+
+use crate::{
+    args::Globals,
+    connection::{Client, Cluster, follow},
+    failure::{Exit, Failure},
+    live::{self, Moment},
+    output::{Format, Look, OutputArgs, document, print, say, streamed},
+    text::{clean, parse_duration},
+    token::whole_seconds,
+};
+
+pub const EXAMPLES: &str = "Examples:
+  piccolo alert list                              # what fires now
+  piccolo alert ack 3-12 --comment \"on my way\"
+  piccolo alert silence label.site=north --for 2h
+  piccolo alert rules check -f alerts.yaml
+  piccolo alert channel test pager";
+const LIST_EXAMPLES: &str = "Examples:
+  piccolo alert list
+  piccolo alert list --all                        # also what is over
+  piccolo alert list --only severity=critical,label.site=north
+  piccolo alert list --watch -o json";
+const DESCRIBE_EXAMPLES: &str = "Examples:
+  piccolo alert describe 3-12";
+const ACK_EXAMPLES: &str = "Examples:
+  piccolo alert ack 3-12
+  piccolo alert ack 3-12 3-14 --comment \"a new disk is ordered\"";
+const SILENCE_EXAMPLES: &str = "Examples:
+  piccolo alert silence node=board-7 --for 2h --comment \"it is being moved\"
+  piccolo alert silence rule=TemperatureHigh,label.site=north --for 1d";
+const UNSILENCE_EXAMPLES: &str = "Examples:
+  piccolo alert unsilence 3-15";
+
+#[derive(Debug, Subcommand)]
+pub enum AlertCommand {
+    /// List alerts, and silences
+    #[command(after_help = LIST_EXAMPLES)]
+    List(ListArgs),
+    /// Show everything about an alert
+    #[command(after_help = DESCRIBE_EXAMPLES)]
+    Describe(DescribeArgs),
+    /// Acknowledge alerts: somebody looks after them, and they do not escalate
+    #[command(after_help = ACK_EXAMPLES)]
+    Ack(AckArgs),
+    /// Have nobody told of some alerts for a time
+    ///
+    /// They are still listed. What still fires when the silence ends is told then.
+    #[command(after_help = SILENCE_EXAMPLES)]
+    Silence(SilenceArgs),
+    /// End a silence
+    #[command(after_help = UNSILENCE_EXAMPLES)]
+    Unsilence(UnsilenceArgs),
+    /// See, check and change the rules
+    #[command(subcommand, after_help = rules::EXAMPLES)]
+    Rules(rules::RulesCommand),
+    /// See, change and test where alerts are told
+    #[command(subcommand, after_help = channel::EXAMPLES, visible_alias = "channels")]
+    Channel(channel::ChannelCommand),
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Only those for which all terms hold: KEY=VALUE, KEY!=VALUE, KEY~PART, joined by commas. Keys: rule, severity,
+    /// node, container, group, and labels
+    #[arg(long, value_name = "FILTER", default_value = "", hide_default_value = true)]
+    only: String,
+    /// Those that are over too
+    #[arg(short, long)]
+    all: bool,
+    /// Go on, and show every change
+    #[arg(short, long)]
+    watch: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DescribeArgs {
+    #[arg(value_name = "ALERT")]
+    id: String,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct AckArgs {
+    #[arg(value_name = "ALERT", required = true)]
+    ids: Vec<String>,
+    /// For others to read
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    comment: String,
+}
+
+#[derive(Debug, Args)]
+pub struct SilenceArgs {
+    /// Which alerts: as `piccolo alert list --only`
+    #[arg(value_name = "FILTER")]
+    only: String,
+    /// For how long; 90 days at most
+    #[arg(long = "for", value_parser = parse_duration, value_name = "TIME")]
+    span: Duration,
+    /// For others to read
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    comment: String,
+}
+
+#[derive(Debug, Args)]
+pub struct UnsilenceArgs {
+    #[arg(value_name = "SILENCE", required = true)]
+    ids: Vec<String>,
+}
+
+/// # Errors
+/// As the master answers, or if a file cannot be read.
+pub async fn run(globals: &Globals, command: &AlertCommand) -> Result<(), Failure> {
+    if let AlertCommand::Rules(rules::RulesCommand::Check(args)) = command {
+        return rules::check(args);
+    }
+    let cluster = Cluster::new(globals)?;
+    match command {
+        AlertCommand::List(args) => list(&cluster, args).await,
+        AlertCommand::Describe(args) => describe(&cluster, args).await,
+        AlertCommand::Ack(args) => acknowledge(&cluster, args).await,
+        AlertCommand::Silence(args) => silence(&cluster, args).await,
+        AlertCommand::Unsilence(args) => unsilence(&cluster, args).await,
+        AlertCommand::Rules(command) => rules::run(&cluster, command).await,
+        AlertCommand::Channel(command) => channel::run(&cluster, command).await,
+    }
+}
+
+async fn fetch(
+    client: &mut Client<'_>,
+    only: &str,
+    resolved: bool,
+) -> Result<v1::ListAlertsResponse, Failure> {
+    let request = v1::ListAlertsRequest { only: only.to_owned(), resolved };
+    client.call("cannot list alerts", request, async |api, r| api.list_alerts(r).await).await
+}
+
+async fn list(cluster: &Cluster, args: &ListArgs) -> Result<(), Failure> {
+    if args.watch {
+        return watch(cluster, args.output.format).await;
+    }
+    let listed = fetch(&mut cluster.connect().await?, &args.only, args.all).await?;
+    if listed.refused > 0 {
+        let refused = listed.refused;
+        say(&format!("{refused} more did not fire, because there are too many at once"));
+    }
+    print(&match args.output.format {
+        format @ (Format::Table | Format::Wide) => view::table(&listed, format, &Look::of_stdout()),
+        format @ (Format::Json | Format::Yaml) => document(&view::AlertsView::from(&listed), format)?,
+    })
+}
+
+/// What is there, and then each change, a line each.
+async fn watch(cluster: &Cluster, format: Format) -> Result<(), Failure> {
+    let look = Look::of_stdout();
+    // a new connection begins with everything again: what was shown is not shown twice
+    let mut shown: BTreeMap<String, u64> = BTreeMap::new();
+    let steps = follow(cluster, "cannot watch alerts", async |api| {
+        api.watch_alerts(v1::WatchAlertsRequest {}).await
+    });
+    live::run(steps, |moment: Moment<v1::WatchAlertsResponse>| match moment {
+        Moment::Item(message) => match message.item {
+            Some(Item::Changed(alert)) => {
+                let before = shown.insert(alert.id.clone(), alert.revision);
+                if before != Some(alert.revision) { print(&line(&alert, format, &look)?) } else { Ok(()) }
+            }
+            Some(Item::Forgotten(id)) => {
+                shown.remove(&id);
+                Ok(())
+            }
+            Some(Item::Told(_)) | None => Ok(()),
+        },
+        Moment::Lost(text) | Moment::Back(text) => {
+            say(&text);
+            Ok(())
+        }
+        Moment::Tick => Ok(()),
+    })
+    .await
+}
+
+fn line(alert: &v1::Alert, format: Format, look: &Look) -> Result<String, Failure> {
+    match format {
+        Format::Json | Format::Yaml => streamed(&view::AlertView::from(alert), format),
+        Format::Table | Format::Wide => Ok(view::line(alert, look)),
+    }
+}
+
+async fn describe(cluster: &Cluster, args: &DescribeArgs) -> Result<(), Failure> {
+    let listed = fetch(&mut cluster.connect().await?, "", true).await?;
+    let found = listed.alerts.iter().find(|alert| !alert.id.is_empty() && alert.id == args.id);
+    let Some(alert) = found else {
+        return Err(Failure::new(Exit::NotFound, format!("there is no alert {}", args.id))
+            .help("piccolo alert list --all"));
+    };
+    print(&match args.output.format {
+        Format::Table | Format::Wide => view::describe(alert, &Look::of_stdout()),
+        format @ (Format::Json | Format::Yaml) => document(&view::AlertView::from(alert), format)?,
+    })
+}
+
+async fn acknowledge(cluster: &Cluster, args: &AckArgs) -> Result<(), Failure> {
+    let request = v1::AcknowledgeAlertsRequest {
+        ids: args.ids.clone(),
+        comment: args.comment.clone(),
+    };
+    let mut client = cluster.connect().await?;
+    let what = "no alert was acknowledged";
+    let answer = client.call(what, request, async |api, r| api.acknowledge_alerts(r).await).await?;
+    for alert in answer.alerts {
+        print(&format!("alert {} acknowledged: {}\n", clean(&alert.id), clean(&alert.message)))?;
+    }
+    Ok(())
+}
+
+async fn silence(cluster: &Cluster, args: &SilenceArgs) -> Result<(), Failure> {
+    let request = v1::SilenceAlertsRequest {
+        only: args.only.clone(),
+        span_seconds: whole_seconds(args.span),
+        comment: args.comment.clone(),
+    };
+    let mut client = cluster.connect().await?;
+    let what = "nothing was silenced";
+    let answer = client.call(what, request, async |api, r| api.silence_alerts(r).await).await?;
+    let silence = answer.silence.unwrap_or_default();
+    let until = crate::text::moment(silence.until.as_ref());
+    print(&format!("silence {} of {} until {until}\n", clean(&silence.id), clean(&silence.only)))
+}
+
+async fn unsilence(cluster: &Cluster, args: &UnsilenceArgs) -> Result<(), Failure> {
+    let mut client = cluster.connect().await?;
+    for id in &args.ids {
+        let what = format!("cannot end silence {id}");
+        let request = v1::UnsilenceAlertsRequest { id: id.clone() };
+        client.call(&what, request, async |api, r| api.unsilence_alerts(r).await).await?;
+        print(&format!("silence {} ended\n", clean(id)))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,380 @@
+//! `piccolo alert rules`: what is worth telling of.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{Args, Subcommand};
+use piccolo_rpc::{convert, v1};
+use serde::{Deserialize, Serialize};
+
+use super::channel::ChannelFile;
+use crate::{
+    connection::{Client, Cluster},
+    failure::{Exit, Failure},
+    output::{Cell, Format, Look, OutputArgs, Table, Tone, document, figure, print, text, word},
+    text::{clean, parse_duration, span},
+    token::whole_seconds,
+    words,
+};
+
+pub const EXAMPLES: &str = "Examples:
+  piccolo alert rules list
+  piccolo alert rules show NodeNotReady           # as a file that can be applied
+  piccolo alert rules check -f alerts.yaml        # without a master
+  piccolo alert rules apply -f alerts.yaml";
+const LIST_EXAMPLES: &str = "Examples:
+  piccolo alert rules list
+  piccolo alert rules list -o wide";
+const SHOW_EXAMPLES: &str = "Examples:
+  piccolo alert rules show TemperatureHigh
+  piccolo alert rules show                        # all of them";
+const CHECK_EXAMPLES: &str = "Examples:
+  piccolo alert rules check -f alerts.yaml";
+const APPLY_EXAMPLES: &str = "Examples:
+  piccolo alert rules apply -f alerts.yaml
+  piccolo alert rules apply -f -                  # from stdin";
+const DELETE_EXAMPLES: &str = "Examples:
+  piccolo alert rules delete MyRule";
+
+/// Bytes of a file at most.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// List the rules, also those that come with this version
+    #[command(after_help = LIST_EXAMPLES)]
+    List(OutputArgs),
+    /// Show rules as a file that can be changed and applied
+    #[command(after_help = SHOW_EXAMPLES)]
+    Show(ShowArgs),
+    /// Check a file of rules, without a master
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(FileArgs),
+    /// Make rules, or change those of the same name: all in the file, or none
+    ///
+    /// Rules that are not in the file stay. One with the name of a rule that comes with this version takes its place.
+    #[command(after_help = APPLY_EXAMPLES)]
+    Apply(FileArgs),
+    /// Delete rules; one that took the place of a rule that comes with this version gives it back
+    #[command(after_help = DELETE_EXAMPLES)]
+    Delete(DeleteArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    #[arg(value_name = "RULE")]
+    names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct FileArgs {
+    /// YAML or JSON; - is stdin
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    #[arg(value_name = "RULE", required = true)]
+    names: Vec<String>,
+}
+
+/// A file of rules, of channels, or of both.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlertsFile {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleFile>,
+    #[serde(default, skip_serializing)]
+    pub channels: Vec<ChannelFile>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleFile {
+    pub name: String,
+    #[serde(default = "node")]
+    pub on: String,
+    pub when: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub clear: String,
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub pending: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_firing: Option<String>,
+    pub severity: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escalate: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_maintenance: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupFile {
+    pub min: u32,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
+}
+
+fn node() -> String {
+    "node".to_owned()
+}
+
+/// # Errors
+/// As the master answers.
+pub async fn run(cluster: &Cluster, command: &RulesCommand) -> Result<(), Failure> {
+    match command {
+        RulesCommand::Check(args) => check(args),
+        RulesCommand::List(output) => {
+            let listed = fetch(&mut cluster.connect().await?).await?;
+            print(&match output.format {
+                format @ (Format::Table | Format::Wide) => {
+                    table(&listed.rules, format, &Look::of_stdout())
+                }
+                format @ (Format::Json | Format::Yaml) => document(&RulesView::from(&listed), format)?,
+            })
+        }
+        RulesCommand::Show(args) => {
+            let rules = fetch(&mut cluster.connect().await?).await?.rules;
+            show(&rules, args)
+        }
+        RulesCommand::Apply(args) => apply(cluster, args).await,
+        RulesCommand::Delete(args) => delete(cluster, args).await,
+    }
+}
+
+async fn fetch(client: &mut Client<'_>) -> Result<v1::ListAlertRulesResponse, Failure> {
+    let request = v1::ListAlertRulesRequest {};
+    client.call("cannot list rules", request, async |api, r| api.list_alert_rules(r).await).await
+}
+
+fn show(rules: &[v1::AlertRule], args: &ShowArgs) -> Result<(), Failure> {
+    let missing = args.names.iter().find(|name| !rules.iter().any(|rule| rule.name == **name));
+    if let Some(name) = missing {
+        return Err(Failure::new(Exit::NotFound, format!("there is no rule {name}"))
+            .help("piccolo alert rules list"));
+    }
+    let wanted = rules.iter().filter(|r| args.names.is_empty() || args.names.contains(&r.name));
+    let file =
+        AlertsFile { rules: wanted.map(RuleFile::from).collect(), channels: Vec::new() };
+    print(&document(&file, Format::Yaml)?)
+}
+
+/// # Errors
+/// The file cannot be read, or a rule in it makes no sense; the place is told.
+pub fn check(args: &FileArgs) -> Result<(), Failure> {
+    let rules = read_rules(&args.file)?;
+    print(&format!("{} rules are good\n", rules.len()))
+}
+
+/// Checked as the master will.
+fn read_rules(file: &Path) -> Result<Vec<v1::AlertRule>, Failure> {
+    let wrong = || Failure::usage(format!("{} has a rule that makes no sense", file.display()));
+    let rules = read(file)?.rules;
+    if rules.is_empty() {
+        return Err(Failure::usage(format!("{} has no rules", file.display()))
+            .help("piccolo alert rules show shows how they are written"));
+    }
+    let mut wire = Vec::new();
+    for (index, rule) in rules.iter().enumerate() {
+        let field = format!("rules[{index}]");
+        let rule = rule.to_wire(&field).map_err(|problem| wrong().cause(problem))?;
+        let checked = convert::alert_rule(&field, rule.clone()).and_then(|rule| rule.check(&field));
+        checked.map_err(|error| wrong().cause(format!("{}: {error}", rule.name)))?;
+        wire.push(rule);
+    }
+    Ok(wire)
+}
+
+/// # Errors
+/// It cannot be read, or not as such a file.
+pub fn read(file: &Path) -> Result<AlertsFile, Failure> {
+    let text = if file == Path::new("-") {
+        read_bounded(io::stdin().lock())
+    } else {
+        std::fs::File::open(file).and_then(read_bounded)
+    };
+    let text = text.map_err(|error| {
+        let exit = Exit::of_unreadable(&error);
+        Failure::new(exit, format!("{} cannot be read", file.display())).because(&error)
+    })?;
+    // a snippet could show a secret
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(&text, options).map_err(|error| {
+        Failure::usage(format!("{} cannot be read as rules and channels", file.display()))
+            .cause(error.to_string())
+            .help("piccolo alert rules show shows how rules are written")
+    })
+}
+
+fn read_bounded(reader: impl io::Read) -> io::Result<String> {
+    let mut text = String::new();
+    reader.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+async fn apply(cluster: &Cluster, args: &FileArgs) -> Result<(), Failure> {
+    let rules = read_rules(&args.file)?;
+    let names: Vec<_> = rules.iter().map(|rule| rule.name.clone()).collect();
+    let mut client = cluster.connect().await?;
+    let request = v1::ApplyAlertRulesRequest { rules, generation: 0, dry_run: false };
+    let what = "no rule was applied";
+    let answer = client.call(what, request, async |api, r| api.apply_alert_rules(r).await).await?;
+    let (names, generation) = (names.join(", "), answer.generation);
+    print(&format!("applied {}: generation {generation}\n", clean(&names)))
+}
+
+async fn delete(cluster: &Cluster, args: &DeleteArgs) -> Result<(), Failure> {
+    let mut client = cluster.connect().await?;
+    for name in &args.names {
+        let what = format!("cannot delete rule {name}");
+        let request = v1::DeleteAlertRuleRequest { name: name.clone() };
+        client.call(&what, request, async |api, r| api.delete_alert_rule(r).await).await?;
+        print(&format!("rule {} deleted\n", clean(name)))?;
+    }
+    Ok(())
+}
+
+impl RuleFile {
+    fn to_wire(&self, field: &str) -> Result<v1::AlertRule, String> {
+        let seconds = |name: &str, time: &Option<String>| match time {
+            Some(time) => parse_duration(time)
+                .map(whole_seconds)
+                .map_err(|problem| format!("{field}.{name}: {problem}")),
+            None => Ok(0),
+        };
+        let severity = severity(&self.severity)
+            .ok_or_else(|| format!("{field}.severity: must be info, warning or critical"))?;
+        Ok(v1::AlertRule {
+            name: self.name.clone(),
+            on: self.on.clone(),
+            when: self.when.clone(),
+            clear: self.clear.clone(),
+            for_seconds: seconds("for", &self.pending)?,
+            keep_firing_seconds: seconds("keep_firing", &self.keep_firing)?,
+            severity: severity.into(),
+            labels: self.labels.clone().into_iter().collect(),
+            message: self.message.clone(),
+            group_min: self.group.as_ref().map_or(0, |group| group.min),
+            group_by: self.group.as_ref().map(|group| group.by.clone()).unwrap_or_default(),
+            escalate_seconds: seconds("escalate", &self.escalate)?,
+            in_maintenance: self.in_maintenance,
+            disabled: self.disabled,
+            builtin: false,
+            problem: String::new(),
+        })
+    }
+}
+
+/// `warning` and the others.
+pub fn severity(word: &str) -> Option<v1::Severity> {
+    match word {
+        "info" => Some(v1::Severity::Info),
+        "warning" => Some(v1::Severity::Warning),
+        "critical" => Some(v1::Severity::Critical),
+        _ => None,
+    }
+}
+
+fn time(seconds: u32) -> Option<String> {
+    (seconds > 0).then(|| format!("{seconds}s"))
+}
+
+impl From<&v1::AlertRule> for RuleFile {
+    fn from(rule: &v1::AlertRule) -> Self {
+        let group = GroupFile { min: rule.group_min, by: rule.group_by.clone() };
+        Self {
+            name: rule.name.clone(),
+            on: rule.on.clone(),
+            when: rule.when.clone(),
+            clear: rule.clear.clone(),
+            pending: time(rule.for_seconds),
+            keep_firing: time(rule.keep_firing_seconds),
+            severity: words::severity(rule.severity),
+            labels: rule.labels.clone().into_iter().collect(),
+            message: rule.message.clone(),
+            group: Some(group).filter(|group| group.min > 0),
+            escalate: time(rule.escalate_seconds),
+            in_maintenance: rule.in_maintenance,
+            disabled: rule.disabled,
+        }
+    }
+}
+
+/// `piccolo alert rules list`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RulesView {
+    pub rules: Vec<RuleView>,
+    pub generation: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RuleView {
+    #[serde(flatten)]
+    pub rule: RuleFile,
+    /// Comes with this version.
+    pub builtin: bool,
+    /// Why it is not evaluated.
+    pub problem: Option<String>,
+}
+
+impl From<&v1::ListAlertRulesResponse> for RulesView {
+    fn from(listed: &v1::ListAlertRulesResponse) -> Self {
+        let rule = |rule: &v1::AlertRule| RuleView {
+            rule: rule.into(),
+            builtin: rule.builtin,
+            problem: Some(rule.problem.clone()).filter(|problem| !problem.is_empty()),
+        };
+        Self { rules: listed.rules.iter().map(rule).collect(), generation: listed.generation }
+    }
+}
+
+/// `piccolo alert rules list` for people.
+pub fn table(rules: &[v1::AlertRule], format: Format, look: &Look) -> String {
+    let wide = format == Format::Wide;
+    let columns = [
+        word("RULE"),
+        word("SEVERITY"),
+        word("ON"),
+        figure("FOR"),
+        word("FROM").spare(),
+        text("WHEN").spare_at_last(),
+    ];
+    let more = [text("CLEAR"), text("MESSAGE")].into_iter().filter(|_| wide);
+    let mut table = Table::new(columns.into_iter().chain(more));
+    for rule in rules {
+        let from = match (rule.disabled, rule.problem.is_empty(), rule.builtin) {
+            (true, ..) => Cell::toned(Tone::Faint, "disabled"),
+            (false, false, _) => Cell::toned(Tone::Bad, "not understood"),
+            (false, true, true) => Cell::toned(Tone::Faint, "built in"),
+            (false, true, false) => Cell::new("applied"),
+        };
+        let pending = span(Duration::from_secs(rule.for_seconds.into()).as_secs());
+        let cells = [
+            Cell::toned(Tone::Strong, &rule.name),
+            Cell::new(words::severity(rule.severity)),
+            Cell::new(&rule.on),
+            Cell::new(pending),
+            from,
+            Cell::new(&rule.when),
+        ];
+        let more = [Cell::or_nothing(&rule.clear), Cell::new(&rule.message)];
+        table.row(cells.into_iter().chain(more.into_iter().filter(|_| wide)));
+    }
+    table.render(look)
+}

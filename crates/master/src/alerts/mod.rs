@@ -1,0 +1,147 @@
+//! The shell of the alerts: what the core decides to tell is told here, each notification by a task of its own.
+//!
+//! The core gives out one notification for each channel at a time and hears what became of it; retries, rates and
+//! dead letters are its business. What hangs ends at the channel's time limit, and keeps nobody else waiting.
+//!
+//! - `board`: what watchers see
+//! - `http`, `command`, `smtp`, `mqtt`: the ways that a notification goes; `message`: how it reads
+//! - `tls`: whom to believe on the way
+
+pub(crate) mod board;
+mod command;
+mod http;
+mod message;
+mod tls;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use piccolo_core::{
+    monitoring_server::alerts::{
+        channel::Way,
+        facts::ClusterFacts,
+        outbox::{DeliveryError, Dispatch},
+    },
+    state_manager::Input,
+    time::WallTime,
+};
+use tokio::sync::watch;
+
+use crate::{
+    backup::schedule::BackupHealth,
+    certificate_authority::CertificateAuthority,
+    clock::MasterClock,
+    state_manager::{StateHandle, writer::StoreHealth},
+};
+
+/// Between two looks at what no node tells.
+const FACTS_EVERY: Duration = Duration::from_secs(10);
+/// Programs of command channels, below the folder of the state: only who may write there decides what the master
+/// runs.
+const COMMANDS: &str = "alert-commands";
+
+/// Why a notification was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Failed {
+    /// It may be taken later.
+    ForNow(String),
+    /// It would be refused again.
+    ForGood(String),
+}
+
+impl Failed {
+    fn now(what: impl std::fmt::Display) -> Self {
+        Self::ForNow(what.to_string())
+    }
+}
+
+/// Carries notifications out.
+#[derive(Debug, Clone)]
+pub(crate) struct Notifier {
+    state: StateHandle,
+    commands: PathBuf,
+}
+
+impl Notifier {
+    pub(crate) fn new(state: StateHandle, state_dir: &std::path::Path) -> Self {
+        Self { state, commands: state_dir.join(COMMANDS) }
+    }
+
+    /// Begins; what becomes of it is told to the owner.
+    pub(crate) fn dispatch(&self, dispatch: Dispatch) {
+        let notifier = self.clone();
+        tokio::spawn(async move {
+            let limit = Duration::from_secs(dispatch.channel.timeout_s.into());
+            let sent = tokio::time::timeout(limit, notifier.send(&dispatch)).await;
+            let result = sent.unwrap_or_else(|_| {
+                Err(Failed::now(format!("no answer within {} s", limit.as_secs())))
+            });
+            let channel = dispatch.channel.name;
+            let result = result.map_err(|failed| {
+                let (problem, is_final) = match failed {
+                    Failed::ForNow(problem) => (problem, false),
+                    Failed::ForGood(problem) => (problem, true),
+                };
+                tracing::warn!(channel, problem, is_final, "a notification was not delivered");
+                DeliveryError { problem, is_final }
+            });
+            notifier.state.tell(Input::Delivered { delivery: dispatch.delivery, result }).await;
+        });
+    }
+
+    async fn send(&self, dispatch: &Dispatch) -> Result<(), Failed> {
+        let notice = &dispatch.notice;
+        match &dispatch.channel.way {
+            Way::Webhook { url, body, key, ca } => {
+                http::send(notice, url.expose(), *body, key.expose(), ca).await
+            }
+            Way::Command { argv } => command::run(notice, &self.commands, argv).await,
+            Way::Smtp { .. } | Way::Mqtt { .. } => {
+                Err(Failed::ForGood("this master has no such channel".to_owned()))
+            }
+        }
+    }
+}
+
+/// What the shell knows of the whole, for rules.
+pub(crate) struct Facts {
+    pub(crate) state: StateHandle,
+    pub(crate) health: Arc<StoreHealth>,
+    pub(crate) backup: Arc<BackupHealth>,
+    pub(crate) authority: Arc<CertificateAuthority>,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) clock: MasterClock,
+}
+
+impl Facts {
+    /// Tells them until the master stops.
+    pub(crate) async fn tell(self, mut stop: watch::Receiver<bool>) {
+        loop {
+            self.state.tell(Input::ClusterFacts(Box::new(self.now()))).await;
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(FACTS_EVERY) => {}
+            }
+        }
+    }
+
+    fn now(&self) -> ClusterFacts {
+        let backup = self.backup.get().unwrap_or_default();
+        let now = self.clock.now().wall;
+        let expiry = i64::try_from(self.authority.not_after()).unwrap_or(i64::MAX);
+        ClusterFacts {
+            name: String::new(),
+            store: self.health.get(),
+            disk_free_basis_points: free(&self.state_dir),
+            backup_age_s: backup.newest.map(|(at, _)| now.since(at).as_secs()),
+            backup_problem: backup.problem,
+            ca_expires_at: Some(WallTime::from_secs(expiry)),
+        }
+    }
+}
+
+/// Ten-thousandths of the disk that are free.
+fn free(folder: &std::path::Path) -> Option<u32> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    let parts = u128::from(disk.f_bavail) * 10_000;
+    u32::try_from(parts.checked_div(u128::from(disk.f_blocks))?).ok()
+}
