@@ -495,6 +495,18 @@ impl ApiServerService for Served {
         Box::pin(self.answer(Self::stream(items)))
     }
 
+    type WatchAlertsStream = Boxed<v1::WatchAlertsResponse>;
+
+    fn watch_alerts<'a, 'b>(
+        &'a self,
+        _: Request<v1::WatchAlertsRequest>,
+    ) -> Answer<'b, Self::WatchAlertsStream>
+    where
+        'a: 'b,
+    {
+        Box::pin(self.answer(Self::stream(Vec::new())))
+    }
+
     fn get_cluster_status<'a, 'b>(
         &'a self,
         _: Request<v1::GetClusterStatusRequest>,
@@ -613,5 +625,16 @@ impl ApiServerService for Served {
         revoke_user: RevokeUserRequest => RevokeUserResponse,
         list_audit: ListAuditRequest => ListAuditResponse,
         set_log_level: SetLogLevelRequest => SetLogLevelResponse,
+        list_alerts: ListAlertsRequest => ListAlertsResponse,
+        acknowledge_alerts: AcknowledgeAlertsRequest => AcknowledgeAlertsResponse,
+        silence_alerts: SilenceAlertsRequest => SilenceAlertsResponse,
+        unsilence_alerts: UnsilenceAlertsRequest => UnsilenceAlertsResponse,
+        list_alert_rules: ListAlertRulesRequest => ListAlertRulesResponse,
+        apply_alert_rules: ApplyAlertRulesRequest => ApplyAlertRulesResponse,
+        delete_alert_rule: DeleteAlertRuleRequest => DeleteAlertRuleResponse,
+        list_alert_channels: ListAlertChannelsRequest => ListAlertChannelsResponse,
+        apply_alert_channels: ApplyAlertChannelsRequest => ApplyAlertChannelsResponse,
+        delete_alert_channel: DeleteAlertChannelRequest => DeleteAlertChannelResponse,
+        test_alert_channel: TestAlertChannelRequest => TestAlertChannelResponse,
     }
 }

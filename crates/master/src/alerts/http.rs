@@ -1,6 +1,9 @@
 //! Webhooks: one POST on one connection, signed where there is a key. Redirections are not followed: the body would
 //! go where nobody said that it should.
 
+use std::pin::pin;
+
+use futures_util::future::{Either, select};
 use http_body_util::Full;
 use hyper::{
     Method, Request, Uri,
@@ -9,12 +12,10 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use piccolo_core::monitoring_server::alerts::channel::{Body, Notice};
-use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
-use tokio_rustls::TlsConnector;
 
 use super::{Failed, message, tls};
 
@@ -40,10 +41,7 @@ pub(super) async fn send(
     if !is_tls {
         return exchange(stream, request).await;
     }
-    let name = ServerName::try_from(host.to_owned()).map_err(Failed::now)?;
-    let connector = TlsConnector::from(tls::client(ca).await?);
-    let stream = connector.connect(name, stream).await;
-    exchange(stream.map_err(|error| Failed::now(format!("TLS with {host}: {error}")))?, request).await
+    exchange(tls::wrap(stream, host, ca).await?, request).await
 }
 
 fn request(
@@ -80,15 +78,13 @@ where
     builder.max_buf_size(HEAD_BYTES_MAX);
     let (mut sender, connection) =
         builder.handshake(TokioIo::new(stream)).await.map_err(Failed::now)?;
-    let answered = async { sender.send_request(request).await };
-    // the connection moves what the request waits for, and is dropped with it
-    let response = tokio::select! {
-        response = answered => response.map_err(Failed::now)?,
-        ended = connection => {
-            ended.map_err(Failed::now)?;
-            return Err(Failed::now("the server ended the connection without an answer"));
-        }
+    // the connection moves what the request waits for; a server may end it together with its answer
+    let (answered, connection) = (pin!(sender.send_request(request)), pin!(connection));
+    let response = match select(answered, connection).await {
+        Either::Left((response, _)) => response,
+        Either::Right((_, answered)) => answered.await,
     };
+    let response = response.map_err(|error| Failed::now(format!("no answer: {error}")))?;
     let status = response.status();
     match status.as_u16() {
         200..300 => Ok(()),

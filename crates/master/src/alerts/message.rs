@@ -61,6 +61,30 @@ pub(super) fn webhook(notice: &Notice, body: Body) -> Value {
     }
 }
 
+/// For a mailbox.
+pub(super) fn letter(notice: &Notice) -> String {
+    let alert = &notice.alert;
+    let mut lines = vec![notice.title(), String::new()];
+    let mut line = |name: &str, value: String| {
+        if !value.is_empty() {
+            lines.push(format!("{name}: {value}"));
+        }
+    };
+    line("alert", alert.id.to_string());
+    line("rule", alert.rule.clone());
+    line("severity", severity_name(alert.severity).to_owned());
+    line("state", alert.state.name().to_owned());
+    line("fired at", time(alert.fired_at));
+    line("over at", alert.resolved_at.map(time).unwrap_or_default());
+    line("acknowledged by", alert.acknowledged.as_ref().map(|ack| ack.by.clone()).unwrap_or_default());
+    let labels = alert.labels.iter().map(|(key, value)| format!("{key}={value}"));
+    line("labels", labels.collect::<Vec<_>>().join(", "));
+    lines.push(String::new());
+    lines.extend(alert.members.iter().take(MEMBERS_MAX).map(|member| format!("- {}", member.name())));
+    lines.push(format!("\npiccolo alert describe {0}\npiccolo alert ack {0}\n", alert.id));
+    lines.join("\n")
+}
+
 fn sign(notice: &Notice) -> &'static str {
     match notice.kind {
         NoticeKind::Resolved => ":white_check_mark:",

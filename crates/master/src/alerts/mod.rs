@@ -11,20 +11,22 @@ pub(crate) mod board;
 mod command;
 mod http;
 mod message;
+mod mqtt;
+mod smtp;
 mod tls;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use piccolo_core::{
     monitoring_server::alerts::{
-        channel::Way,
+        channel::{Protection, Way},
         facts::ClusterFacts,
         outbox::{DeliveryError, Dispatch},
     },
     state_manager::Input,
     time::WallTime,
 };
-use tokio::sync::watch;
+use tokio::{net::TcpStream, sync::watch};
 
 use crate::{
     backup::schedule::BackupHealth,
@@ -46,6 +48,30 @@ pub(crate) enum Failed {
     ForNow(String),
     /// It would be refused again.
     ForGood(String),
+}
+
+/// Where a server is, and how the way there is protected.
+struct Server<'a> {
+    host: &'a str,
+    port: u16,
+    protection: Protection,
+    /// PEM; empty: the system's authorities.
+    ca: &'a str,
+}
+
+/// None where the user is empty.
+struct Login<'a> {
+    user: &'a str,
+    password: &'a str,
+}
+
+impl Server<'_> {
+    async fn connect(&self) -> Result<TcpStream, Failed> {
+        let Self { host, port, .. } = self;
+        TcpStream::connect((*host, *port))
+            .await
+            .map_err(|error| Failed::now(format!("no connection to {host}:{port}: {error}")))
+    }
 }
 
 impl Failed {
@@ -95,8 +121,14 @@ impl Notifier {
                 http::send(notice, url.expose(), *body, key.expose(), ca).await
             }
             Way::Command { argv } => command::run(notice, &self.commands, argv).await,
-            Way::Smtp { .. } | Way::Mqtt { .. } => {
-                Err(Failed::ForGood("this master has no such channel".to_owned()))
+            Way::Smtp { host, port, protection, user, password, from, to, ca } => {
+                let server = Server { host, port: *port, protection: *protection, ca };
+                let login = Login { user, password: password.expose() };
+                smtp::send(notice, &server, &login, from, to).await
+            }
+            Way::Mqtt { host, port, protection, topic, user, password, ca } => {
+                let server = Server { host, port: *port, protection: *protection, ca };
+                mqtt::publish(notice, &server, &Login { user, password: password.expose() }, topic).await
             }
         }
     }

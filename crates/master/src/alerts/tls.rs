@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::Failed;
 
@@ -17,7 +19,7 @@ const SYSTEM: [&str; 3] = [
 const SYSTEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// `ca` is PEM; empty: the system's.
-pub(super) async fn client(ca: &str) -> Result<Arc<ClientConfig>, Failed> {
+async fn client(ca: &str) -> Result<Arc<ClientConfig>, Failed> {
     let pem = if ca.is_empty() { system().await? } else { ca.as_bytes().to_vec() };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
@@ -38,6 +40,17 @@ pub(super) async fn client(ca: &str) -> Result<Arc<ClientConfig>, Failed> {
         .with_safe_default_protocol_versions()
         .map_err(Failed::now)?;
     Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// The server proves that it is `host`, and nothing is said in the clear any more.
+pub(super) async fn wrap<S>(stream: S, host: &str, ca: &str) -> Result<TlsStream<S>, Failed>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let name = ServerName::try_from(host.to_owned()).map_err(Failed::now)?;
+    let connector = TlsConnector::from(client(ca).await?);
+    let wrapped = connector.connect(name, stream).await;
+    wrapped.map_err(|error| Failed::now(format!("TLS with {host}: {error}")))
 }
 
 async fn system() -> Result<Vec<u8>, Failed> {

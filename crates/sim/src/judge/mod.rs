@@ -190,6 +190,8 @@ impl Judge {
             | Input::Refused { .. }
             | Input::AdminIssued { .. }
             | Input::Watched { .. }
+            | Input::ClusterFacts(_)
+            | Input::Delivered { .. }
             | Input::BackupEnded { .. } => None,
         }
     }

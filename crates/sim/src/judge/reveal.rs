@@ -56,6 +56,9 @@ impl Judge {
             | Effect::Commit(_)
             | Effect::Close { .. }
             | Effect::Removed { .. }
+            | Effect::Alerted(_)
+            | Effect::AlertForgotten(_)
+            | Effect::Dispatch(_)
             | Effect::Missed { .. }
             | Effect::Happened(_) => Ok(()),
         }

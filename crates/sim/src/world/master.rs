@@ -319,6 +319,9 @@ impl World {
                 | Effect::Reply { .. }
                 | Effect::Changed(_)
                 | Effect::Removed { .. }
+                | Effect::Alerted(_)
+                | Effect::AlertForgotten(_)
+                | Effect::Dispatch(_)
                 | Effect::Missed { .. }
                 | Effect::Happened(_) => self.perform_one(effect),
             }
@@ -429,6 +432,8 @@ impl World {
             Effect::Happened(event) => {
                 self.tell(|| format!("event {}: {:?} {}", event.id, event.kind, event.message));
             }
+            // what fires is an event too, and nobody has a channel here
+            Effect::Alerted(_) | Effect::AlertForgotten(_) | Effect::Dispatch(_) => {}
         }
     }
 

@@ -176,16 +176,23 @@ impl Way {
                 let problem = "begins with the name of a program in the master's folder for them";
                 Err(FieldError::new(place("command"), problem))
             }
-            Self::Smtp { host, user, password, from, to, port, .. } => {
+            Self::Smtp { host, user, password, from, to, port, protection, .. } => {
                 some("host", host)?;
+                protected(&place("protection"), *protection, user)?;
                 text("user", user)?;
                 text("password", password.expose())?;
                 some("from", from)?;
                 port_is_one(&place("port"), *port)?;
-                list("to", to)
+                list("to", to)?;
+                address(&place("from"), from)?;
+                to.iter().try_for_each(|to| address(&place("to"), to))
             }
-            Self::Mqtt { host, topic, user, password, port, .. } => {
+            Self::Mqtt { host, topic, user, password, port, protection, .. } => {
                 some("host", host)?;
+                protected(&place("protection"), *protection, user)?;
+                if *protection == Protection::StartTls {
+                    return Err(FieldError::new(place("protection"), "must be tls or none"));
+                }
                 text("user", user)?;
                 text("password", password.expose())?;
                 port_is_one(&place("port"), *port)?;
@@ -196,6 +203,23 @@ impl Way {
                 Ok(())
             }
         }
+    }
+}
+
+/// No password goes over a way that is not protected.
+fn protected(field: &str, protection: Protection, user: &str) -> Result<(), FieldError> {
+    if protection == Protection::None && !user.is_empty() {
+        return Err(FieldError::new(field, "must not be none where there is a user"));
+    }
+    Ok(())
+}
+
+/// An address as SMTP takes it, without a name.
+fn address(field: &str, text: &str) -> Result<(), FieldError> {
+    let odd = |c: char| !c.is_ascii_graphic() || "<>,;\"()[]\\".contains(c);
+    match text.split_once('@') {
+        Some((user, host)) if !user.is_empty() && !host.is_empty() && !text.contains(odd) => Ok(()),
+        Some(_) | None => Err(FieldError::new(field, "is no address, as ops@example.org")),
     }
 }
 
