@@ -43,6 +43,8 @@ const NEEDS: &[Need] = &[
     need("openssl", "a second opinion on our certificates", &[Test]),
     need("shellcheck", "lint of the shell scripts", &[Test]),
     program("prometheus", "promtool", "checks /metrics", &[Test]),
+    need("mosquitto", "an MQTT broker for the tests of alerts", &[Test]),
+    program("mosquitto-clients", "mosquitto_sub", "hears what the broker is told", &[Test]),
     program("systemd", "systemd-analyze", "checks the units", &[Test]),
     program("binutils", "strip", "makes packing a release quick", &[Hosts, Test]),
     program("gcc", "cc", "executables of a few kilobytes, to install", &[Test]),

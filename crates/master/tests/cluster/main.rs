@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test looks for one message among many")]
 
+mod alerts;
 mod backups;
 mod bad_input;
 mod harness;
