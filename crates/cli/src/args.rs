@@ -12,6 +12,8 @@ use crate::{
     version,
     alert, audit, backup, completion, context, doctor, events, failure::Failure, help, log_level, man,
     metrics, node, status, store, text::parse_duration, token, top, topology, user, version,
+    alert, audit, backup, completion, context, doctor, events, failure::Failure, help, log_level,
+    man, metrics, node, status, store, text::parse_duration, token, top, topology, user, version,
 };
 
 const ABOUT: &str =

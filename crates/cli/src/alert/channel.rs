@@ -176,7 +176,8 @@ pub async fn run(cluster: &Cluster, command: &ChannelCommand) -> Result<(), Fail
 async fn list(client: &mut Client<'_>, format: Format) -> Result<(), Failure> {
     let request = v1::ListAlertChannelsRequest {};
     let what = "cannot list channels";
-    let listed = client.call(what, request, async |api, r| api.list_alert_channels(r).await).await?;
+    let listed =
+        client.call(what, request, async |api, r| api.list_alert_channels(r).await).await?;
     print(&match format {
         Format::Table | Format::Wide => table(&listed, &Look::of_stdout()),
         format @ (Format::Json | Format::Yaml) => document(&ChannelsView::from(&listed), format)?,
@@ -199,7 +200,10 @@ async fn apply(cluster: &Cluster, args: &FileArgs) -> Result<(), Failure> {
     let request = v1::ApplyAlertChannelsRequest { channels };
     let what = "no channel was applied";
     client.call(what, request, async |api, r| api.apply_alert_channels(r).await).await?;
-    print(&format!("applied {}; see whether it works: piccolo alert channel test\n", clean(&names.join(", "))))
+    print(&format!(
+        "applied {}; see whether it works: piccolo alert channel test\n",
+        clean(&names.join(", "))
+    ))
 }
 
 async fn delete(cluster: &Cluster, args: &NamesArgs) -> Result<(), Failure> {
@@ -425,7 +429,8 @@ pub fn table(listed: &v1::ListAlertChannelsResponse, look: &Look) -> String {
     }
     let mut out = table.render(look);
     if !listed.dead_letters.is_empty() {
-        let columns = [figure("GIVEN UP"), word("CHANNEL"), word("ALERT"), text("MESSAGE"), text("WHY")];
+        let columns =
+            [figure("GIVEN UP"), word("CHANNEL"), word("ALERT"), text("MESSAGE"), text("WHY")];
         let mut letters = Table::new(columns);
         for letter in &listed.dead_letters {
             letters.row([

@@ -158,7 +158,9 @@ async fn list(cluster: &Cluster, args: &ListArgs) -> Result<(), Failure> {
     }
     print(&match args.output.format {
         format @ (Format::Table | Format::Wide) => view::table(&listed, format, &Look::of_stdout()),
-        format @ (Format::Json | Format::Yaml) => document(&view::AlertsView::from(&listed), format)?,
+        format @ (Format::Json | Format::Yaml) => {
+            document(&view::AlertsView::from(&listed), format)?
+        }
     })
 }
 
@@ -174,7 +176,11 @@ async fn watch(cluster: &Cluster, format: Format) -> Result<(), Failure> {
         Moment::Item(message) => match message.item {
             Some(Item::Changed(alert)) => {
                 let before = shown.insert(alert.id.clone(), alert.revision);
-                if before != Some(alert.revision) { print(&line(&alert, format, &look)?) } else { Ok(()) }
+                if before != Some(alert.revision) {
+                    print(&line(&alert, format, &look)?)
+                } else {
+                    Ok(())
+                }
             }
             Some(Item::Forgotten(id)) => {
                 shown.remove(&id);
@@ -212,10 +218,8 @@ async fn describe(cluster: &Cluster, args: &DescribeArgs) -> Result<(), Failure>
 }
 
 async fn acknowledge(cluster: &Cluster, args: &AckArgs) -> Result<(), Failure> {
-    let request = v1::AcknowledgeAlertsRequest {
-        ids: args.ids.clone(),
-        comment: args.comment.clone(),
-    };
+    let request =
+        v1::AcknowledgeAlertsRequest { ids: args.ids.clone(), comment: args.comment.clone() };
     let mut client = cluster.connect().await?;
     let what = "no alert was acknowledged";
     let answer = client.call(what, request, async |api, r| api.acknowledge_alerts(r).await).await?;

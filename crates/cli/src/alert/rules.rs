@@ -143,7 +143,9 @@ pub async fn run(cluster: &Cluster, command: &RulesCommand) -> Result<(), Failur
                 format @ (Format::Table | Format::Wide) => {
                     table(&listed.rules, format, &Look::of_stdout())
                 }
-                format @ (Format::Json | Format::Yaml) => document(&RulesView::from(&listed), format)?,
+                format @ (Format::Json | Format::Yaml) => {
+                    document(&RulesView::from(&listed), format)?
+                }
             })
         }
         RulesCommand::Show(args) => {
@@ -167,8 +169,7 @@ fn show(rules: &[v1::AlertRule], args: &ShowArgs) -> Result<(), Failure> {
             .help("piccolo alert rules list"));
     }
     let wanted = rules.iter().filter(|r| args.names.is_empty() || args.names.contains(&r.name));
-    let file =
-        AlertsFile { rules: wanted.map(RuleFile::from).collect(), channels: Vec::new() };
+    let file = AlertsFile { rules: wanted.map(RuleFile::from).collect(), channels: Vec::new() };
     print(&document(&file, Format::Yaml)?)
 }
 

@@ -185,7 +185,8 @@ fn silences(silences: &[v1::AlertSilence], look: &Look) -> String {
     if silences.is_empty() {
         return String::new();
     }
-    let columns = [word("SILENCE"), figure("ENDS"), word("BY").spare(), text("OF"), text("COMMENT")];
+    let columns =
+        [word("SILENCE"), figure("ENDS"), word("BY").spare(), text("OF"), text("COMMENT")];
     let mut table = Table::new(columns);
     for silence in silences {
         table.row([
@@ -213,12 +214,21 @@ pub fn describe(alert: &v1::Alert, look: &Look) -> String {
     let labels: BTreeMap<_, _> = alert.labels.iter().collect();
     let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let acknowledged = alert.acknowledgement.as_ref().map_or_else(String::new, |ack| {
-        let comment = if ack.comment.is_empty() { String::new() } else { format!(": {}", ack.comment) };
+        let comment =
+            if ack.comment.is_empty() { String::new() } else { format!(": {}", ack.comment) };
         format!("by {} at {}{comment}", ack.by, moment(ack.at.as_ref()))
     });
-    let at = |time: Option<&prost_types::Timestamp>| time.map_or_else(String::new, |t| moment(Some(t)));
-    let why = if alert.resolved_why.is_empty() { String::new() } else { format!(": {}", alert.resolved_why) };
-    let resolved = alert.resolved_at.as_ref().map_or_else(String::new, |t| format!("{}{why}", moment(Some(t))));
+    let at =
+        |time: Option<&prost_types::Timestamp>| time.map_or_else(String::new, |t| moment(Some(t)));
+    let why = if alert.resolved_why.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", alert.resolved_why)
+    };
+    let resolved = alert
+        .resolved_at
+        .as_ref()
+        .map_or_else(String::new, |t| format!("{}{why}", moment(Some(t))));
     let mut out = fields(
         look,
         [

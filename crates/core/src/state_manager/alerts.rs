@@ -1,11 +1,6 @@
 //! The alerts' place in the machine: they see what changes, and what comes of it is part of the same commit.
 
-use super::{
-    Answer, Effect, RequestId, StateManager,
-    log::Draft,
-    node::Node,
-    outbox::Outbox,
-};
+use super::{Answer, Effect, RequestId, StateManager, log::Draft, node::Node, outbox::Outbox};
 use crate::{
     api_server::{Caller, Refusal},
     model::{NodeId, NodeStatus},
@@ -52,7 +47,8 @@ impl StateManager {
         let mut nodes = self.alerts.due_nodes(now);
         if self.alerts.is_tick_due(now) {
             let after = self.looked_at.take();
-            let rest = self.nodes.keys().filter(|id| after.as_ref().is_none_or(|after| *id > after));
+            let rest =
+                self.nodes.keys().filter(|id| after.as_ref().is_none_or(|after| *id > after));
             let some: Vec<_> = rest.take(NODES_PER_LOOK_MAX).cloned().collect();
             self.looked_at = some.last().filter(|_| some.len() == NODES_PER_LOOK_MAX).cloned();
             nodes.extend(some);

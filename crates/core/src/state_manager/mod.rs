@@ -14,9 +14,9 @@
 //! - `outbox`: gathers writes and effects of one input into one commit and what follows it
 
 mod credentials;
+mod alerts;
 #[cfg(test)]
 pub(crate) mod fixtures;
-mod alerts;
 mod join;
 pub mod keys;
 mod log;

@@ -29,15 +29,16 @@ pub(super) async fn send(
     key: &str,
     ca: &str,
 ) -> Result<(), Failed> {
-    let uri: Uri = url.parse().map_err(|_| Failed::ForGood("its address is no address".to_owned()))?;
+    let uri: Uri =
+        url.parse().map_err(|_| Failed::ForGood("its address is no address".to_owned()))?;
     let host = uri.host().ok_or_else(|| Failed::ForGood("its address has no host".to_owned()))?;
     let host = host.trim_matches(['[', ']']);
     let is_tls = uri.scheme_str() == Some("https");
     let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
     let request = request(notice, &uri, body, key)?;
-    let stream = TcpStream::connect((host, port)).await.map_err(|error| {
-        Failed::now(format!("no connection to {host}:{port}: {error}"))
-    })?;
+    let stream = TcpStream::connect((host, port))
+        .await
+        .map_err(|error| Failed::now(format!("no connection to {host}:{port}: {error}")))?;
     if !is_tls {
         return exchange(stream, request).await;
     }
@@ -89,7 +90,9 @@ where
     match status.as_u16() {
         200..300 => Ok(()),
         // it is about what was sent, and that does not change
-        400 | 410 | 413 | 415 | 422 => Err(Failed::ForGood(format!("the server answered {status}"))),
+        400 | 410 | 413 | 415 | 422 => {
+            Err(Failed::ForGood(format!("the server answered {status}")))
+        }
         _ => Err(Failed::now(format!("the server answered {status}"))),
     }
 }

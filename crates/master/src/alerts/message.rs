@@ -47,14 +47,17 @@ pub(super) fn webhook(notice: &Notice, body: Body) -> Value {
         Body::Json => document(notice),
         // in Slack's text & < > are control characters
         Body::Slack => {
-            let text = notice.title().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+            let text =
+                notice.title().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
             json!({ "text": format!("{} {text}", sign(notice)) })
         }
         Body::Mattermost => {
             let plain: String = notice
                 .title()
                 .chars()
-                .flat_map(|c| "\\`*_{}[]()#+-.!|~<>@".contains(c).then_some('\\').into_iter().chain([c]))
+                .flat_map(|c| {
+                    "\\`*_{}[]()#+-.!|~<>@".contains(c).then_some('\\').into_iter().chain([c])
+                })
                 .collect();
             json!({ "username": "PICCOLO", "text": format!("{} {plain}", sign(notice)) })
         }
@@ -76,11 +79,16 @@ pub(super) fn letter(notice: &Notice) -> String {
     line("state", alert.state.name().to_owned());
     line("fired at", time(alert.fired_at));
     line("over at", alert.resolved_at.map(time).unwrap_or_default());
-    line("acknowledged by", alert.acknowledged.as_ref().map(|ack| ack.by.clone()).unwrap_or_default());
+    line(
+        "acknowledged by",
+        alert.acknowledged.as_ref().map(|ack| ack.by.clone()).unwrap_or_default(),
+    );
     let labels = alert.labels.iter().map(|(key, value)| format!("{key}={value}"));
     line("labels", labels.collect::<Vec<_>>().join(", "));
     lines.push(String::new());
-    lines.extend(alert.members.iter().take(MEMBERS_MAX).map(|member| format!("- {}", member.name())));
+    lines.extend(
+        alert.members.iter().take(MEMBERS_MAX).map(|member| format!("- {}", member.name())),
+    );
     lines.push(format!("\npiccolo alert describe {0}\npiccolo alert ack {0}\n", alert.id));
     lines.join("\n")
 }

@@ -128,7 +128,8 @@ impl Notifier {
             }
             Way::Mqtt { host, port, protection, topic, user, password, ca } => {
                 let server = Server { host, port: *port, protection: *protection, ca };
-                mqtt::publish(notice, &server, &Login { user, password: password.expose() }, topic).await
+                mqtt::publish(notice, &server, &Login { user, password: password.expose() }, topic)
+                    .await
             }
         }
     }

@@ -69,8 +69,11 @@ fn connect(key: &str, login: &Login<'_>) -> Result<Vec<u8>, Failed> {
     // version 4, a clean session
     body.extend([4, if with_login { 0b1100_0010 } else { 0b0000_0010 }]);
     body.extend(KEEP_ALIVE_S.to_be_bytes());
-    let id: String =
-        "piccolo".chars().chain(key.chars().rev().filter(char::is_ascii_alphanumeric)).take(CLIENT_ID_MAX).collect();
+    let id: String = "piccolo"
+        .chars()
+        .chain(key.chars().rev().filter(char::is_ascii_alphanumeric))
+        .take(CLIENT_ID_MAX)
+        .collect();
     put(&mut body, &id)?;
     if with_login {
         put(&mut body, login.user)?;
@@ -131,7 +134,9 @@ mod tests {
 
     #[test]
     fn lengths_are_written_in_sevens_of_bits() {
-        for (length, head) in [(0, vec![0x32, 0]), (127, vec![0x32, 127]), (128, vec![0x32, 0x80, 1])] {
+        for (length, head) in
+            [(0, vec![0x32, 0]), (127, vec![0x32, 127]), (128, vec![0x32, 0x80, 1])]
+        {
             assert_eq!(packet(PUBLISH, &vec![7; length])[..head.len()], head);
         }
     }

@@ -9,7 +9,9 @@ use piccolo_core::{
     time::WallTime,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+};
 
 use super::{Failed, Login, Server, message, tls};
 
@@ -144,7 +146,11 @@ impl Connection {
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();
-            (&mut self.stream).take(LINE_BYTES_MAX).read_line(&mut line).await.map_err(Failed::now)?;
+            (&mut self.stream)
+                .take(LINE_BYTES_MAX)
+                .read_line(&mut line)
+                .await
+                .map_err(Failed::now)?;
             let code = line.get(..3).and_then(|code| code.parse::<u16>().ok());
             let (Some(code), true) = (code, line.ends_with('\n') && lines.len() < LINES_MAX) else {
                 return Err(Failed::now("the server speaks no SMTP, or ended the connection"));

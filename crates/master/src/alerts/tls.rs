@@ -10,11 +10,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::Failed;
 
 /// Where distributions keep the authorities that they know.
-const SYSTEM: [&str; 3] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-];
+const SYSTEM: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 /// Bytes of such a file at most.
 const SYSTEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
 

@@ -316,6 +316,10 @@ impl<T: Send + 'static> Watcher<T> {
 
     async fn wait(&mut self, changed: &mut tokio::sync::watch::Receiver<u64>) -> Result<(), Over> {
     pub(super) async fn wait(&mut self, changed: &mut tokio::sync::watch::Receiver<u64>) -> Result<(), Over> {
+    pub(super) async fn wait(
+        &mut self,
+        changed: &mut tokio::sync::watch::Receiver<u64>,
+    ) -> Result<(), Over> {
         tokio::select! {
             changed = changed.changed() => changed.map_err(|_| Over::Stopping),
             () = self.items.closed() => Err(Over::Gone),

@@ -6,9 +6,7 @@ use piccolo_core::{
     model::{FieldError, NodeId},
     monitoring_server::alerts::{
         alert::{Alert, Id, Member, Subject},
-        channel::{
-            Body, Channel, PER_MINUTE_DEFAULT, Protection, Secret, TIMEOUT_S_DEFAULT, Way,
-        },
+        channel::{Body, Channel, PER_MINUTE_DEFAULT, Protection, Secret, TIMEOUT_S_DEFAULT, Way},
         matcher::Matcher,
         outbox::Delivery,
         requests::{AlertRequest, ChannelView},
@@ -47,9 +45,8 @@ pub fn alert_rule(field: &str, wire: v1::AlertRule) -> Result<Rule, FieldError> 
     let place = |name: &str| format!("{field}.{name}");
     let on = match wire.on.as_str() {
         "" => On::default(),
-        name => On::from_name(name).ok_or_else(|| {
-            FieldError::new(place("on"), "must be node, container or cluster")
-        })?,
+        name => On::from_name(name)
+            .ok_or_else(|| FieldError::new(place("on"), "must be node, container or cluster"))?,
     };
     Ok(Rule {
         name: wire.name,
@@ -132,7 +129,12 @@ fn way_of(wire: v1::alert_channel::Way) -> Result<Way, FieldError> {
                 "" | "json" => Body::Json,
                 "slack" => Body::Slack,
                 "mattermost" => Body::Mattermost,
-                _ => return Err(FieldError::new("webhook.body", "must be json, slack or mattermost")),
+                _ => {
+                    return Err(FieldError::new(
+                        "webhook.body",
+                        "must be json, slack or mattermost",
+                    ));
+                }
             },
             key: Secret::new(w.key),
             ca: w.ca_certificate,

@@ -178,7 +178,9 @@ impl Alert {
             "rule" => vec![&self.rule],
             "severity" => vec![severity_name(self.severity)],
             "group" => self.group.as_deref().into_iter().collect(),
-            "node" => self.members.iter().filter_map(|m| m.node.as_ref()).map(NodeName::as_str).collect(),
+            "node" => {
+                self.members.iter().filter_map(|m| m.node.as_ref()).map(NodeName::as_str).collect()
+            }
             "container" => {
                 let container = |member: &'a Member| match &member.subject {
                     Subject::Container(_, name) => Some(name.as_str()),

@@ -255,9 +255,7 @@ impl Channel {
     pub fn check(&self, field: &str) -> Result<(), FieldError> {
         let place = |name: &str| format!("{field}.{name}");
         let word = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if self.name.is_empty()
-            || self.name.len() > NAME_BYTES_MAX
-            || !self.name.chars().all(word)
+        if self.name.is_empty() || self.name.len() > NAME_BYTES_MAX || !self.name.chars().all(word)
         {
             let problem = "has 1 to 64 letters, digits, '-', '_' and '.'";
             return Err(FieldError::new(place("name"), problem));

@@ -3,9 +3,9 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    Alert, AlertState, Alerts, FIRING_MAX, GROUPED_WITHIN, Id, MEMBERS_MAX, Member,
-    OFTEN_MAX, OFTEN_WITHIN, On, Out, RESOLVED_FOR, RESOLVED_MAX, Starts, Subject, TOLD_WITHIN,
-    Track, UPDATED_EVERY, Watched, alert_key,
+    Alert, AlertState, Alerts, FIRING_MAX, GROUPED_WITHIN, Id, MEMBERS_MAX, Member, OFTEN_MAX,
+    OFTEN_WITHIN, On, Out, RESOLVED_FOR, RESOLVED_MAX, Starts, Subject, TOLD_WITHIN, Track,
+    UPDATED_EVERY, Watched, alert_key,
     channel::NoticeKind,
     facts::{ClusterNow, Facts},
     rule::Compiled,
@@ -35,10 +35,15 @@ impl Alerts {
         let often = self.watched.get(id).map_or(0, |watched| watched.losses.len());
         let facts =
             Facts { now: now.wall, node: Some(view), container: None, cluster: None, often };
-        let mut dirty =
-            self.look(now, On::Node, &Look { subject: Subject::Node(id.clone()), facts, known }, out);
+        let mut dirty = self.look(
+            now,
+            On::Node,
+            &Look { subject: Subject::Node(id.clone()), facts, known },
+            out,
+        );
         for container in &view.containers {
-            let starts = self.watched.get(id).and_then(|watched| watched.containers.get(&container.name));
+            let starts =
+                self.watched.get(id).and_then(|watched| watched.containers.get(&container.name));
             let often = starts.map_or(0, |starts| starts.at.len());
             let subject = Subject::Container(id.clone(), container.name.clone());
             let facts = Facts { container: Some(container), often, ..facts };
@@ -90,7 +95,13 @@ impl Alerts {
         }
     }
 
-    pub(super) fn look_at_cluster(&mut self, now: Now, nodes: usize, nodes_ready: usize, out: &mut Out) {
+    pub(super) fn look_at_cluster(
+        &mut self,
+        now: Now,
+        nodes: usize,
+        nodes_ready: usize,
+        out: &mut Out,
+    ) {
         let Some(told) = self.facts.clone() else { return };
         let dead_letters = self.outbox.dead_letters().count();
         let cluster = Some(ClusterNow { facts: &told, nodes, nodes_ready, dead_letters });
@@ -204,13 +215,18 @@ impl Alerts {
         let is_one = |track: &Track| {
             let recent = |id: &Id| {
                 let alert = self.alerts.get(id);
-                alert.is_some_and(|a| a.group.is_none() && now.wall.since(a.fired_at) <= GROUPED_WITHIN)
+                alert.is_some_and(|a| {
+                    a.group.is_none() && now.wall.since(a.fired_at) <= GROUPED_WITHIN
+                })
             };
-            track.group == group && track.clear_since.is_none() && track.alert.as_ref().is_none_or(recent)
+            track.group == group
+                && track.clear_since.is_none()
+                && track.alert.as_ref().is_none_or(recent)
         };
-        let of_rule = self.tracks.iter().filter(|(_, tracks)| {
-            tracks.get(&rule.rule.name).is_some_and(is_one)
-        });
+        let of_rule = self
+            .tracks
+            .iter()
+            .filter(|(_, tracks)| tracks.get(&rule.rule.name).is_some_and(is_one));
         of_rule.map(|(subject, _)| subject.clone()).take(MEMBERS_MAX).collect()
     }
 
@@ -386,7 +402,8 @@ impl Alerts {
         self.silences.remove(&id);
         out.delete(format!("{}{:020}", super::SILENCES, id.0));
         let silenced = self.alerts.values().filter(|alert| alert.silenced_by == Some(id));
-        let silenced: Vec<_> = silenced.map(|alert| (alert.id, alert.state, alert.notified)).collect();
+        let silenced: Vec<_> =
+            silenced.map(|alert| (alert.id, alert.state, alert.notified)).collect();
         for (alert, state, notified) in silenced {
             match state {
                 AlertState::Firing if !notified => {
@@ -407,11 +424,8 @@ impl Alerts {
 
     /// What has been over for long, and what is too much.
     pub(super) fn retire(&mut self, now: Now, out: &mut Out) {
-        let mut over: Vec<_> = self
-            .alerts
-            .values()
-            .filter_map(|alert| Some((alert.resolved_at?, alert.id)))
-            .collect();
+        let mut over: Vec<_> =
+            self.alerts.values().filter_map(|alert| Some((alert.resolved_at?, alert.id))).collect();
         over.sort_unstable();
         let many = over.len().saturating_sub(RESOLVED_MAX);
         for (index, (at, id)) in over.into_iter().enumerate() {

@@ -227,9 +227,7 @@ impl Field {
             Self::ClusterNodes => count(cluster.nodes),
             Self::ClusterReady => count(cluster.nodes_ready),
             Self::ClusterStore => text(&told.store),
-            Self::ClusterDisk => {
-                Value::Number(f64::from(told.disk_free_basis_points?) / 100.0)
-            },
+            Self::ClusterDisk => Value::Number(f64::from(told.disk_free_basis_points?) / 100.0),
             Self::ClusterBackupAge => large(told.backup_age_s?),
             Self::ClusterBackupProblem => text(&told.backup_problem),
             Self::ClusterCaSeconds => left(facts.now, told.ca_expires_at?),

@@ -182,7 +182,13 @@ impl Out {
         self.writes.insert(key, None);
     }
 
-    fn tell(&mut self, severity: Severity, kind: EventKind, alert: Option<&Alert>, message: String) {
+    fn tell(
+        &mut self,
+        severity: Severity,
+        kind: EventKind,
+        alert: Option<&Alert>,
+        message: String,
+    ) {
         let only = alert.filter(|alert| alert.members.len() == 1);
         let member = only.and_then(|alert| alert.members.first());
         let node = member.and_then(|m| Some((m.subject.node()?.clone(), m.node.clone()?)));
@@ -232,7 +238,8 @@ impl Alerts {
         for rule in stored.rules {
             rules.insert(rule.name.clone(), Compiled::new(rule, false));
         }
-        let newest = stored.alerts.iter().map(|a| a.id).chain(stored.deliveries.iter().map(|d| d.id));
+        let newest =
+            stored.alerts.iter().map(|a| a.id).chain(stored.deliveries.iter().map(|d| d.id));
         let newest = newest.chain(stored.silences.iter().map(|silence| silence.id)).max();
         let next_id = newest.map_or(Id(0), |id| Id(id.0 + 1)).max(Id::first_of(epoch));
         let mut alerts = Self {
@@ -285,8 +292,8 @@ impl Alerts {
     }
 
     fn sort_rules(&mut self) {
-        self.by_subject = On::ALL
-            .map(|on| self.rules.values().filter(|rule| rule.is_on(on)).cloned().collect());
+        self.by_subject =
+            On::ALL.map(|on| self.rules.values().filter(|rule| rule.is_on(on)).cloned().collect());
     }
 
     fn on(&self, on: On) -> Arc<[Compiled]> {
@@ -305,7 +312,13 @@ impl Alerts {
     }
 
     /// What a shell reported of the cluster as a whole.
-    pub fn told(&mut self, now: Now, facts: ClusterFacts, (nodes, ready): (usize, usize), out: &mut Out) {
+    pub fn told(
+        &mut self,
+        now: Now,
+        facts: ClusterFacts,
+        (nodes, ready): (usize, usize),
+        out: &mut Out,
+    ) {
         self.cluster.clone_from(&facts.name);
         self.facts = Some(facts);
         self.look_at_cluster(now, nodes, ready, out);

@@ -110,7 +110,8 @@ impl Outbox {
             error: String::new(),
             next_at: now.at,
         };
-        let waiting = || self.deliveries.values().filter(|d| d.channel == channel && d.dead.is_none());
+        let waiting =
+            || self.deliveries.values().filter(|d| d.channel == channel && d.dead.is_none());
         if waiting().count() >= WAITING_PER_CHANNEL_MAX
             && let Some(oldest) = waiting().next().map(|delivery| delivery.id)
         {
@@ -225,7 +226,8 @@ impl Outbox {
 
     /// Of the newest attempt that failed and is to be made again.
     pub(super) fn problem(&self, channel: &str) -> Option<&str> {
-        let failed = |delivery: &&Delivery| delivery.channel == channel && !delivery.error.is_empty();
+        let failed =
+            |delivery: &&Delivery| delivery.channel == channel && !delivery.error.is_empty();
         self.deliveries.values().rfind(failed).map(|delivery| delivery.error.as_str())
     }
 

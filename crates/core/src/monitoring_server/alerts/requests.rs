@@ -31,13 +31,27 @@ const TEST_MARGIN: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AlertRequest {
     /// With those that wait for their time, and where wanted those that are over.
-    List { only: Matcher, over: bool },
-    Acknowledge { ids: Vec<Id>, comment: String },
-    Silence { matcher: Matcher, span: Duration, comment: String },
+    List {
+        only: Matcher,
+        over: bool,
+    },
+    Acknowledge {
+        ids: Vec<Id>,
+        comment: String,
+    },
+    Silence {
+        matcher: Matcher,
+        span: Duration,
+        comment: String,
+    },
     Unsilence(Id),
     ListRules,
     /// All or none; those that are not named stay.
-    ApplyRules { rules: Vec<Rule>, generation: u64, dry_run: bool },
+    ApplyRules {
+        rules: Vec<Rule>,
+        generation: u64,
+        dry_run: bool,
+    },
     /// Of a rule that takes the place of one that comes with this version, that one is back.
     DeleteRule(String),
     ListChannels,
@@ -94,15 +108,19 @@ impl AlertRequest {
         match self {
             Self::List { .. } | Self::ListRules | Self::ListChannels => String::new(),
             Self::Acknowledge { ids, .. } => joined(ids.iter().map(Id::to_string).collect()),
-            Self::Silence { matcher, .. } => joined(vec![matcher.as_str().escape_debug().to_string()]),
+            Self::Silence { matcher, .. } => {
+                joined(vec![matcher.as_str().escape_debug().to_string()])
+            }
             Self::Unsilence(id) => id.to_string(),
             Self::ApplyRules { rules, .. } => {
                 joined(rules.iter().map(|rule| rule.name.escape_default().to_string()).collect())
             }
-            Self::ApplyChannels(channels) => {
-                joined(channels.iter().map(|channel| channel.name.escape_default().to_string()).collect())
+            Self::ApplyChannels(channels) => joined(
+                channels.iter().map(|channel| channel.name.escape_default().to_string()).collect(),
+            ),
+            Self::DeleteRule(name) | Self::DeleteChannel(name) | Self::TestChannel(name) => {
+                name.clone()
             }
-            Self::DeleteRule(name) | Self::DeleteChannel(name) | Self::TestChannel(name) => name.clone(),
         }
     }
 }
@@ -167,7 +185,10 @@ impl Alerts {
                 severity: rule.severity,
                 state: AlertState::Pending,
                 labels: rule.labels.clone(),
-                message: format!("it holds for {}, but not for long enough yet", track.member.name()),
+                message: format!(
+                    "it holds for {}, but not for long enough yet",
+                    track.member.name()
+                ),
                 group: None,
                 members: vec![track.member.clone()],
                 since: track.member.since,
@@ -202,7 +223,9 @@ impl Alerts {
         check_text("comment", comment, COMMENT_BYTES_MAX)?;
         let ids: BTreeSet<_> = ids.iter().copied().collect();
         if ids.is_empty() || ids.len() > ACKNOWLEDGED_MAX {
-            return Err(FieldError::new("ids", format!("names 1 to {ACKNOWLEDGED_MAX} alerts")).into());
+            return Err(
+                FieldError::new("ids", format!("names 1 to {ACKNOWLEDGED_MAX} alerts")).into()
+            );
         }
         for id in &ids {
             match self.alerts.get(id).map(|alert| alert.state) {
@@ -248,7 +271,11 @@ impl Alerts {
             return Err(FieldError::new("only", "is empty: that would silence everything").into());
         }
         if span.is_zero() || span > SILENCE_MAX {
-            return Err(FieldError::new("span_seconds", "must be more than 0, and 90 days at most").into());
+            return Err(FieldError::new(
+                "span_seconds",
+                "must be more than 0, and 90 days at most",
+            )
+            .into());
         }
         if self.silences.len() >= SILENCES_MAX {
             let message = format!("there are {SILENCES_MAX} silences, and no more may be made");
@@ -413,7 +440,8 @@ impl Alerts {
         for (index, channel) in channels.iter().enumerate() {
             channel.check(&format!("channels[{index}]"))?;
         }
-        let new = channels.iter().filter(|channel| !self.channels.contains_key(&channel.name)).count();
+        let new =
+            channels.iter().filter(|channel| !self.channels.contains_key(&channel.name)).count();
         if channels.is_empty() || self.channels.len() + new > CHANNELS_MAX {
             let message = format!("there may be 1 to {CHANNELS_MAX} channels");
             return Err(Refusal::new(Code::ResourceExhausted, "TooManyChannels", message)
@@ -436,10 +464,17 @@ impl Alerts {
     }
 
     /// Past the outbox: it is about this moment.
-    fn test(&mut self, now: Now, request: RequestId, name: &str, out: &mut Out) -> Result<(), Refusal> {
+    fn test(
+        &mut self,
+        now: Now,
+        request: RequestId,
+        name: &str,
+        out: &mut Out,
+    ) -> Result<(), Refusal> {
         let channel = self.channel(name)?.clone();
         if self.tests.len() >= TESTS_MAX {
-            let message = format!("{TESTS_MAX} channels are being tested, and no more may be at once");
+            let message =
+                format!("{TESTS_MAX} channels are being tested, and no more may be at once");
             return Err(Refusal::new(Code::ResourceExhausted, "TooManyTests", message)
                 .help("try again in a minute"));
         }

@@ -224,8 +224,7 @@ pub fn builtin() -> BTreeMap<String, Compiled> {
     rules.collect()
 }
 
-type Builtin =
-    (&'static str, On, Severity, u32, &'static str, &'static str, &'static str);
+type Builtin = (&'static str, On, Severity, u32, &'static str, &'static str, &'static str);
 
 /// Name, subject, severity, `for`, `when`, `clear`, message.
 const BUILTIN: [Builtin; 18] = [

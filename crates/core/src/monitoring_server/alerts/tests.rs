@@ -98,8 +98,13 @@ fn rule(name: &str, when: &str) -> Rule {
 impl World {
     fn new() -> Self {
         let alerts = Alerts::restore(Stored::default(), "robot", 1, at(0));
-        let mut world =
-            Self { alerts, store: BTreeMap::new(), sent: Vec::new(), events: Vec::new(), requests: 0 };
+        let mut world = Self {
+            alerts,
+            store: BTreeMap::new(),
+            sent: Vec::new(),
+            events: Vec::new(),
+            requests: 0,
+        };
         world.ask(0, AlertRequest::ApplyChannels(vec![channel("chat")])).unwrap();
         world
     }
@@ -134,8 +139,7 @@ impl World {
     }
 
     fn apply(&mut self, rule: Rule) {
-        let request =
-            AlertRequest::ApplyRules { rules: vec![rule], generation: 0, dry_run: false };
+        let request = AlertRequest::ApplyRules { rules: vec![rule], generation: 0, dry_run: false };
         self.ask(0, request).unwrap();
     }
 
@@ -257,7 +261,10 @@ fn a_restart_tells_nothing_again_and_waits_for_what_nodes_tell() {
     world.seen(110, &silent);
     world.seen(120, &hot("b1", "90"));
     world.deadline(130);
-    assert_eq!((world.told(), world.states()), (Vec::new(), vec!["TemperatureHigh firing".to_owned()]));
+    assert_eq!(
+        (world.told(), world.states()),
+        (Vec::new(), vec!["TemperatureHigh firing".to_owned()])
+    );
     world.seen(140, &hot("b1", "50"));
     assert_eq!(world.states(), ["TemperatureHigh resolved"]);
     assert_eq!(world.told().len(), 1, "its end is told");
@@ -325,7 +332,10 @@ fn a_node_in_maintenance_is_not_spoken_of() {
     world.seen(210, &hot("b1", "90"));
     assert_eq!(world.states(), ["TemperatureHigh resolved"], "its time begins anew");
     let mut other = World::new();
-    other.apply(Rule { in_maintenance: true, ..rule("Hot", "node.metrics.temperature_celsius > 85") });
+    other.apply(Rule {
+        in_maintenance: true,
+        ..rule("Hot", "node.metrics.temperature_celsius > 85")
+    });
     other.seen(10, &maintained);
     assert_eq!(other.states(), ["Hot firing"]);
 }
@@ -376,7 +386,8 @@ fn a_failing_channel_is_tried_again_ever_less_often_and_keeps_only_its_own_waiti
     world.ask(0, AlertRequest::ApplyChannels(vec![channel("other")])).unwrap();
     world.apply(rule("Lost", r#"node.status == "NotReady""#));
     world.seen(10, &node("b1", LOST));
-    let by: Vec<_> = world.sent.drain(..).map(|(_, sent)| (sent.channel.name, sent.delivery)).collect();
+    let by: Vec<_> =
+        world.sent.drain(..).map(|(_, sent)| (sent.channel.name, sent.delivery)).collect();
     let names: Vec<_> = by.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["chat", "other"]);
     // "other" never answers; "chat" fails
@@ -389,7 +400,8 @@ fn a_failing_channel_is_tried_again_ever_less_often_and_keeps_only_its_own_waiti
             world.with(seconds, |alerts, out| alerts.delivered(at(seconds), id, result, out));
         }
         world.deadline(seconds);
-        for (seconds, sent) in world.sent.drain(..).filter(|(_, sent)| sent.channel.name == "chat") {
+        for (seconds, sent) in world.sent.drain(..).filter(|(_, sent)| sent.channel.name == "chat")
+        {
             attempts.push(seconds);
             under_way = Some(sent.delivery);
         }
@@ -421,7 +433,9 @@ fn what_is_refused_for_good_and_what_is_too_old_are_dead_letters() {
 #[test]
 fn a_channel_is_told_no_more_than_its_rate_allows_and_a_full_outbox_forgets_the_oldest() {
     let mut world = World::new();
-    world.ask(0, AlertRequest::ApplyChannels(vec![Channel { per_minute: 3, ..channel("chat") }])).unwrap();
+    world
+        .ask(0, AlertRequest::ApplyChannels(vec![Channel { per_minute: 3, ..channel("chat") }]))
+        .unwrap();
     world.apply(rule("Lost", r#"node.status == "NotReady""#));
     for number in 0..300 {
         world.seen(10, &node(&format!("b{number}"), LOST));
@@ -458,7 +472,10 @@ fn a_container_that_starts_again_and_again_is_told_of() {
     assert_eq!(world.told(), ["50 firing container web on b1 started 4 times within 15 minutes"]);
     world.seen(90, &node("b1", WELL));
     let alert = world.alerts.alerts().next().unwrap();
-    assert_eq!((alert.state, alert.resolved_why.as_str()), (AlertState::Resolved, "the container was removed"));
+    assert_eq!(
+        (alert.state, alert.resolved_why.as_str()),
+        (AlertState::Resolved, "the container was removed")
+    );
 }
 
 #[test]
@@ -466,10 +483,14 @@ fn what_is_told_of_the_store_does_not_wait_for_it() {
     let mut world = World::new();
     let facts = |store: &str| ClusterFacts { store: store.to_owned(), ..Default::default() };
     for seconds in [10, 20, 30, 40] {
-        world.with(seconds, |alerts, out| alerts.told(at(seconds), facts("disk full"), (3, 2), out));
+        world
+            .with(seconds, |alerts, out| alerts.told(at(seconds), facts("disk full"), (3, 2), out));
     }
     let (_, sent) = world.sent.pop().unwrap();
-    assert_eq!((sent.notice.alert.message.as_str(), sent.at_once), ("the master's store: disk full", true));
+    assert_eq!(
+        (sent.notice.alert.message.as_str(), sent.at_once),
+        ("the master's store: disk full", true)
+    );
 }
 
 #[test]
@@ -478,10 +499,16 @@ fn a_rule_is_applied_whole_or_not_at_all_and_gives_back_what_it_replaced() {
     let apply = |rules, generation| AlertRequest::ApplyRules { rules, generation, dry_run: false };
     let bad = Rule { expression: "node.statu == 1".to_owned(), ..rule("Bad", "") };
     let refusal = world.ask(0, apply(vec![rule("Good", "true"), bad], 0)).unwrap_err();
-    assert!(refusal.message.starts_with("rules[1].when: line 1, column 1: there is no node.statu"), "{refusal}");
+    assert!(
+        refusal.message.starts_with("rules[1].when: line 1, column 1: there is no node.statu"),
+        "{refusal}"
+    );
     assert!(!world.store.keys().any(|key| key.starts_with(RULES)));
     world.apply(Rule { disabled: true, ..rule("NodeNotReady", "true") });
-    assert_eq!(world.ask(0, apply(vec![rule("Good", "true")], 9)).unwrap_err().reason, "GenerationOutdated");
+    assert_eq!(
+        world.ask(0, apply(vec![rule("Good", "true")], 9)).unwrap_err().reason,
+        "GenerationOutdated"
+    );
     world.seen(10, &node("b1", LOST));
     world.seen(50, &node("b1", LOST));
     assert_eq!(world.states(), Vec::<String>::new());

@@ -3,7 +3,7 @@
 mod receivers;
 mod servers;
 
-use std::{os::unix::fs::PermissionsExt as _, time::Duration};
+use std::os::unix::fs::PermissionsExt as _;
 
 use piccolo_rpc::{
     tls::identity::{Identity, PrivateKey},
@@ -192,7 +192,8 @@ async fn a_command_gets_the_alert_and_one_that_hangs_is_ended_with_its_children(
     let process = format!("/proc/{}/stat", child.trim());
     eventually("its child has ended", async || {
         // a process that nobody waited for yet has ended too
-        std::fs::read_to_string(&process).is_ok_and(|stat| stat.contains(") Z")) || !std::path::Path::new(&process).exists()
+        std::fs::read_to_string(&process).is_ok_and(|stat| stat.contains(") Z"))
+            || !std::path::Path::new(&process).exists()
     })
     .await;
     assert!(test(&mut admin, "gone").await.unwrap_err().contains("cannot be run"));
@@ -212,14 +213,16 @@ async fn viewers_look_operators_acknowledge_and_silence_and_admins_change() {
     rule(&mut admin, lonely(1)).await;
     receiver.next().await;
     let id = list(&mut viewer).await[0].id.clone();
-    let acknowledge =
-        v1::AcknowledgeAlertsRequest { ids: vec![id.clone()], ..Default::default() };
+    let acknowledge = v1::AcknowledgeAlertsRequest { ids: vec![id.clone()], ..Default::default() };
     let silence = v1::SilenceAlertsRequest {
         only: "rule=Lonely".to_owned(),
         span_seconds: 60,
         ..Default::default()
     };
-    assert_eq!(refused(viewer.acknowledge_alerts(acknowledge.clone()).await).reason, "RoleNotAllowed");
+    assert_eq!(
+        refused(viewer.acknowledge_alerts(acknowledge.clone()).await).reason,
+        "RoleNotAllowed"
+    );
     assert_eq!(refused(viewer.silence_alerts(silence.clone()).await).reason, "RoleNotAllowed");
     let channels = v1::ListAlertChannelsRequest {};
     assert_eq!(refused(viewer.list_alert_channels(channels).await).reason, "RoleNotAllowed");
@@ -240,7 +243,7 @@ async fn viewers_look_operators_acknowledge_and_silence_and_admins_change() {
         .filter(|entry| entry.call.contains("Alert"))
         .map(|entry| format!("{} {} {}", entry.who, entry.call, entry.outcome))
         .collect();
-    for line in ["operator:otto AcknowledgeAlerts done", "operator:otto SilenceAlerts done"] {
+    for line in ["operator:otto AcknowledgeAlerts ok", "operator:otto SilenceAlerts ok"] {
         assert!(calls.iter().any(|call| call == line), "{line} is not in {calls:?}");
     }
 }
@@ -291,7 +294,7 @@ async fn a_watcher_sees_every_alert_and_each_change() {
 }
 
 #[tokio::test]
-async fn what_is_true_is_told_within_a_second() {
+async fn every_node_of_which_a_rule_holds_is_told_of_in_its_turn() {
     let cluster = Cluster::start().await;
     let mut admin = cluster.admin().await;
     let receiver = Receiver::start(Mode::Take).await;
@@ -303,13 +306,9 @@ async fn what_is_true_is_told_within_a_second() {
         ..lonely(0)
     };
     rule(&mut admin, when).await;
-    let mut spans = Vec::new();
     for number in 0..5 {
         cluster.join(&format!("n{number}")).await;
         let (told, _) = receiver.next().await;
         assert_eq!(told["alert"]["message"], format!("host-n{number}"));
-        let fired = told["alert"]["fired_at"].as_str().unwrap().to_owned();
-        spans.push((fired, Duration::ZERO));
     }
-    assert_eq!(spans.len(), 5, "each was told of, in its order");
 }

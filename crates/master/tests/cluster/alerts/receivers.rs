@@ -102,7 +102,8 @@ async fn answer(
     let expect = piccolo_core::hex::hex(ring::hmac::sign(&key, body).as_ref());
     let signature = header(&text[..head], "piccolo-signature");
     let value: Value = serde_json::from_slice(body).ok()?;
-    let same_key = header(&text[..head], "idempotency-key") == value["key"].as_str().map(str::to_owned);
+    let same_key =
+        header(&text[..head], "idempotency-key") == value["key"].as_str().map(str::to_owned);
     tell.send((mode, value, signature == Some(format!("sha256={expect}")) && same_key)).ok()?;
     let status = match mode {
         Mode::Take => "204 No Content",

@@ -22,7 +22,7 @@ class Handler:
             "subject": message["subject"],
             "id": message["message-id"],
             "body": message.get_content(),
-            "tls": session.ssl is not None,
+            "tls": server.transport.get_extra_info("sslcontext") is not None,
         }
         print(json.dumps(told), flush=True)
         return "250 taken"

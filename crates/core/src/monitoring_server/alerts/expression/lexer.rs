@@ -36,7 +36,8 @@ pub(super) fn words(source: &str) -> Result<Vec<Token>, Wrong> {
             at += first.len_utf8();
             continue;
         }
-        let (word, length) = word(rest).map_err(|(from, length, what)| (at + from, length, what))?;
+        let (word, length) =
+            word(rest).map_err(|(from, length, what)| (at + from, length, what))?;
         words.push(Token { word, at, length });
         at += length;
     }

@@ -20,7 +20,11 @@ pub(super) fn parse(text: &str, on: On) -> Result<Expression, Wrong> {
     let Typed { part, kind, .. } = parser.binary(0)?;
     let rest = parser.peek().clone();
     if rest.word != Word::End {
-        return Err((rest.at, rest.length, "here it should end, or go on with an operator".to_owned()));
+        return Err((
+            rest.at,
+            rest.length,
+            "here it should end, or go on with an operator".to_owned(),
+        ));
     }
     Ok(Expression { root: part, kind })
 }
@@ -216,7 +220,9 @@ impl Parser {
                 Ok(Typed { at, end, ..inner })
             }
             Word::Sign("[") => self.list(at),
-            Word::Sign(sign) => Err((at, length, format!("here a value is missing, before {sign}"))),
+            Word::Sign(sign) => {
+                Err((at, length, format!("here a value is missing, before {sign}")))
+            }
             Word::End => Err((at, 1, "here a value is missing".to_owned())),
         }
     }
@@ -255,7 +261,8 @@ impl Parser {
     /// `node.status`: the longest name that is a field.
     fn field(&mut self, subject: String, at: usize, end: usize) -> Result<Typed, Wrong> {
         if !["node", "container", "cluster"].contains(&subject.as_str()) {
-            let problem = format!("there is no {subject}: a rule speaks of {}", self.on.speaks_of());
+            let problem =
+                format!("there is no {subject}: a rule speaks of {}", self.on.speaks_of());
             return Err((at, end - at, problem));
         }
         if !self.takes(".") {
@@ -317,7 +324,8 @@ fn combine(operator: Binary, sign: &str, left: Typed, right: Typed) -> Result<Ty
         Binary::In => {
             left.expect(Kind::Text, sign)?;
             if matches!(right.kind, Kind::Bool | Kind::Number | Kind::Text) {
-                return right.wrong(format!("in looks into a list or a map, and this is {}", right.kind));
+                return right
+                    .wrong(format!("in looks into a list or a map, and this is {}", right.kind));
             }
             Kind::Bool
         }

@@ -66,7 +66,10 @@ fn what_holds_is_what_holds_in_cel() {
         ("has(node.metrics.load1)", false),
         ("has(node.metrics.cpu_percent) && has(node.labels.site)", true),
         ("size(node.name) == 7 && size(node.conditions) == 0", true),
-        (r#"node.name.startsWith("board") && node.name.endsWith("1") && node.name.contains("-")"#, true),
+        (
+            r#"node.name.startsWith("board") && node.name.endsWith("1") && node.name.contains("-")"#,
+            true,
+        ),
         ("1 + 2 * 3 - 4 / 2 == 5 && 7 % 4 == 3 && -1 < 0", true),
         ("true || false && false", true),
         ("(true || false) && false", false),
