@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails its test, which is the point")]
 
+mod alerts;
 mod calls;
 mod deploys;
 mod doctor;

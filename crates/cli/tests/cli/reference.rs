@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use piccolo_cli::{
     api_token::{ApiTokenView, ApiTokensView},
+    alert::view::AlertsView,
     audit::{AuditView, EntryView},
     command, events,
     metrics::SeriesView,
@@ -37,6 +38,8 @@ and `message`.
 
 `piccolo node deploy` says `result`: `deployed`, `renewed`, `taken-over`, `unchanged`, `would-deploy`, `would-renew`, `would-take-over`
 (`--dry-run`) or `failed`; `problem` is null unless it failed, and its `left` is what could not be put back. `piccolo node undeploy` has the same shape, and says `undeployed`.
+
+`piccolo alert describe` is one element of `alerts`, and `piccolo alert list --watch` writes one whenever it changes.
 
 `piccolo node list --watch`; after `snapshot_begin` the whole follows, forget what was known:
 
@@ -86,6 +89,7 @@ fn shapes() -> String {
     add("piccolo node deploy", json(&OutcomesView { hosts: &[unreachable()] }));
     add("piccolo topology get", json(&TopologyView::from(&fixtures::topology())));
     add("piccolo events", json(&events::EventsView::from(&listed)));
+    add("piccolo alert list", json(&AlertsView::from(&crate::alerts::listed())));
     let query = v1::QueryMetricsRequest {
         figure: "cpu_percent".to_owned(),
         by: vec!["node".to_owned()],
