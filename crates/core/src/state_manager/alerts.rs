@@ -52,6 +52,10 @@ impl StateManager {
             let some: Vec<_> = rest.take(NODES_PER_LOOK_MAX).cloned().collect();
             self.looked_at = some.last().filter(|_| some.len() == NODES_PER_LOOK_MAX).cloned();
             nodes.extend(some);
+            let there: std::collections::BTreeSet<_> = self.nodes.keys().cloned().collect();
+            self.with_alerts(now, out, |alerts, told| {
+                alerts.end_gone(now, |node| there.contains(node), told);
+            });
         }
         let counts = self.node_counts();
         self.with_alerts(now, out, |alerts, told| alerts.at_deadline(now, counts, told));

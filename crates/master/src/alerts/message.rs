@@ -10,13 +10,10 @@ use piccolo_core::{
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// Members that are named at most.
-const MEMBERS_MAX: usize = 100;
-
 /// The generic shape; docs/operations/alerts.md describes it.
 pub(super) fn document(notice: &Notice) -> Value {
     let alert = &notice.alert;
-    let members: Vec<_> = alert.members.iter().take(MEMBERS_MAX).map(Member::name).collect();
+    let members: Vec<_> = alert.members.iter().map(Member::name).collect();
     json!({
         "key": notice.key,
         "kind": notice.kind.name(),
@@ -32,7 +29,7 @@ pub(super) fn document(notice: &Notice) -> Value {
             "labels": alert.labels,
             "group": alert.group,
             "subjects": members,
-            "subjects_count": alert.members.len(),
+            "subjects_count": notice.subjects,
             "since": time(alert.since),
             "fired_at": time(alert.fired_at),
             "acknowledged_by": alert.acknowledged.as_ref().map(|ack| &ack.by),
@@ -86,9 +83,7 @@ pub(super) fn letter(notice: &Notice) -> String {
     let labels = alert.labels.iter().map(|(key, value)| format!("{key}={value}"));
     line("labels", labels.collect::<Vec<_>>().join(", "));
     lines.push(String::new());
-    lines.extend(
-        alert.members.iter().take(MEMBERS_MAX).map(|member| format!("- {}", member.name())),
-    );
+    lines.extend(alert.members.iter().map(|member| format!("- {}", member.name())));
     lines.push(format!("\npiccolo alert describe {0}\npiccolo alert ack {0}\n", alert.id));
     lines.join("\n")
 }

@@ -41,11 +41,13 @@ impl Api {
         convert: impl FnOnce(T) -> Result<AlertRequest, Refusal>,
     ) -> Result<AlertAnswer, Status> {
         let convert = |wire| Ok(Request::Alert(Box::new(convert(wire)?)));
-        match self.call_within(request, call, deadline, convert).await? {
-            Answer::Alert(answer) => Ok(*answer),
-            Answer::Done => Ok(AlertAnswer::Done),
-            _ => Err(unexpected(call)),
+        let answer = self.call_within(request, call, deadline, convert).await?;
+        // a test of a channel is answered late, and by nothing but that it is done
+        if answer == Answer::Done {
+            return Ok(AlertAnswer::Done);
         }
+        let Answer::Alert(answer) = answer else { return Err(unexpected(call)) };
+        Ok(*answer)
     }
 }
 
@@ -57,16 +59,15 @@ pub(super) async fn list(
     let convert = |w: v1::ListAlertsRequest| {
         Ok(AlertRequest::List { only: Matcher::parse("only", &w.only)?, over: w.resolved })
     };
-    match api.alert_call(request, call, DEADLINE, convert).await? {
-        AlertAnswer::Alerts { alerts, silences, refused, .. } => {
-            Ok(Response::new(v1::ListAlertsResponse {
-                alerts: alerts.into_iter().map(Into::into).collect(),
-                silences: silences.into_iter().map(Into::into).collect(),
-                refused,
-            }))
-        }
-        _ => Err(unexpected(call)),
-    }
+    let answer = api.alert_call(request, call, DEADLINE, convert).await?;
+    let AlertAnswer::Alerts { alerts, silences, refused, .. } = answer else {
+        return Err(unexpected(call));
+    };
+    Ok(Response::new(v1::ListAlertsResponse {
+        alerts: alerts.into_iter().map(Into::into).collect(),
+        silences: silences.into_iter().map(Into::into).collect(),
+        refused,
+    }))
 }
 
 pub(super) async fn acknowledge(
@@ -79,12 +80,11 @@ pub(super) async fn acknowledge(
         let ids = ids.map(|(index, id)| alert_id(&format!("ids[{index}]"), id));
         Ok(AlertRequest::Acknowledge { ids: ids.collect::<Result<_, _>>()?, comment: w.comment })
     };
-    match api.alert_call(request, call, DEADLINE, convert).await? {
-        AlertAnswer::Acknowledged(alerts) => Ok(Response::new(v1::AcknowledgeAlertsResponse {
-            alerts: alerts.into_iter().map(Into::into).collect(),
-        })),
-        _ => Err(unexpected(call)),
-    }
+    let answer = api.alert_call(request, call, DEADLINE, convert).await?;
+    let AlertAnswer::Acknowledged(alerts) = answer else { return Err(unexpected(call)) };
+    Ok(Response::new(v1::AcknowledgeAlertsResponse {
+        alerts: alerts.into_iter().map(Into::into).collect(),
+    }))
 }
 
 pub(super) async fn silence(
@@ -93,12 +93,9 @@ pub(super) async fn silence(
 ) -> Answered<v1::SilenceAlertsResponse> {
     let call = Call::SilenceAlerts;
     let convert = |w| Ok(alert_silence(w)?);
-    match api.alert_call(request, call, DEADLINE, convert).await? {
-        AlertAnswer::Silenced(silence) => {
-            Ok(Response::new(v1::SilenceAlertsResponse { silence: Some(silence.into()) }))
-        }
-        _ => Err(unexpected(call)),
-    }
+    let answer = api.alert_call(request, call, DEADLINE, convert).await?;
+    let AlertAnswer::Silenced(silence) = answer else { return Err(unexpected(call)) };
+    Ok(Response::new(v1::SilenceAlertsResponse { silence: Some(silence.into()) }))
 }
 
 pub(super) async fn unsilence(
@@ -117,13 +114,10 @@ pub(super) async fn list_rules(
 ) -> Answered<v1::ListAlertRulesResponse> {
     let call = Call::ListAlertRules;
     let convert = |_: v1::ListAlertRulesRequest| Ok(AlertRequest::ListRules);
-    match api.alert_call(request, call, DEADLINE, convert).await? {
-        AlertAnswer::Rules { rules, generation } => {
-            let rules = rules.into_iter().map(Into::into).collect();
-            Ok(Response::new(v1::ListAlertRulesResponse { rules, generation }))
-        }
-        _ => Err(unexpected(call)),
-    }
+    let answer = api.alert_call(request, call, DEADLINE, convert).await?;
+    let AlertAnswer::Rules { rules, generation } = answer else { return Err(unexpected(call)) };
+    let rules = rules.into_iter().map(Into::into).collect();
+    Ok(Response::new(v1::ListAlertRulesResponse { rules, generation }))
 }
 
 pub(super) async fn apply_rules(
@@ -140,13 +134,10 @@ pub(super) async fn apply_rules(
             dry_run: w.dry_run,
         })
     };
-    match api.alert_call(request, call, DEADLINE, convert).await? {
-        AlertAnswer::Rules { rules, generation } => {
-            let rules = rules.into_iter().map(Into::into).collect();
-            Ok(Response::new(v1::ApplyAlertRulesResponse { rules, generation }))
-        }
-        _ => Err(unexpected(call)),
-    }
+    let answer = api.alert_call(request, call, DEADLINE, convert).await?;
+    let AlertAnswer::Rules { rules, generation } = answer else { return Err(unexpected(call)) };
+    let rules = rules.into_iter().map(Into::into).collect();
+    Ok(Response::new(v1::ApplyAlertRulesResponse { rules, generation }))
 }
 
 pub(super) async fn delete_rule(
@@ -164,15 +155,14 @@ pub(super) async fn list_channels(
 ) -> Answered<v1::ListAlertChannelsResponse> {
     let call = Call::ListAlertChannels;
     let convert = |_: v1::ListAlertChannelsRequest| Ok(AlertRequest::ListChannels);
-    match api.alert_call(request, call, DEADLINE, convert).await? {
-        AlertAnswer::Channels { channels, dead_letters } => {
-            Ok(Response::new(v1::ListAlertChannelsResponse {
-                channels: channels.into_iter().map(Into::into).collect(),
-                dead_letters: dead_letters.into_iter().map(Into::into).collect(),
-            }))
-        }
-        _ => Err(unexpected(call)),
-    }
+    let answer = api.alert_call(request, call, DEADLINE, convert).await?;
+    let AlertAnswer::Channels { channels, dead_letters } = answer else {
+        return Err(unexpected(call));
+    };
+    Ok(Response::new(v1::ListAlertChannelsResponse {
+        channels: channels.into_iter().map(Into::into).collect(),
+        dead_letters: dead_letters.into_iter().map(Into::into).collect(),
+    }))
 }
 
 pub(super) async fn apply_channels(
@@ -186,13 +176,10 @@ pub(super) async fn apply_channels(
             channels.map(|(index, channel)| alert_channel(&format!("channels[{index}]"), channel));
         Ok(AlertRequest::ApplyChannels(channels.collect::<Result<_, _>>()?))
     };
-    match api.alert_call(request, call, DEADLINE, convert).await? {
-        AlertAnswer::Channels { channels, .. } => {
-            let channels = channels.into_iter().map(Into::into).collect();
-            Ok(Response::new(v1::ApplyAlertChannelsResponse { channels }))
-        }
-        _ => Err(unexpected(call)),
-    }
+    let answer = api.alert_call(request, call, DEADLINE, convert).await?;
+    let AlertAnswer::Channels { channels, .. } = answer else { return Err(unexpected(call)) };
+    let channels = channels.into_iter().map(Into::into).collect();
+    Ok(Response::new(v1::ApplyAlertChannelsResponse { channels }))
 }
 
 pub(super) async fn delete_channel(

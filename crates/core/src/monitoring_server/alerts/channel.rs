@@ -316,6 +316,8 @@ pub struct Notice {
     pub kind: NoticeKind,
     pub at: WallTime,
     pub cluster: String,
+    /// How many there are; the alert has the first of them.
+    pub subjects: usize,
     pub alert: Alert,
 }
 

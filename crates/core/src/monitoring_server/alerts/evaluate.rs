@@ -3,9 +3,9 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    Alert, AlertState, Alerts, FIRING_MAX, GROUPED_WITHIN, Id, MEMBERS_MAX, Member, OFTEN_MAX,
-    OFTEN_WITHIN, On, Out, RESOLVED_FOR, RESOLVED_MAX, Starts, Subject, TOLD_WITHIN, Track,
-    UPDATED_EVERY, Watched, alert_key,
+    Alert, AlertState, Alerts, FIRING_MAX, GROUPED_WITHIN, Id, LABELS_BYTES_MAX, MEMBERS_MAX,
+    MERGED_MAX, Member, OFTEN_MAX, OFTEN_WITHIN, On, Out, RESOLVED_FOR, RESOLVED_MAX, Starts,
+    Subject, TOLD_WITHIN, Track, UPDATED_EVERY, Watched, alert_key,
     channel::NoticeKind,
     facts::{ClusterNow, Facts},
     rule::Compiled,
@@ -67,6 +67,15 @@ impl Alerts {
         self.dispatch(now, out);
     }
 
+    /// Of a node that is gone there was more to end than one commit takes.
+    pub fn end_gone(&mut self, now: Now, is_there: impl Fn(&NodeId) -> bool, out: &mut Out) {
+        let nodes = self.tracks.keys().filter_map(Subject::node).filter(|node| !is_there(node));
+        let nodes: std::collections::BTreeSet<_> = nodes.cloned().collect();
+        for node in nodes {
+            self.gone(now, &node, out);
+        }
+    }
+
     fn containers_gone(&mut self, now: Now, view: &NodeView, out: &mut Out) -> bool {
         let id = &view.record.id;
         let first = Subject::Container(id.clone(), String::new());
@@ -88,9 +97,15 @@ impl Alerts {
     }
 
     fn drop_subject(&mut self, now: Now, subject: &Subject, why: &str, out: &mut Out) {
-        for (_, track) in self.tracks.remove(subject).unwrap_or_default() {
-            if let Some(alert) = track.alert {
-                self.cleared(now, alert, subject, why, out);
+        // the rest is for the next look
+        while let Some(tracks) = self.tracks.get_mut(subject).filter(|_| !out.is_full()) {
+            match tracks.pop_first() {
+                Some((_, track)) => {
+                    if let Some(alert) = track.alert {
+                        self.cleared(now, alert, subject, why, out);
+                    }
+                }
+                None => drop(self.tracks.remove(subject)),
             }
         }
     }
@@ -188,8 +203,7 @@ impl Alerts {
             }
         }
         let members = self.members_of(rule, std::slice::from_ref(&look.subject));
-        let mut labels = look.facts.node.map(|node| node.record.labels.clone()).unwrap_or_default();
-        labels.extend(rule.rule.labels.clone());
+        let labels = labels_of(rule, look.facts.node);
         let opened = self.open(now, rule, (None, labels, rule.message(&look.facts)), members, out);
         if opened.is_none()
             && let Some(tracks) = self.tracks.get_mut(&look.subject)
@@ -223,10 +237,12 @@ impl Alerts {
                 && track.clear_since.is_none()
                 && track.alert.as_ref().is_none_or(recent)
         };
-        let of_rule = self
-            .tracks
-            .iter()
-            .filter(|(_, tracks)| tracks.get(&rule.rule.name).is_some_and(is_one));
+        let mut fired = 0;
+        let of_rule = self.tracks.iter().filter(|(_, tracks)| {
+            let found = tracks.get(&rule.rule.name).filter(|track| is_one(track));
+            fired += usize::from(found.is_some_and(|track| track.alert.is_some()));
+            found.is_some_and(|track| track.alert.is_none() || fired <= MERGED_MAX)
+        });
         of_rule.map(|(subject, _)| subject.clone()).take(MEMBERS_MAX).collect()
     }
 
@@ -369,7 +385,10 @@ impl Alerts {
                 && after.is_some_and(|after| now.wall.since(alert.fired_at) >= after)
         };
         let due: Vec<_> = self.alerts.values().filter(due).map(|alert| alert.id).collect();
-        for id in due.into_iter().take(8) {
+        for id in due {
+            if out.is_full() {
+                return;
+            }
             let Some(alert) = self.alerts.get_mut(&id) else { continue };
             alert.escalated_at = Some(now.wall);
             let message = format!("alert {id} was not acknowledged: {}", alert.message);
@@ -383,6 +402,9 @@ impl Alerts {
     pub(super) fn tell_of_growth(&mut self, now: Now, out: &mut Out) {
         let due = self.grown.iter().filter(|(_, at)| **at <= now.at).map(|(id, _)| *id);
         for id in due.collect::<Vec<_>>() {
+            if out.is_full() {
+                return;
+            }
             self.grown.remove(&id);
             self.notify(now, id, NoticeKind::Updated, out);
             self.changed(id, out);
@@ -399,12 +421,18 @@ impl Alerts {
     }
 
     pub(super) fn end_silence(&mut self, now: Now, id: Id, out: &mut Out) {
-        self.silences.remove(&id);
-        out.delete(format!("{}{:020}", super::SILENCES, id.0));
+        if let Some(silence) = self.silences.get_mut(&id) {
+            silence.until = silence.until.min(now.wall);
+        }
         let silenced = self.alerts.values().filter(|alert| alert.silenced_by == Some(id));
         let silenced: Vec<_> =
             silenced.map(|alert| (alert.id, alert.state, alert.notified)).collect();
         for (alert, state, notified) in silenced {
+            if out.is_full() {
+                // the rest is told next
+                self.tick_at = now.at;
+                return;
+            }
             match state {
                 AlertState::Firing if !notified => {
                     self.notify(now, alert, NoticeKind::Firing, out);
@@ -420,6 +448,8 @@ impl Alerts {
             }
             self.changed(alert, out);
         }
+        self.silences.remove(&id);
+        out.delete(format!("{}{:020}", super::SILENCES, id.0));
     }
 
     /// What has been over for long, and what is too much.
@@ -513,6 +543,19 @@ fn forget_old(times: &mut VecDeque<Timestamp>, now: Timestamp) {
     while times.front().is_some_and(is_old) || times.len() > OFTEN_MAX {
         times.pop_front();
     }
+}
+
+/// The rule's, and of the node's as many as there is room for.
+fn labels_of(rule: &Compiled, node: Option<&NodeView>) -> Labels {
+    let mut labels = rule.rule.labels.clone();
+    let mut bytes: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+    for (key, value) in node.iter().flat_map(|node| &node.record.labels) {
+        bytes += key.len() + value.len();
+        if bytes <= LABELS_BYTES_MAX {
+            labels.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    labels
 }
 
 /// What a node has in common with others, by the rule: `site=seoul`, or that they are of the cluster.

@@ -60,8 +60,13 @@ const FIRING_MAX: usize = 1000;
 /// Alerts that are over and still shown, and for how long.
 const RESOLVED_MAX: usize = 200;
 const RESOLVED_FOR: Duration = Duration::from_secs(7 * 86_400);
-/// Subjects of one alert at most.
-const MEMBERS_MAX: usize = 500;
+/// Subjects of one alert at most, those of them that a notification names, and bytes of an alert's labels: an alert and
+/// what channels are to tell of it are one commit, and a store takes 1 MiB.
+const MEMBERS_MAX: usize = 200;
+const MEMBERS_TOLD_MAX: usize = 10;
+const LABELS_BYTES_MAX: usize = 4096;
+/// Alerts that become a part of one group at once, at most.
+const MERGED_MAX: usize = 16;
 /// Between two looks at what only time changes.
 const TICK_EVERY: Duration = Duration::from_secs(15);
 /// For agents to tell, after a start, what the master does not keep. Until then nothing is over that is not known.
@@ -425,7 +430,11 @@ impl Alerts {
             kind,
             at: now.wall,
             cluster: self.cluster.clone(),
-            alert: alert.clone(),
+            subjects: alert.members.len(),
+            alert: Alert {
+                members: alert.members.iter().take(MEMBERS_TOLD_MAX).cloned().collect(),
+                ..alert.clone()
+            },
         };
         for channel in channels {
             let delivery = self.take_id();

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     api_server::{Call, Code, Refusal},
     model::{EventKind, FieldError, Severity, check_text},
-    state_manager::RequestId,
+    state_manager::{RequestId, keys},
     time::Now,
 };
 
@@ -23,6 +23,10 @@ const COMMENT_BYTES_MAX: usize = 256;
 const SILENCE_MAX: Duration = Duration::from_secs(90 * 86_400);
 /// Acknowledged at once at most.
 const ACKNOWLEDGED_MAX: usize = 32;
+/// Channels of one request at most, and bytes of a channel and of a rule as they are stored: a commit has its limit.
+const CHANNELS_AT_ONCE_MAX: usize = 16;
+const CHANNEL_BYTES_MAX: usize = 24 * 1024;
+const RULE_BYTES_MAX: usize = 8 * 1024;
 /// Test notifications under way at once.
 const TESTS_MAX: usize = 8;
 /// Beyond the channel's own time limit.
@@ -123,6 +127,13 @@ impl AlertRequest {
             }
         }
     }
+}
+
+fn check_size(field: &str, bytes: usize, most: usize) -> Result<(), FieldError> {
+    if bytes > most {
+        return Err(FieldError::new(field, format!("takes {bytes} bytes, more than {most}")));
+    }
+    Ok(())
 }
 
 impl Alerts {
@@ -332,7 +343,9 @@ impl Alerts {
         }
         let mut names = BTreeSet::new();
         for (index, rule) in rules.iter().enumerate() {
-            rule.check(&format!("rules[{index}]"))?;
+            let field = format!("rules[{index}]");
+            rule.check(&field)?;
+            check_size(&field, keys::encode(rule).len(), RULE_BYTES_MAX)?;
             if !names.insert(&rule.name) {
                 let problem = format!("there is another rule {} before it", rule.name);
                 return Err(FieldError::new(format!("rules[{index}].name"), problem).into());
@@ -437,8 +450,14 @@ impl Alerts {
         channels: Vec<Channel>,
         out: &mut Out,
     ) -> Result<AlertAnswer, Refusal> {
+        if channels.len() > CHANNELS_AT_ONCE_MAX {
+            let problem = format!("has more than {CHANNELS_AT_ONCE_MAX} channels");
+            return Err(FieldError::new("channels", problem).into());
+        }
         for (index, channel) in channels.iter().enumerate() {
-            channel.check(&format!("channels[{index}]"))?;
+            let field = format!("channels[{index}]");
+            channel.check(&field)?;
+            check_size(&field, keys::encode(channel).len(), CHANNEL_BYTES_MAX)?;
         }
         let new =
             channels.iter().filter(|channel| !self.channels.contains_key(&channel.name)).count();
@@ -503,6 +522,7 @@ impl Alerts {
             kind: NoticeKind::Test,
             at: now.wall,
             cluster: self.cluster.clone(),
+            subjects: 0,
             alert,
         };
         let limit = Duration::from_secs(channel.timeout_s.into()) + TEST_MARGIN;

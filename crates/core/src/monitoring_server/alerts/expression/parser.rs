@@ -103,12 +103,12 @@ impl Parser {
         is
     }
 
-    fn expect(&mut self, sign: &str) -> Result<usize, Wrong> {
+    fn expect(&mut self, sign: &'static str) -> Result<usize, Wrong> {
         let token = self.take();
-        match &token.word {
-            Word::Sign(found) if *found == sign => Ok(token.at + token.length),
-            _ => Err((token.at, token.length, format!("here {sign} is missing"))),
+        if token.word == Word::Sign(sign) {
+            return Ok(token.at + token.length);
         }
+        Err((token.at, token.length, format!("here {sign} is missing")))
     }
 
     /// Counts what is made, and how deep it is.
