@@ -202,7 +202,8 @@ impl Out {
     }
 
     fn is_full(&self) -> bool {
-        self.writes.len() > WRITES_MAX
+        // an event is a write, and may retire two older ones
+        self.writes.len() + 3 * self.events.len() > WRITES_MAX
     }
 }
 
