@@ -1,7 +1,5 @@
 //! `piccolo alert`: files of rules and channels, and how alerts look.
 
-use std::fs;
-
 use piccolo_cli::{
     alert::view::{self, AlertsView},
     output::{Format, Look, document},
@@ -92,7 +90,7 @@ fn a_rule_that_is_wrong_is_shown_with_its_place_before_a_master_is_asked() {
         ("when: node.statu == 1", ["when: line 1, column 1: there is no node.statu", "^^^^^^^^^^"]),
         ("when: node.connected\n    for: soon", ["rules[0].for: ", "soon"]),
         ("when: node.connected\n    whem: true", ["cannot be read as rules and channels", "whem"]),
-        ("when: node.connected\n    group: {min: many}", ["cannot be read as rules", "min"]),
+        ("when: node.connected\n    group: {min: many}", ["cannot be read as rules", "line 6"]),
     ] {
         let text =
             format!("rules:\n  - name: Bad\n    severity: info\n    message: x\n    {rule}\n");
