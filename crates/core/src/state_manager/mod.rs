@@ -435,7 +435,8 @@ impl StateManager {
             nodes.insert(id, Node::restored(record, heard, timing, now));
         }
         let epoch = snapshot.epoch + 1;
-        let alerts = Alerts::restore(snapshot.alerts, topology.name.as_str(), epoch, now);
+        let lifetime = settings.certificate_lifetime;
+        let alerts = Alerts::restore(snapshot.alerts, topology.name.as_str(), lifetime, epoch, now);
         let mut manager = Self {
             nodes,
             names,

@@ -33,8 +33,14 @@ impl Alerts {
         self.remember(now.at, view);
         let known = view.sampled_at.is_some() || now.at.since(self.started) > TOLD_WITHIN;
         let often = self.watched.get(id).map_or(0, |watched| watched.losses.len());
-        let facts =
-            Facts { now: now.wall, node: Some(view), container: None, cluster: None, often };
+        let facts = Facts {
+            now: now.wall,
+            node: Some(view),
+            container: None,
+            cluster: None,
+            often,
+            certificate_lifetime: self.certificate_lifetime,
+        };
         let mut dirty = self.look(
             now,
             On::Node,
@@ -120,7 +126,14 @@ impl Alerts {
         let Some(told) = self.facts.clone() else { return };
         let dead_letters = self.outbox.dead_letters().count();
         let cluster = Some(ClusterNow { facts: &told, nodes, nodes_ready, dead_letters });
-        let facts = Facts { now: now.wall, node: None, container: None, cluster, often: 0 };
+        let facts = Facts {
+            now: now.wall,
+            node: None,
+            container: None,
+            cluster,
+            often: 0,
+            certificate_lifetime: self.certificate_lifetime,
+        };
         let look = Look { subject: Subject::Cluster, facts, known: true };
         self.look(now, On::Cluster, &look, out);
     }

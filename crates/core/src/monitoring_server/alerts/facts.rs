@@ -1,6 +1,6 @@
 //! What expressions can speak of: one table of fields, with their types, and how each is read.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use super::{expression::Value, rule::On};
 use crate::{
@@ -65,6 +65,8 @@ pub struct Facts<'a> {
     pub(crate) cluster: Option<ClusterNow<'a>>,
     /// How often it became NotReady lately, or, of a container, how often it started.
     pub(crate) often: usize,
+    /// Of the certificates of nodes, when they are new.
+    pub(crate) certificate_lifetime: Duration,
 }
 
 macro_rules! fields {
@@ -107,6 +109,7 @@ fields! {
     NodeMetrics, "node.metrics", NumberMap, "its figures, as `piccolo metrics list` names them";
     NodeVersion, "node.version", Text, "of its agent";
     NodeCertificateSeconds, "node.certificate_seconds_left", Number, "until its certificate ends";
+    NodeCertificateLeft, "node.certificate_left", Number, "the part of its certificate's time that is left, 1 to 0";
     NodeLosses, "node.losses_15m", Number, "how often it became NotReady within 15 minutes";
     NodeCheckErrors, "node.check_errors", Number, "errors of its system check";
     NodeEventsDropped, "node.events_dropped", Number, "events that its journal had no room for";
@@ -189,6 +192,10 @@ impl Field {
             Self::NodeMetrics => Value::NumberMap(&node.metrics),
             Self::NodeVersion => text(&record.system.agent_version),
             Self::NodeCertificateSeconds => left(facts.now, record.certificate_expires_at?),
+            Self::NodeCertificateLeft => {
+                let left = record.certificate_expires_at?.since(facts.now).as_secs_f64();
+                Value::Number(left / facts.certificate_lifetime.as_secs_f64().max(1.0))
+            }
             Self::NodeLosses => count(facts.often),
             Self::NodeCheckErrors => {
                 let findings = &node.system_check.as_ref()?.findings;

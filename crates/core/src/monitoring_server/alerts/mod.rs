@@ -117,6 +117,7 @@ pub struct Stored {
 #[derive(Debug)]
 pub struct Alerts {
     cluster: String,
+    certificate_lifetime: Duration,
     rules: BTreeMap<String, Compiled>,
     /// The same, by what they look at.
     by_subject: [Arc<[Compiled]>; 3],
@@ -239,7 +240,13 @@ fn alert_key(id: Id) -> String {
 
 impl Alerts {
     /// `epoch` says which start of the master this is.
-    pub fn restore(stored: Stored, cluster: &str, epoch: u64, now: Now) -> Self {
+    pub fn restore(
+        stored: Stored,
+        cluster: &str,
+        certificate_lifetime: Duration,
+        epoch: u64,
+        now: Now,
+    ) -> Self {
         let mut rules = rule::builtin();
         for rule in stored.rules {
             rules.insert(rule.name.clone(), Compiled::new(rule, false));
@@ -250,6 +257,7 @@ impl Alerts {
         let next_id = newest.map_or(Id(0), |id| Id(id.0 + 1)).max(Id::first_of(epoch));
         let mut alerts = Self {
             cluster: cluster.to_owned(),
+            certificate_lifetime,
             rules,
             by_subject: Default::default(),
             generation: stored.generation,

@@ -332,8 +332,8 @@ const BUILTIN: [Builtin; 18] = [
         On::Node,
         Severity::Warning,
         60,
-        "node.certificate_seconds_left < 604800",
-        "node.certificate_seconds_left > 691200",
+        "node.certificate_left < 0.1",
+        "node.certificate_left > 0.2",
         "node {{ node.name }}: its certificate ends in {{ node.certificate_seconds_left / 86400 }} days and was not renewed",
     ),
     (

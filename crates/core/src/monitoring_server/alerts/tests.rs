@@ -12,6 +12,9 @@ use crate::{
     state_manager::fixtures::node_record,
 };
 
+/// Of nodes' certificates.
+const LIFETIME: Duration = Duration::from_secs(90 * 86_400);
+
 /// A machine with its store.
 struct World {
     alerts: Alerts,
@@ -97,7 +100,7 @@ fn rule(name: &str, when: &str) -> Rule {
 
 impl World {
     fn new() -> Self {
-        let alerts = Alerts::restore(Stored::default(), "robot", 1, at(0));
+        let alerts = Alerts::restore(Stored::default(), "robot", LIFETIME, 1, at(0));
         let mut world = Self {
             alerts,
             store: BTreeMap::new(),
@@ -163,7 +166,7 @@ impl World {
             assert!(Stored::is_ours(key), "{key}");
             stored.add(key, value).unwrap();
         }
-        self.alerts = Alerts::restore(stored, "robot", 2, at(seconds));
+        self.alerts = Alerts::restore(stored, "robot", LIFETIME, 2, at(seconds));
     }
 
     /// What was sent so far, with the time of each.

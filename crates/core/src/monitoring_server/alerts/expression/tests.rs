@@ -41,6 +41,7 @@ fn check(text: &str, expect: Option<bool>) {
         container: Some(&container),
         cluster: None,
         often: 2,
+        certificate_lifetime: std::time::Duration::from_secs(100),
     };
     let value = expression.value(&facts);
     assert_eq!(value, expect.map(Value::Bool), "{text}");
