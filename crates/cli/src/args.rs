@@ -14,6 +14,9 @@ use crate::{
     metrics, node, status, store, text::parse_duration, token, top, topology, user, version,
     alert, audit, backup, completion, context, doctor, events, failure::Failure, help, log_level,
     man, metrics, node, status, store, text::parse_duration, token, top, topology, user, version,
+    alert, api_token, audit, backup, completion, console, context, doctor, events,
+    failure::Failure, help, log_level, man, metrics, node, status, store, text::parse_duration,
+    token, top, topology, user, version,
 };
 
 const ABOUT: &str =

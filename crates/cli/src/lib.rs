@@ -12,8 +12,8 @@ use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser as _};
 
-pub mod api_token;
 pub mod alert;
+pub mod api_token;
 pub mod args;
 pub mod audit;
 pub mod backup;

@@ -3,8 +3,8 @@
 use std::{fs, path::Path};
 
 use piccolo_cli::{
-    api_token::{ApiTokenView, ApiTokensView},
     alert::view::AlertsView,
+    api_token::{ApiTokenView, ApiTokensView},
     audit::{AuditView, EntryView},
     command, events,
     metrics::SeriesView,

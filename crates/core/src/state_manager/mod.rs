@@ -13,8 +13,8 @@
 //! - `log`: events and the audit chain, both bounded
 //! - `outbox`: gathers writes and effects of one input into one commit and what follows it
 
-mod credentials;
 mod alerts;
+mod credentials;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod join;

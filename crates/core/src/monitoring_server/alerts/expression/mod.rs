@@ -3,7 +3,7 @@
 //! What there is: fields of the subject, `"text"`, numbers, `true` and `false`, lists, `== != < <= > >= in`, `&& || !`,
 //! `+ - * / %`, `has(...)`, `size(...)` and the methods `startsWith`, `endsWith` and `contains`. It means what it means
 //! in CEL, where every number is a `double`. A figure that nobody has told is no number: what depends on it is not
-//! known, and `false && unknown` is still false (docs/adr/0011).
+//! known, and `false && unknown` is still false (docs/adr/0012).
 //!
 //! - [`lexer`]: words and their places; `parser`: the tree, and the type of each part; `eval`: its value
 
