@@ -3,7 +3,7 @@ use std::{env, error::Error, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "piccolo/v1/node.proto",
     "piccolo/v1/topology.proto",
     "piccolo/v1/event.proto",

@@ -5,18 +5,9 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    api_token, audit, backup, completion, console, context, doctor, events, failure::Failure, help,
-    log_level, logs, man, metrics, node, status, store, text::parse_duration, token, top, topology,
-    user, version,
-    log_level, man, metrics, node, status, store, text::parse_duration, token, top, topology, user,
-    version,
-    alert, audit, backup, completion, context, doctor, events, failure::Failure, help, log_level, man,
-    metrics, node, status, store, text::parse_duration, token, top, topology, user, version,
-    alert, audit, backup, completion, context, doctor, events, failure::Failure, help, log_level,
-    man, metrics, node, status, store, text::parse_duration, token, top, topology, user, version,
     alert, api_token, audit, backup, completion, console, context, doctor, events,
-    failure::Failure, help, log_level, man, metrics, node, status, store, text::parse_duration,
-    token, top, topology, user, version,
+    failure::Failure, help, log_level, logs, man, metrics, node, status, store,
+    text::parse_duration, token, top, topology, user, version,
 };
 
 const ABOUT: &str =

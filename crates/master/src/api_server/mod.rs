@@ -1,8 +1,8 @@
 //! The API Server (HLD §3.2, §7.1): the gRPC services on the mTLS port.
 //!
 //! A call is admitted (`caller`), converted, asked of the owner of the state, and its answer converted back.
-//! `nodes`, `recovery`, `monitoring`, `logs`, `access` and `history` answer people, `node_agent` and `registration` answer agents; `sessions` and
-//! `nodes`, `recovery`, `monitoring`, `alerts`, `access` and `history` answer people, `node_agent` and `registration` answer agents; `sessions` and
+//! `nodes`, `recovery`, `monitoring`, `alerts`, `logs`, `access` and `history` answer people, `node_agent` and
+//! `registration` answer agents; `sessions` and
 //! `watches` are the streams. Before all that, `requests` bounds what is on its way in.
 
 mod access;

@@ -45,7 +45,6 @@ pub(super) enum Over {
 
 /// The sending end of one watch.
 pub(super) struct Watcher<T> {
-    api: Api,
     pub(super) api: Api,
     items: mpsc::Sender<Result<T, Status>>,
     connection: Option<u64>,
@@ -259,7 +258,6 @@ impl<T: Send + 'static> Watcher<T> {
         by: &Caller,
         connection: Option<u64>,
     ) -> Result<(Self, Streamed<T>), Status> {
-    pub(super) fn new(api: &Api, by: &Caller, connection: Option<u64>) -> Result<(Self, Streamed<T>), Status> {
         let place = api.watchers.take_place(by.who());
         let place = place.map_err(|refusal| status::status(&refusal))?;
         let (items, receiver) = mpsc::channel(ITEMS_MAX);
@@ -314,8 +312,6 @@ impl<T: Send + 'static> Watcher<T> {
         }
     }
 
-    async fn wait(&mut self, changed: &mut tokio::sync::watch::Receiver<u64>) -> Result<(), Over> {
-    pub(super) async fn wait(&mut self, changed: &mut tokio::sync::watch::Receiver<u64>) -> Result<(), Over> {
     pub(super) async fn wait(
         &mut self,
         changed: &mut tokio::sync::watch::Receiver<u64>,

@@ -277,7 +277,6 @@ pub(super) async fn query_metrics(
         from: Some(timestamp(from)),
         until: Some(timestamp(until)),
         step_seconds: params.step_seconds.unwrap_or(0),
-        live: false,
         by: by.split(',').filter(|label| !label.is_empty()).map(str::to_owned).collect(),
         across: match params.across {
             AcrossParam::Mean => "mean",
