@@ -8,7 +8,7 @@ use piccolo_testkit::testbed::{self, image, runs};
 use crate::count::Runner;
 use crate::progress::Line;
 use crate::setup::{self, Purpose};
-use crate::test::{Plan, Step, has_nextest, two_places_for_each_core, with_surroundings};
+use crate::test::{HOSTS_AT_ONCE, Plan, Step, has_nextest, with_surroundings};
 use crate::workspace::Workspace;
 
 pub(crate) fn task(workspace: &Workspace, name: Option<&str>) -> Result<()> {
@@ -27,7 +27,7 @@ pub(crate) fn task(workspace: &Workspace, name: Option<&str>) -> Result<()> {
     let nextest = has_nextest(workspace);
     if nextest {
         tests.args(["nextest", "run", "--package", "piccolo-e2e", "--no-fail-fast"]);
-        tests.args(two_places_for_each_core());
+        tests.args(HOSTS_AT_ONCE);
         if let Some(name) = name {
             tests.args(["--filterset", &format!("test(~{name}) | binary(~{name})")]);
         }

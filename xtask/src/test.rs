@@ -56,7 +56,7 @@ pub(crate) fn task(workspace: &Workspace) -> Result<()> {
     let mut twice = Command::new(std::env::current_exe()?);
     twice.args(["dist", "--agents", "--only", "aarch64", "--twice"]);
     plan.push(Step::new("the same bytes from another folder", twice));
-    plan.push(rust_tests(workspace));
+    rust_tests(workspace).into_iter().for_each(|step| plan.push(step));
     // Without it the tests on hosts fail and say why; all others are worth running.
     if let Err(error) = e2e::make_hosts_ready(workspace) {
         eprintln!("error: {error:#}");
@@ -220,25 +220,29 @@ fn wire_test(workspace: &Workspace) -> Step {
     Step::new("a client in another language", python).counted_by(Runner::Wire)
 }
 
-fn rust_tests(workspace: &Workspace) -> Step {
+fn rust_tests(workspace: &Workspace) -> Vec<Step> {
     let mut tests = workspace.cargo();
-    let nextest = has_nextest(workspace);
-    if nextest {
-        tests.args(["nextest", "run", "--workspace", "--no-fail-fast", "--no-tests", "pass"]);
-        tests.args(two_places_for_each_core());
-    } else {
+    if !has_nextest(workspace) {
         tests.args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests"]);
+        with_surroundings(workspace, &mut tests);
+        return vec![Step::new("tests", tests).counted_by(Runner::Libtest)];
     }
-    with_surroundings(workspace, &mut tests);
-    let runner = if nextest { Runner::Nextest } else { Runner::Libtest };
-    Step::new("tests", tests).counted_by(runner)
+    let of = |which: &str, more: &[&str]| {
+        let mut tests = workspace.cargo();
+        tests.args(["nextest", "run", "--workspace", "--no-fail-fast", "--no-tests", "pass"]);
+        tests.args(["--filterset", which]).args(more);
+        with_surroundings(workspace, &mut tests);
+        tests
+    };
+    let hosts = of("binary(/^hosts_/)", &HOSTS_AT_ONCE);
+    vec![
+        Step::new("stories on hosts", hosts).counted_by(Runner::Nextest),
+        Step::new("tests", of("not binary(/^hosts_/)", &[])).counted_by(Runner::Nextest),
+    ]
 }
 
-/// As `.config/nextest.toml` expects of whoever runs stories on hosts: they wait most of their time.
-pub(crate) fn two_places_for_each_core() -> [String; 3] {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    ["--profile=full".to_owned(), "--test-threads".to_owned(), (2 * cores).to_string()]
-}
+/// They wait most of their time, on any number of cores. What must be alone is so whatever is said here.
+pub(crate) const HOSTS_AT_ONCE: [&str; 2] = ["--test-threads", "3"];
 
 /// Where tests of real executables find them, and the tools of this checkout.
 pub(crate) fn with_surroundings(workspace: &Workspace, command: &mut Command) {

@@ -89,7 +89,7 @@ async fn health_is_open_and_figures_are_for_readers() {
     let cluster = Cluster::start().await;
     assert_eq!(get(&cluster, None, "/healthz").await, (200, "ok\n".to_owned()));
     assert_eq!(get(&cluster, None, "/metrics").await.0, 401);
-    assert_eq!(get(&cluster, None, "/").await.0, 404);
+    assert_eq!(get(&cluster, None, "/nothing").await.0, 404);
     let node = cluster.join("n1").await;
     assert_eq!(get(&cluster, Some(&node), "/metrics").await.0, 403);
     let viewer = crate::people::user(&cluster, "vera", v1::UserRole::Viewer).await;
