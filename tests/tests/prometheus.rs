@@ -78,7 +78,7 @@ impl Prometheus {
 
     /// What it answers; an error where it does not, or where the expression makes no sense.
     fn ask(&self, expression: &str) -> Result<String, Box<dyn Error>> {
-        promtool(&["query", "instant", &format!("http://{}", self.address), expression])
+        promtool(&["query", "instant", "--", &format!("http://{}", self.address), expression])
     }
 
     fn waits_for(&self, expression: &str) -> Story {
