@@ -9,8 +9,10 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use piccolo_rpc::v1::{self, read_logs_response::Item};
-use serde::Serialize;
+use piccolo_rpc::{
+    v1::{self, read_logs_response::Item},
+    view::log::LineView,
+};
 
 use crate::{
     args::Globals,
@@ -20,6 +22,7 @@ use crate::{
     live::{self, Moment},
     output::{Format, Look, OutputArgs, Tone, now, print, say, streamed},
     text::{clean, precise_moment},
+    words,
 };
 
 pub const EXAMPLES: &str = "Examples:
@@ -93,25 +96,8 @@ pub enum Level {
 }
 
 impl Level {
-    const ALL: [Self; 8] = [
-        Self::Emerg,
-        Self::Alert,
-        Self::Crit,
-        Self::Err,
-        Self::Warning,
-        Self::Notice,
-        Self::Info,
-        Self::Debug,
-    ];
-
     fn number(self) -> u32 {
         self as u32
-    }
-
-    fn name(number: u32) -> String {
-        let level = usize::try_from(number).ok().and_then(|number| Self::ALL.get(number));
-        let value = level.and_then(Level::to_possible_value);
-        value.map_or_else(|| number.to_string(), |value| value.get_name().to_owned())
     }
 }
 
@@ -341,7 +327,7 @@ fn text(name: &str, source: u32, line: &v1::LogLine, wide: bool, look: &Look) ->
         Some(_) | None => name.to_owned(),
     };
     let more = if wide {
-        format!("{:<7}  {}  ", Level::name(line.level), clean(&line.from))
+        format!("{:<7}  {}  ", words::log_level(line.level), clean(&line.from))
     } else {
         String::new()
     };
@@ -374,32 +360,6 @@ fn without_colours(message: &str) -> String {
         }
     }
     plain
-}
-
-/// One document of `piccolo logs -o json`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct LineView {
-    /// RFC 3339 by the clock of the node, to the nanosecond where it is known.
-    pub at: Option<String>,
-    pub source: String,
-    pub level: String,
-    pub from: String,
-    pub message: String,
-    /// It was longer.
-    pub cut: bool,
-}
-
-impl LineView {
-    fn new(source: &str, line: &v1::LogLine) -> Self {
-        Self {
-            at: line.at.as_ref().map(ToString::to_string),
-            source: source.to_owned(),
-            level: Level::name(line.level),
-            from: line.from.clone(),
-            message: line.message.clone(),
-            cut: line.cut,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -442,7 +402,11 @@ mod tests {
 
     #[test]
     fn levels_have_the_names_of_syslog() {
-        assert_eq!([0, 3, 4, 7, 9].map(Level::name), ["emerg", "err", "warning", "debug", "9"]);
+        for level in Level::value_variants() {
+            let name = level.to_possible_value().map(|value| value.get_name().to_owned());
+            assert_eq!(Some(words::log_level(level.number())), name);
+        }
+        assert_eq!(words::log_level(9), "9");
         assert_eq!(Level::from_str("warn", true).map(Level::number), Ok(4));
     }
 }

@@ -1,7 +1,8 @@
 //! Text for people: ages, sizes, times, and the cleaning of what nodes say.
 
-use std::{borrow::Cow, fmt::Write as _, time::Duration};
+use std::{borrow::Cow, fmt::Write as _};
 
+pub use piccolo_rpc::view::words::parse_duration;
 use prost_types::Timestamp;
 
 /// Where nothing is known.
@@ -129,51 +130,10 @@ pub fn percent(basis_points: u64) -> String {
     format!("{:.1} %", basis_points as f64 / 100.0)
 }
 
-/// `30s`, `5m`, `2h`, `7d`, `500ms`, `1h30m`: what people write after `--timeout` or `--ttl`.
-///
-/// # Errors
-/// A sentence that says what is expected.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    const SUCH_AS: &str = "such as 500ms, 30s, 5m, 2h, 7d or 1h30m";
-    let expected = || format!("{text:?} is not a length of time {SUCH_AS}");
-    let too_long = || format!("{text:?} is too long; write one {SUCH_AS}");
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, tail) = rest.split_at(digits);
-        let letters = tail.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let (unit, tail) = tail.split_at(letters);
-        if number.is_empty() {
-            return Err(expected());
-        }
-        let number: u64 = number.parse().map_err(|_| too_long())?;
-        let millis_each: u64 = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            "" => return Err(format!("{text:?} lacks a unit; write one {SUCH_AS}")),
-            unit => {
-                return Err(format!(
-                    "{unit:?} is no unit (ms, s, m, h and d are); write a length of time {SUCH_AS}"
-                ));
-            }
-        };
-        let millis = number.checked_mul(millis_each).ok_or_else(too_long)?;
-        total = total.checked_add(Duration::from_millis(millis)).ok_or_else(too_long)?;
-        rest = tail;
-    }
-    match (text.is_empty(), total.is_zero()) {
-        (true, _) => Err(expected()),
-        (false, true) => Err(format!("{text:?} is no time at all; write one {SUCH_AS}")),
-        (false, false) => Ok(total),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;

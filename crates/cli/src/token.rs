@@ -4,7 +4,10 @@ use std::{io::IsTerminal as _, time::Duration};
 
 use clap::{Args, Subcommand};
 use piccolo_rpc::v1;
-pub use piccolo_rpc::view::access::{TokenView, TokensView};
+pub use piccolo_rpc::view::{
+    access::{TokenView, TokensView},
+    words::whole_seconds,
+};
 use serde::Serialize;
 
 use crate::{
@@ -129,11 +132,6 @@ fn explained(info: &v1::JoinToken, masters: &str) -> String {
         words::role(info.role),
         until(now(), info.expires_at.as_ref())
     )
-}
-
-/// At least one: 0 would mean the default.
-pub fn whole_seconds(time: Duration) -> u32 {
-    u32::try_from(time.as_secs().max(1)).unwrap_or(u32::MAX)
 }
 
 async fn list(cluster: &Cluster, format: Format) -> Result<(), Failure> {

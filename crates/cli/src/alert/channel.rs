@@ -6,14 +6,14 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use piccolo_rpc::v1;
-use serde::{Deserialize, Serialize};
+pub use piccolo_rpc::view::alert::ChannelsView;
+use piccolo_rpc::{v1, view::alert::severity};
+use serde::Deserialize;
 
-use super::rules::{FileArgs, read, severity};
+use super::rules::{FileArgs, read};
 use crate::{
     connection::{Client, Cluster},
     failure::{Exit, Failure},
-    node::view::time,
     output::{Cell, Format, Look, OutputArgs, Table, Tone, document, figure, print, text, word},
     text::{age, clean, parse_duration},
     token::whole_seconds,
@@ -333,73 +333,6 @@ fn bounded(file: &Path) -> Result<String, Failure> {
 fn unreadable(file: &Path, error: &std::io::Error) -> Failure {
     let exit = Exit::of_unreadable(error);
     Failure::new(exit, format!("{} cannot be read", file.display())).because(error)
-}
-
-/// `piccolo alert channel list`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ChannelsView {
-    pub channels: Vec<ChannelView>,
-    pub dead_letters: Vec<DeadLetterView>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ChannelView {
-    pub name: String,
-    pub kind: String,
-    /// Without secrets.
-    pub target: String,
-    pub severity: String,
-    pub only: String,
-    pub escalations: bool,
-    pub disabled: bool,
-    pub per_minute: u32,
-    /// Notifications on their way.
-    pub waiting: u32,
-    /// Why the newest attempt failed.
-    pub problem: Option<String>,
-    pub changed_at: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct DeadLetterView {
-    pub channel: String,
-    pub kind: String,
-    pub alert: String,
-    pub message: String,
-    pub created_at: Option<String>,
-    pub given_up_at: Option<String>,
-    pub why: String,
-}
-
-impl From<&v1::ListAlertChannelsResponse> for ChannelsView {
-    fn from(listed: &v1::ListAlertChannelsResponse) -> Self {
-        let channel = |channel: &v1::AlertChannelStatus| ChannelView {
-            name: channel.name.clone(),
-            kind: channel.kind.clone(),
-            target: channel.target.clone(),
-            severity: words::severity(channel.severity),
-            only: channel.only.clone(),
-            escalations: channel.escalations,
-            disabled: channel.disabled,
-            per_minute: channel.per_minute,
-            waiting: channel.waiting,
-            problem: Some(channel.problem.clone()).filter(|problem| !problem.is_empty()),
-            changed_at: time(channel.changed_at.as_ref()),
-        };
-        let letter = |letter: &v1::DeadLetter| DeadLetterView {
-            channel: letter.channel.clone(),
-            kind: letter.kind.clone(),
-            alert: letter.alert_id.clone(),
-            message: letter.message.clone(),
-            created_at: time(letter.created_at.as_ref()),
-            given_up_at: time(letter.given_up_at.as_ref()),
-            why: letter.why.clone(),
-        };
-        Self {
-            channels: listed.channels.iter().map(channel).collect(),
-            dead_letters: listed.dead_letters.iter().map(letter).collect(),
-        }
-    }
 }
 
 /// `piccolo alert channel list` for people.

@@ -1,14 +1,14 @@
 //! `piccolo alert rules`: what is worth telling of.
 
 use std::{
-    collections::BTreeMap,
     io::{self, Read as _},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::{Args, Subcommand};
-use piccolo_rpc::{convert, v1};
+pub use piccolo_rpc::view::alert::RulesView;
+use piccolo_rpc::{convert, v1, view::alert::RuleFile};
 use serde::{Deserialize, Serialize};
 
 use super::channel::ChannelFile;
@@ -16,8 +16,7 @@ use crate::{
     connection::{Client, Cluster},
     failure::{Exit, Failure},
     output::{Cell, Format, Look, OutputArgs, Table, Tone, document, figure, print, text, word},
-    text::{clean, parse_duration, span},
-    token::whole_seconds,
+    text::{clean, span},
     words,
 };
 
@@ -91,45 +90,6 @@ pub struct AlertsFile {
     pub rules: Vec<RuleFile>,
     #[serde(default, skip_serializing)]
     pub channels: Vec<ChannelFile>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RuleFile {
-    pub name: String,
-    #[serde(default = "node")]
-    pub on: String,
-    pub when: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub clear: String,
-    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
-    pub pending: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub keep_firing: Option<String>,
-    pub severity: String,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
-    pub message: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub group: Option<GroupFile>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub escalate: Option<String>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub in_maintenance: bool,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub disabled: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GroupFile {
-    pub min: u32,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub by: String,
-}
-
-fn node() -> String {
-    "node".to_owned()
 }
 
 /// # Errors
@@ -249,100 +209,6 @@ async fn delete(cluster: &Cluster, args: &DeleteArgs) -> Result<(), Failure> {
         print(&format!("rule {} deleted\n", clean(name)))?;
     }
     Ok(())
-}
-
-impl RuleFile {
-    fn to_wire(&self, field: &str) -> Result<v1::AlertRule, String> {
-        let seconds = |name: &str, time: &Option<String>| match time {
-            Some(time) => parse_duration(time)
-                .map(whole_seconds)
-                .map_err(|problem| format!("{field}.{name}: {problem}")),
-            None => Ok(0),
-        };
-        let severity = severity(&self.severity)
-            .ok_or_else(|| format!("{field}.severity: must be info, warning or critical"))?;
-        Ok(v1::AlertRule {
-            name: self.name.clone(),
-            on: self.on.clone(),
-            when: self.when.clone(),
-            clear: self.clear.clone(),
-            for_seconds: seconds("for", &self.pending)?,
-            keep_firing_seconds: seconds("keep_firing", &self.keep_firing)?,
-            severity: severity.into(),
-            labels: self.labels.clone().into_iter().collect(),
-            message: self.message.clone(),
-            group_min: self.group.as_ref().map_or(0, |group| group.min),
-            group_by: self.group.as_ref().map(|group| group.by.clone()).unwrap_or_default(),
-            escalate_seconds: seconds("escalate", &self.escalate)?,
-            in_maintenance: self.in_maintenance,
-            disabled: self.disabled,
-            builtin: false,
-            problem: String::new(),
-        })
-    }
-}
-
-/// `warning` and the others.
-pub fn severity(word: &str) -> Option<v1::Severity> {
-    match word {
-        "info" => Some(v1::Severity::Info),
-        "warning" => Some(v1::Severity::Warning),
-        "critical" => Some(v1::Severity::Critical),
-        _ => None,
-    }
-}
-
-fn time(seconds: u32) -> Option<String> {
-    (seconds > 0).then(|| format!("{seconds}s"))
-}
-
-impl From<&v1::AlertRule> for RuleFile {
-    fn from(rule: &v1::AlertRule) -> Self {
-        let group = GroupFile { min: rule.group_min, by: rule.group_by.clone() };
-        Self {
-            name: rule.name.clone(),
-            on: rule.on.clone(),
-            when: rule.when.clone(),
-            clear: rule.clear.clone(),
-            pending: time(rule.for_seconds),
-            keep_firing: time(rule.keep_firing_seconds),
-            severity: words::severity(rule.severity),
-            labels: rule.labels.clone().into_iter().collect(),
-            message: rule.message.clone(),
-            group: Some(group).filter(|group| group.min > 0),
-            escalate: time(rule.escalate_seconds),
-            in_maintenance: rule.in_maintenance,
-            disabled: rule.disabled,
-        }
-    }
-}
-
-/// `piccolo alert rules list`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct RulesView {
-    pub rules: Vec<RuleView>,
-    pub generation: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct RuleView {
-    #[serde(flatten)]
-    pub rule: RuleFile,
-    /// Comes with this version.
-    pub builtin: bool,
-    /// Why it is not evaluated.
-    pub problem: Option<String>,
-}
-
-impl From<&v1::ListAlertRulesResponse> for RulesView {
-    fn from(listed: &v1::ListAlertRulesResponse) -> Self {
-        let rule = |rule: &v1::AlertRule| RuleView {
-            rule: rule.into(),
-            builtin: rule.builtin,
-            problem: Some(rule.problem.clone()).filter(|problem| !problem.is_empty()),
-        };
-        Self { rules: listed.rules.iter().map(rule).collect(), generation: listed.generation }
-    }
 }
 
 /// `piccolo alert rules list` for people.

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use piccolo_rpc::v1;
-use serde::Serialize;
+pub use piccolo_rpc::view::alert::{AlertView, AlertsView, SilenceView, subject};
 
 use crate::{
-    node::view::time,
     output::{Cell, Format, Look, Table, Tone, fields, figure, text, word},
     text::{age, clean, moment, or_nothing, until},
     words,
@@ -14,116 +13,6 @@ use crate::{
 
 /// Subjects that are named in a table at most.
 const SUBJECTS_SHOWN_MAX: usize = 3;
-
-/// `piccolo alert list`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct AlertsView {
-    pub alerts: Vec<AlertView>,
-    pub silences: Vec<SilenceView>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct AlertView {
-    /// Absent of one that is pending.
-    pub id: Option<String>,
-    pub rule: String,
-    pub severity: String,
-    pub state: String,
-    pub message: String,
-    pub labels: BTreeMap<String, String>,
-    /// What many subjects have in common; absent of an alert about one.
-    pub group: Option<String>,
-    pub subjects: Vec<SubjectView>,
-    pub since: Option<String>,
-    pub fired_at: Option<String>,
-    pub acknowledged_by: Option<String>,
-    pub acknowledged_at: Option<String>,
-    pub comment: Option<String>,
-    pub escalated_at: Option<String>,
-    pub resolved_at: Option<String>,
-    pub resolved_why: Option<String>,
-    pub silenced_by: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SubjectView {
-    /// `board-1`, `board-1/web`, `cluster`.
-    pub name: String,
-    pub since: Option<String>,
-    pub cleared_at: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SilenceView {
-    pub id: String,
-    pub only: String,
-    pub until: Option<String>,
-    pub by: String,
-    pub comment: Option<String>,
-}
-
-fn known(text: &str) -> Option<String> {
-    Some(text.to_owned()).filter(|text| !text.is_empty())
-}
-
-impl From<&v1::ListAlertsResponse> for AlertsView {
-    fn from(listed: &v1::ListAlertsResponse) -> Self {
-        Self {
-            alerts: listed.alerts.iter().map(AlertView::from).collect(),
-            silences: listed.silences.iter().map(SilenceView::from).collect(),
-        }
-    }
-}
-
-impl From<&v1::Alert> for AlertView {
-    fn from(alert: &v1::Alert) -> Self {
-        let acknowledged = alert.acknowledgement.as_ref();
-        let subject = |member: &v1::AlertMember| SubjectView {
-            name: subject(member),
-            since: time(member.since.as_ref()),
-            cleared_at: time(member.cleared_at.as_ref()),
-        };
-        Self {
-            id: known(&alert.id),
-            rule: alert.rule.clone(),
-            severity: words::severity(alert.severity),
-            state: alert.state.clone(),
-            message: alert.message.clone(),
-            labels: alert.labels.clone().into_iter().collect(),
-            group: known(&alert.group),
-            subjects: alert.members.iter().map(subject).collect(),
-            since: time(alert.since.as_ref()),
-            fired_at: time(alert.fired_at.as_ref()),
-            acknowledged_by: acknowledged.map(|ack| ack.by.clone()),
-            acknowledged_at: acknowledged.and_then(|ack| time(ack.at.as_ref())),
-            comment: acknowledged.and_then(|ack| known(&ack.comment)),
-            escalated_at: time(alert.escalated_at.as_ref()),
-            resolved_at: time(alert.resolved_at.as_ref()),
-            resolved_why: known(&alert.resolved_why),
-            silenced_by: known(&alert.silenced_by),
-        }
-    }
-}
-
-impl From<&v1::AlertSilence> for SilenceView {
-    fn from(silence: &v1::AlertSilence) -> Self {
-        Self {
-            id: silence.id.clone(),
-            only: silence.only.clone(),
-            until: time(silence.until.as_ref()),
-            by: silence.by.clone(),
-            comment: known(&silence.comment),
-        }
-    }
-}
-
-fn subject(member: &v1::AlertMember) -> String {
-    match (&member.node_name[..], &member.container[..]) {
-        ("", _) => "cluster".to_owned(),
-        (node, "") => node.to_owned(),
-        (node, container) => format!("{node}/{container}"),
-    }
-}
 
 fn subjects(alert: &v1::Alert) -> String {
     let names: Vec<_> = alert.members.iter().take(SUBJECTS_SHOWN_MAX).map(subject).collect();

@@ -4,8 +4,10 @@
 //! does not say is null. Fields are added, never changed.
 
 pub mod access;
+pub mod alert;
 pub mod cluster;
 pub mod event;
+pub mod log;
 pub mod metrics;
 pub mod node;
 pub mod recovery;

@@ -3,6 +3,8 @@
 //! A number that this version does not know is shown as a number, never dropped: a newer master may
 //! have more words.
 
+use std::time::Duration;
+
 use crate::v1;
 
 /// `Ready`, `NotReady`, ...
@@ -76,6 +78,14 @@ pub fn severity(number: i32) -> String {
     word.to_owned()
 }
 
+/// Of syslog: `emerg` to `debug`.
+#[must_use]
+pub fn log_level(number: u32) -> String {
+    let names = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+    let name = usize::try_from(number).ok().and_then(|number| names.get(number));
+    name.map_or_else(|| number.to_string(), |name| (*name).to_owned())
+}
+
 /// `viewer`, `operator` or `admin`.
 #[must_use]
 pub fn user_role(number: i32) -> String {
@@ -124,6 +134,55 @@ pub fn parse_topology(word: &str) -> Result<v1::TopologyType, String> {
 
 fn unknown(number: i32) -> String {
     format!("unknown({number})")
+}
+
+/// `30s`, `5m`, `2h`, `7d`, `500ms`, `1h30m`: what people write after `--timeout` or `--ttl`.
+///
+/// # Errors
+/// A sentence that says what is expected.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    const SUCH_AS: &str = "such as 500ms, 30s, 5m, 2h, 7d or 1h30m";
+    let expected = || format!("{text:?} is not a length of time {SUCH_AS}");
+    let too_long = || format!("{text:?} is too long; write one {SUCH_AS}");
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, tail) = rest.split_at(digits);
+        let letters = tail.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, tail) = tail.split_at(letters);
+        if number.is_empty() {
+            return Err(expected());
+        }
+        let number: u64 = number.parse().map_err(|_| too_long())?;
+        let millis_each: u64 = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            "" => return Err(format!("{text:?} lacks a unit; write one {SUCH_AS}")),
+            unit => {
+                return Err(format!(
+                    "{unit:?} is no unit (ms, s, m, h and d are); write a length of time {SUCH_AS}"
+                ));
+            }
+        };
+        let millis = number.checked_mul(millis_each).ok_or_else(too_long)?;
+        total = total.checked_add(Duration::from_millis(millis)).ok_or_else(too_long)?;
+        rest = tail;
+    }
+    match (text.is_empty(), total.is_zero()) {
+        (true, _) => Err(expected()),
+        (false, true) => Err(format!("{text:?} is no time at all; write one {SUCH_AS}")),
+        (false, false) => Ok(total),
+    }
+}
+
+/// At least one: 0 would mean the default.
+#[must_use]
+pub fn whole_seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs().max(1)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
