@@ -10,7 +10,10 @@ use prost_types::Timestamp;
 use tokio_stream::StreamExt;
 use tonic::{Code, Streaming};
 
-use crate::harness::{Agent, Cluster, PATIENCE, Session, eventually, hello, refused};
+use crate::{
+    harness::{Agent, Cluster, PATIENCE, Session, eventually, hello, refused},
+    rest::Watch,
+};
 
 type Answers = Streaming<v1::ReadLogsResponse>;
 
@@ -128,6 +131,37 @@ async fn lines_of_two_nodes_come_in_the_order_of_their_times_and_then_the_end() 
     let audit = cluster.audit().await;
     let entry = audit.iter().find(|entry| entry.call == "ReadContainerLogs").unwrap();
     assert_eq!(entry.target, "host-n2/web");
+}
+
+#[tokio::test]
+async fn lines_are_for_programs_too_and_those_of_a_container_not_for_viewers() {
+    let cluster = Cluster::start().await;
+    let (_agent, mut session) = reading(&cluster, "n1").await;
+    let admin = cluster.admin_identity();
+    let path = "/api/v1/watch/logs?target=host-n1/web&lines=7&level=4&since=2030-01-31T12:00:00Z";
+    let mut watch = Watch::open(&cluster, &admin, path, "").await;
+    let (id, open) = opened(&mut session).await;
+    assert_eq!((open.container.as_str(), open.follow), ("web", false));
+    let filter = open.filter.unwrap_or_default();
+    let since = filter.since.map(|since| since.seconds);
+    assert_eq!((filter.lines, filter.level, since), (7, Some(4), Some(1_896_091_200)));
+    tell(&mut session, id, &[1, 2], Some("the disk is full")).await;
+    for message in ["line 1", "line 2"] {
+        let (name, _, data) = watch.next().await;
+        assert_eq!(name, "line");
+        assert_eq!(
+            (&data["line"]["message"], &data["line"]["level"]),
+            (&message.into(), &"info".into())
+        );
+        assert_eq!(data["line"]["source"], "host-n1/web");
+    }
+    let (name, _, data) = watch.next().await;
+    assert_eq!((name.as_str(), &data["message"]), ("notice", &"the disk is full".into()));
+    assert_eq!(watch.next().await.0, "over");
+
+    let viewer = crate::people::user(&cluster, "vera", v1::UserRole::Viewer).await;
+    let refused = crate::rest::get(&cluster, Some(&viewer), path).await;
+    assert_eq!((refused.status, refused.reason().as_str()), (403, "RoleNotAllowed"));
 }
 
 #[tokio::test]

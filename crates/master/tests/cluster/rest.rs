@@ -159,6 +159,12 @@ async fn what_cannot_be_read_is_a_problem_with_its_code() {
         (Some(&admin), "/api/v1/nodes/../../etc/passwd", 404, "NoSuchPath"),
         (Some(&admin), "/api/v1/nodes/a%0d%0aSet-Cookie:%20x", 400, "InvalidField"),
         (Some(&viewer), "/api/v1/nodes/zone-x", 404, "NoSuchNode"),
+        (Some(&viewer), "/api/v1/watch/logs?target=zone-x/web", 404, "NoSuchNode"),
+        (Some(&viewer), "/api/v1/watch/logs?target=n1&since=yesterday", 400, "InvalidField"),
+        (Some(&viewer), "/api/v1/watch/logs?target=n1&level=9", 400, "InvalidField"),
+        (Some(&viewer), "/api/v1/watch/logs", 400, "InvalidField"),
+        (Some(&viewer), "/api/v1/alert-channels", 403, "RoleNotAllowed"),
+        (Some(&viewer), "/api/v1/alerts?only=x", 400, "InvalidField"),
         (Some(&viewer), "/api/v2/nodes", 404, "NoSuchPath"),
     ] {
         let answer = get(&cluster, who, path).await;
@@ -415,6 +421,78 @@ async fn what_was_made_under_a_key_is_not_made_again() {
 }
 
 #[tokio::test]
+async fn an_alert_of_a_rule_that_was_applied_is_watched_acknowledged_and_silenced() {
+    let cluster = Cluster::start().await;
+    let admin = cluster.admin_identity();
+    let rules = r#"{"rules":[{"name":"Lonely","on":"cluster","when":"cluster.nodes < 9","severity":"critical","message":"few","escalate":"1h"}]}"#;
+    let checked = post(&cluster, Some(&admin), "/api/v1/alert-rules/check", &[], rules).await;
+    assert_eq!(checked.status, 200, "{checked:?}");
+    let old = ("If-Match", "\"77\"");
+    let refused = post(&cluster, Some(&admin), "/api/v1/alert-rules", &[old], rules).await;
+    assert_eq!((refused.status, refused.reason().as_str()), (412, "GenerationOutdated"));
+    let none = get(&cluster, Some(&admin), "/api/v1/alert-rules").await.json();
+    let named = |list: &Value| {
+        let all = list["rules"].as_array().unwrap().iter();
+        all.filter(|rule| rule["name"] == "Lonely").cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(named(&none), [] as [Value; 0], "nothing was changed yet");
+    let wrong = rules.replace("1h", "1 fortnight");
+    let refused = post(&cluster, Some(&admin), "/api/v1/alert-rules", &[], &wrong).await;
+    assert_eq!((refused.status, refused.json()["field"].as_str()), (422, Some("rules[0]")));
+
+    let mut watch = Watch::open(&cluster, &admin, "/api/v1/watch/alerts", "").await;
+    assert_eq!(post(&cluster, Some(&admin), "/api/v1/alert-rules", &[], rules).await.status, 200);
+    let rule = named(&get(&cluster, Some(&admin), "/api/v1/alert-rules").await.json());
+    assert_eq!((&rule[0]["escalate"], &rule[0]["builtin"]), (&"3600s".into(), &false.into()));
+    let mut names = Vec::new();
+    let id = loop {
+        let (name, _, data) = watch.next().await;
+        names.push(name);
+        if data["alert"]["rule"] == "Lonely" {
+            break data["alert"]["id"].as_str().unwrap().to_owned();
+        }
+    };
+    assert!(names.contains(&"told".to_owned()), "what came before is told to be whole: {names:?}");
+    let path = format!("/api/v1/alerts/{id}/acknowledge");
+    let body = r#"{"comment":"on my way"}"#;
+    let mine = post(&cluster, Some(&admin), &path, &[], body).await.json();
+    assert_eq!((&mine["state"], &mine["comment"]), (&"acknowledged".into(), &"on my way".into()));
+    let found = get(&cluster, Some(&admin), &format!("/api/v1/alerts/{id}")).await.json();
+    assert_eq!(found["acknowledged_by"], mine["acknowledged_by"]);
+    let other = get(&cluster, Some(&admin), "/api/v1/alerts/9-9").await;
+    assert_eq!((other.status, other.reason().as_str()), (404, "NoSuchAlert"));
+
+    let body = r#"{"only":"rule=Lonely","seconds":3600}"#;
+    let silence = post(&cluster, Some(&admin), "/api/v1/silences", &[], body).await;
+    assert_eq!(silence.status, 201, "{silence:?}");
+    let listed = get(&cluster, Some(&admin), "/api/v1/alerts?only=rule%3DLonely").await.json();
+    assert_eq!(listed["alerts"][0]["silenced_by"], silence.json()["id"]);
+    let path = format!("/api/v1/silences/{}", silence.json()["id"].as_str().unwrap());
+    assert_eq!(ask(&cluster, Some(&admin), "DELETE", &path, &[], "").await.status, 200);
+    let path = "/api/v1/alert-rules/Lonely";
+    assert_eq!(ask(&cluster, Some(&admin), "DELETE", path, &[], "").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_channel_is_made_and_tested_and_no_secret_of_it_comes_back() {
+    let cluster = Cluster::start().await;
+    let admin = cluster.admin_identity();
+    let channels = r#"{"channels":[{"name":"pager","webhook":{"url":"http://127.0.0.1:9/hidden","key":"hidden"},"timeout":"1s"}]}"#;
+    let made = post(&cluster, Some(&admin), "/api/v1/alert-channels", &[], channels).await;
+    let listed = get(&cluster, Some(&admin), "/api/v1/alert-channels").await;
+    assert_eq!((made.status, listed.status), (200, 200), "{made:?}");
+    assert_eq!(listed.json()["channels"][0]["name"], "pager");
+    assert!(!format!("{made:?}{listed:?}").contains("hidden"), "{made:?} {listed:?}");
+    let two = channels.replace("\"timeout\"", "\"command\":[\"true\"],\"timeout\"");
+    let refused = post(&cluster, Some(&admin), "/api/v1/alert-channels", &[], &two).await;
+    assert_eq!((refused.status, refused.json()["field"].as_str()), (422, Some("channels[0]")));
+    let path = "/api/v1/alert-channels/pager";
+    let test = post(&cluster, Some(&admin), &format!("{path}/test"), &[], "").await;
+    assert!(test.status >= 400 && !test.reason().is_empty(), "nobody listens there: {test:?}");
+    assert_eq!(ask(&cluster, Some(&admin), "DELETE", path, &[], "").await.status, 200);
+}
+
+#[tokio::test]
 async fn every_documented_route_is_there_and_asks_who_asks() {
     let cluster = Cluster::start().await;
     let document = get(&cluster, None, "/api/v1/openapi.json").await.json();
@@ -434,7 +512,7 @@ async fn every_documented_route_is_there_and_asks_who_asks() {
             routes += usize::from(!open);
         }
     }
-    assert!(routes >= 35, "{routes}");
+    assert!(routes >= 50, "{routes}");
     let size = document.to_string().len();
     assert!(size < 120_000, "what is alike is said once: {size} bytes");
     for (path, kind) in [
@@ -449,10 +527,17 @@ async fn every_documented_route_is_there_and_asks_who_asks() {
 }
 
 /// The events of a watch, one after the other.
-struct Watch(tokio::io::BufReader<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>);
+pub(crate) struct Watch(
+    tokio::io::BufReader<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>,
+);
 
 impl Watch {
-    async fn open(cluster: &Cluster, identity: &Identity, path: &str, headers: &str) -> Self {
+    pub(crate) async fn open(
+        cluster: &Cluster,
+        identity: &Identity,
+        path: &str,
+        headers: &str,
+    ) -> Self {
         let address = cluster.master.https_address().unwrap();
         let mut tls = connect(cluster, address, Some(identity), &[&TLS13]).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
@@ -461,7 +546,7 @@ impl Watch {
     }
 
     /// The next event's name, id and data.
-    async fn next(&mut self) -> (String, String, Value) {
+    pub(crate) async fn next(&mut self) -> (String, String, Value) {
         use tokio::io::AsyncBufReadExt as _;
         let (mut name, mut id) = (String::new(), String::new());
         loop {

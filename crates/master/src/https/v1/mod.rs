@@ -4,6 +4,7 @@
 //! - `reads`: nodes, status, topology, events, figures
 //! - `watches`: the same as it happens
 //! - `writes`, `recovery`, `access`: what changes something; `once`: what was made before
+//! - `alerts`: alerts, silences, rules and channels
 //! - `document`: OpenAPI, and a page for people
 //! - `session`: signing in, for browsers
 //! - `body`: what comes along with a request
@@ -13,6 +14,7 @@
 //! Routes and their document are made of the same functions: what is not in the document is not served.
 
 mod access;
+mod alerts;
 mod asker;
 mod body;
 mod cache;
@@ -76,7 +78,20 @@ fn api() -> OpenApiRouter<Api> {
         .routes(routes!(access::list_users, access::create_user))
         .routes(routes!(access::revoke_user))
         .routes(routes!(access::list_audit))
-        .routes(routes!(access::verify_audit));
+        .routes(routes!(access::verify_audit))
+        .routes(routes!(alerts::list_alerts))
+        .routes(routes!(alerts::get_alert))
+        .routes(routes!(alerts::acknowledge))
+        .routes(routes!(alerts::silence))
+        .routes(routes!(alerts::unsilence))
+        .routes(routes!(alerts::list_rules, alerts::apply_rules))
+        .routes(routes!(alerts::check_rules))
+        .routes(routes!(alerts::delete_rule))
+        .routes(routes!(alerts::list_channels, alerts::apply_channels))
+        .routes(routes!(alerts::delete_channel))
+        .routes(routes!(alerts::test_channel))
+        .routes(routes!(watches::watch_alerts))
+        .routes(routes!(watches::watch_logs));
     OpenApiRouter::with_openapi(document::Document::openapi()).nest("/api/v1", v1)
 }
 

@@ -14,8 +14,14 @@ use axum::{
 use futures_util::{Stream, StreamExt as _, stream};
 use piccolo_rpc::{
     v1::{self, api_server_service_server::ApiServerService as _},
-    view::{event::WatchEventView, node::WatchView},
+    view::{
+        alert::{AlertView, WatchAlertView},
+        event::WatchEventView,
+        log::{LineView, WatchLogView},
+        node::WatchView,
+    },
 };
+use prost_types::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tonic::Status;
@@ -26,6 +32,8 @@ use super::{
     reads::SeverityParam,
 };
 
+/// Newest lines of each log, where nobody says how many.
+const LINES_DEFAULT: u32 = 100;
 /// Between two comments, and two looks at whether the watcher still may.
 const BEAT_EVERY: Duration = Duration::from_secs(15);
 /// For a browser, until it connects again.
@@ -125,6 +133,128 @@ pub(super) async fn watch_events(
     }))
 }
 
+/// Every alert that is kept, and then each change, as it happens.
+#[utoipa::path(
+    get,
+    path = "/watch/alerts",
+    tag = "watches",
+    responses(
+        (status = 200, description = "Events `changed`, `forgotten` and, where what came is the whole, `told`; an `error` is the last.", body = WatchAlertView, content_type = "text/event-stream"),
+        Problems
+    )
+)]
+pub(super) async fn watch_alerts(asker: Asker) -> Result<Response, Problem> {
+    let request = asker.request(v1::WatchAlertsRequest {});
+    let items = asker.api.watch_alerts(request).await?.into_inner();
+    Ok(streamed(asker, items, |message| {
+        use v1::watch_alerts_response::Item;
+        // no ids: a new connection begins with everything again
+        Some(match message.item.as_ref()? {
+            Item::Changed(alert) => {
+                let alert = AlertView::from(alert);
+                event("changed", None, &WatchAlertView::Changed { alert })
+            }
+            Item::Forgotten(id) => {
+                event("forgotten", None, &WatchAlertView::Forgotten { id: id.clone() })
+            }
+            Item::Told(_) => event("told", None, &WatchAlertView::Told),
+        })
+    }))
+}
+
+/// Which lines of which logs.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct LogsParams {
+    /// Joined by commas: `NODE`, `NODE/CONTAINER`, or `CONTAINER` where one node alone has it.
+    #[param(required)]
+    target: Option<String>,
+    /// Of systemd, of the targets that are nodes; absent: the agent's own.
+    unit: Option<String>,
+    /// The newest of each source; absent: 100; 0: all of them.
+    lines: Option<u32>,
+    /// As syslog, 0 (emerg) to 7 (debug): so severe at least.
+    #[param(minimum = 0, maximum = 7)]
+    level: Option<u32>,
+    /// In the line, as it is written.
+    grep: Option<String>,
+    /// RFC 3339.
+    since: Option<String>,
+    /// RFC 3339.
+    until: Option<String>,
+    /// Go on with what is logged from now on.
+    follow: Option<bool>,
+}
+
+/// Lines of logs, in the order of their times.
+#[utoipa::path(
+    get,
+    path = "/watch/logs",
+    tag = "watches",
+    params(LogsParams),
+    responses(
+        (status = 200, description = "Events `line`, `notice` and, last, `over`; an `error` is the last too.", body = WatchLogView, content_type = "text/event-stream"),
+        Problems
+    )
+)]
+pub(super) async fn watch_logs(
+    asker: Asker,
+    Params(params): Params<LogsParams>,
+) -> Result<Response, Problem> {
+    let filter = v1::LogFilter {
+        since: moment("since", params.since.as_deref())?,
+        until: moment("until", params.until.as_deref())?,
+        lines: params.lines.unwrap_or(LINES_DEFAULT),
+        level: params.level,
+        grep: params.grep.unwrap_or_default(),
+    };
+    let request = asker.request(v1::ReadLogsRequest {
+        targets: params.target.iter().flat_map(|all| all.split(',')).map(str::to_owned).collect(),
+        unit: params.unit.unwrap_or_default(),
+        filter: Some(filter),
+        follow: params.follow.unwrap_or(false),
+        ..Default::default()
+    });
+    let items = asker.api.read_logs(request).await?.into_inner();
+    let mut names = Vec::new();
+    Ok(streamed(asker, items, move |message| logged(message, &mut names)))
+}
+
+fn logged(message: &v1::ReadLogsResponse, names: &mut Vec<String>) -> Option<String> {
+    use v1::read_logs_response::Item;
+    let name = |source: u32| names.get(source as usize).cloned().unwrap_or_default();
+    Some(match message.item.as_ref()? {
+        Item::Sources(told) => {
+            *names = told.sources.iter().map(|source| source.name.clone()).collect();
+            return None;
+        }
+        Item::Lines(told) => {
+            let lines = told.lines.iter().filter_map(|of| Some((of.source, of.line.as_ref()?)));
+            let line =
+                |(source, line)| WatchLogView::Line { line: LineView::new(&name(source), line) };
+            lines.map(|each| event("line", None, &line(each))).collect()
+        }
+        Item::Notice(told) => {
+            let view = WatchLogView::Notice {
+                source: name(told.source),
+                reason: told.reason.clone(),
+                message: told.message.clone(),
+                dropped: told.dropped,
+            };
+            event("notice", None, &view)
+        }
+        Item::Over(_) => event("over", None, &WatchLogView::Over),
+    })
+}
+
+fn moment(field: &'static str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
+    let moment = text.map(str::parse::<Timestamp>).transpose();
+    moment.map_err(|_| {
+        let detail = format!("{field}: is no time such as 2030-01-31T12:00:00Z");
+        Problem::new(StatusCode::BAD_REQUEST, "InvalidField", detail).field(field)
+    })
+}
+
 fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(id) = headers.get("last-event-id") else { return Ok(None) };
     let id = id.to_str().ok().and_then(|id| id.parse().ok());
@@ -145,12 +275,12 @@ fn event(name: &str, id: Option<u64>, data: &impl Serialize) -> String {
 fn streamed<T: Send + 'static>(
     asker: Asker,
     items: impl Stream<Item = Result<T, Status>> + Send + 'static,
-    shown: impl Fn(&T) -> Option<String> + Send + 'static,
+    shown: impl FnMut(&T) -> Option<String> + Send + 'static,
 ) -> Response {
     let begin = stream::iter([format!("retry: {RETRY_MS}\n\n")]);
     let state = Some((Box::pin(items), asker, shown, Instant::now() + BEAT_EVERY));
     let rest = stream::unfold(state, async |state| {
-        let (mut items, asker, shown, look_at) = state?;
+        let (mut items, asker, mut shown, look_at) = state?;
         loop {
             // also where something happens all the time
             let next = if Instant::now() < look_at {

@@ -186,13 +186,13 @@ pub(super) async fn put_topology(
 }
 
 /// `"7"`, or `*` for any: then the body has it.
-fn generation_of(tag: &str) -> Result<u64, Problem> {
+pub(super) fn generation_of(tag: &str) -> Result<u64, Problem> {
     if tag == "*" {
         return Ok(0);
     }
     let number = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')?.parse().ok());
     number.filter(|number| *number > 0).ok_or_else(|| {
-        let detail = "If-Match: is no ETag of the topology";
+        let detail = "If-Match: is no ETag that was given out here";
         Problem::new(StatusCode::PRECONDITION_FAILED, "GenerationOutdated", detail)
             .field("If-Match")
     })
