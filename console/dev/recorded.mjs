@@ -60,6 +60,20 @@ function world() {
   return { nodes, events, revision: 1000, watchers: new Set(), eventWatchers: new Set() };
 }
 
+function recordedAlerts(state) {
+  const alert = (i, severity, extra = {}) => ({
+    id: `3-${i}`, rule: 'NodeNotReady', severity, state: 'firing', message: `node ${state.nodes[i % COUNT].name} is NotReady: SessionLost`, labels: {}, group: null,
+    subjects: [{ name: state.nodes[i % COUNT].name, since: ago(362), cleared_at: null }], since: ago(362), fired_at: ago(332), acknowledged_by: null,
+    acknowledged_at: null, comment: null, escalated_at: null, resolved_at: null, resolved_why: null, silenced_by: null, ...extra,
+  });
+  return [
+    alert(3, 'critical'),
+    alert(4, 'warning', { state: 'acknowledged', acknowledged_by: 'operator:otto', acknowledged_at: ago(60), comment: 'a new disk is ordered' }),
+    alert(2, 'warning', { silenced_by: '3-15' }),
+    alert(1, 'info', { state: 'resolved', resolved_at: ago(30) }),
+  ];
+}
+
 const send = (answer, data) => answer.write(`data: ${JSON.stringify(data)}\n\n`);
 
 function happen(state) {
@@ -101,6 +115,7 @@ function answers(state) {
       return { items, first_kept_id: 1, revision: state.events.length };
     },
     'GET /audit': () => ({ items: [{ id: 8, at: ago(600), who: 'viewer:alice', from: '192.168.7.40', call: 'RemoveNode', target: 'zone-a', outcome: 'refused: role viewer may not call RemoveNode' }, { id: 9, at: ago(60), who: 'admin:first', from: '192.168.7.2', call: 'CreateToken', target: '3f2a91c04b7d', outcome: 'ok' }] }),
+    'GET /alerts': () => ({ alerts: [], silences: [{ id: '3-15', only: 'node=zone-left', until: ago(-5400), by: 'operator:otto', comment: 'it is being moved' }] }),
     'GET /tokens': () => ({ items: [{ id: '3f2a91c04b7d', role: 'sub', created_at: ago(600), expires_at: ago(-3000), uses_left: 2, node_name: null, created_by: 'admin:first', used_by: [] }] }),
     'POST /tokens': () => ({ token: 'PICCOLO1-0b6a…-recorded', info: { id: '91c04b7d3f2a' } }),
   };
@@ -117,6 +132,7 @@ function handler(state) {
       const set = path === '/watch/nodes' ? state.watchers : state.eventWatchers;
       set.add(answer);
       request.on('close', () => set.delete(answer));
+      if (path === '/watch/alerts') return recordedAlerts(state).forEach((alert) => send(answer, { type: 'changed', alert })), send(answer, { type: 'told' });
       if (path !== '/watch/nodes') return answer.write(':\n\n');
       send(answer, { type: 'snapshot_begin', revision: 0, reason: 'begin' });
       for (const one of state.nodes) send(answer, { type: 'changed', revision: one.revision, node: one });

@@ -156,6 +156,34 @@ export interface Series {
   truncated: boolean;
 }
 
+export interface Alert {
+  id: string | null;
+  rule: string;
+  severity: Severity;
+  state: string;
+  message: string;
+  labels: Record<string, string>;
+  group: string | null;
+  subjects: { name: string; since: string | null; cleared_at: string | null }[];
+  since: string | null;
+  fired_at: string | null;
+  acknowledged_by: string | null;
+  acknowledged_at: string | null;
+  comment: string | null;
+  escalated_at: string | null;
+  resolved_at: string | null;
+  resolved_why: string | null;
+  silenced_by: string | null;
+}
+
+export interface Silence {
+  id: string;
+  only: string;
+  until: string | null;
+  by: string;
+  comment: string | null;
+}
+
 export interface Session {
   who: string;
   role: Role;
@@ -171,6 +199,22 @@ export type NodeChange =
 export type EventChange =
   | { type: 'event'; event: ClusterEvent }
   | { type: 'missed'; first_id: number; last_id: number };
+
+export type AlertChange = { type: 'changed'; alert: Alert } | { type: 'forgotten'; id: string } | { type: 'told' };
+
+export interface LogLine {
+  at: string | null;
+  source: string;
+  level: string;
+  from: string;
+  message: string;
+  cut: boolean;
+}
+
+export type LogChange =
+  | { type: 'line'; line: LogLine }
+  | { type: 'notice'; source: string; reason: string; message: string; dropped: number }
+  | { type: 'over' };
 
 /** What the master refused, in its own words. */
 export class Problem extends Error {
@@ -268,10 +312,19 @@ export const api = {
     call<{ token: string; info: Token }>('POST', 'tokens', wish),
   revokeToken: (token: string) => call<void>('DELETE', `tokens/${id(token)}`),
 
+  alerts: () => call<{ alerts: Alert[]; silences: Silence[] }>('GET', 'alerts'),
+  acknowledge: (alert: string, comment: string) => call<Alert>('POST', `alerts/${id(alert)}/acknowledge`, { comment }),
+  silence: (wish: { only: string; seconds: number; comment: string }) => call<Silence>('POST', 'silences', wish),
+  unsilence: (silence: string) => call<unknown>('DELETE', `silences/${id(silence)}`),
+
   watchNodes: (tell: (changes: NodeChange[]) => void, stop: AbortSignal) =>
     stream<NodeChange>('watch/nodes', tell, stop),
   watchEvents: (after: number, tell: (changes: EventChange[]) => void, stop: AbortSignal) =>
     stream<EventChange>(`watch/events${query({ after })}`, tell, stop),
+  watchAlerts: (tell: (changes: AlertChange[]) => void, stop: AbortSignal) =>
+    stream<AlertChange>('watch/alerts', tell, stop),
+  watchLogs: (q: { target: string; level: number; lines: number }, tell: (changes: LogChange[]) => void, stop: AbortSignal) =>
+    stream<LogChange>(`watch/logs${query({ ...q, follow: 'true' })}`, tell, stop),
 };
 
 /** Until the stream ends, breaks, is silent for too long, or `stop` says so; always throws or returns then. */

@@ -2,6 +2,7 @@
 
 import type { Key } from './i18n';
 import { language, t } from './i18n';
+import { AlertsPage } from './alerts';
 import { AuditPage } from './audit';
 import { EventsPage } from './events';
 import { JoinPage } from './join';
@@ -10,13 +11,14 @@ import { MasterPage } from './master';
 import { NodePage } from './node';
 import { NodesPage } from './nodes';
 import { TopologyPage } from './topology';
-import { clockDiffers, clockOffset, line, link, may, now, route, session, setLanguage, setTheme, signOut, status, theme, toasts } from './state';
+import { clockDiffers, clockOffset, firing, line, link, may, now, route, session, setLanguage, setTheme, signOut, status, theme, toasts } from './state';
 import type { Theme } from './state';
 import { span } from './format';
 
 const PAGES: { path: string; name: Key; icon: string; role?: 'operator' | 'admin' }[] = [
   { path: '', name: 'topology', icon: 'M8 2v4M8 6H3.5v4M8 6h4.5v4M8 6v4M6 1.5h4M2 11h3v3H2zM6.5 11h3v3h-3zM11 11h3v3h-3z' },
   { path: 'nodes', name: 'nodes', icon: 'M2 3h12v4H2zM2 9h12v4H2zM4.5 5h.1M4.5 11h.1' },
+  { path: 'alerts', name: 'alerts', icon: 'M4 11.5V7a4 4 0 0 1 8 0v4.5M2.5 11.5h11M6.5 14h3M8 1.5V3' },
   { path: 'events', name: 'events', icon: 'M3 3.5h.1M3 8h.1M3 12.5h.1M6 3.5h8M6 8h8M6 12.5h8' },
   { path: 'audit', name: 'audit', icon: 'M8 1.5 13.5 4v4c0 3.5-2.5 5.5-5.5 6.5C5 13.5 2.5 11.5 2.5 8V4zM5.5 8l2 2 3-4', role: 'admin' },
   { path: 'join', name: 'join', icon: 'M8 3v10M3 8h10', role: 'admin' },
@@ -47,6 +49,12 @@ export function App() {
                 <path class="mark" d={icon} />
               </svg>
               <span>{t(name)}</span>
+              {path === 'alerts' && firing.value > 0 && (
+                <b class="firing">
+                  {firing.value}
+                  <i class="visually-hidden"> {t('a_firing')}</i>
+                </b>
+              )}
             </a>
           ))}
         </nav>
@@ -81,6 +89,8 @@ function Page() {
   switch (page) {
     case 'nodes':
       return name ? <NodePage key={name} name={name} /> : <NodesPage />;
+    case 'alerts':
+      return <AlertsPage />;
     case 'events':
       return <EventsPage />;
     case 'audit':

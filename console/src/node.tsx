@@ -9,6 +9,7 @@ import type { Node, SystemCheck } from './api';
 import { bytes, clean, containerTone } from './format';
 import { t } from './i18n';
 import { EventList } from './events';
+import { LogsPanel } from './logs';
 import { events, isComplete, link, may, nodes, since, topology } from './state';
 import { Age, Confirm, Facts, Panel, Sign, StatusOf, moment, statusWords, useLoaded } from './widgets';
 import type { Question } from './widgets';
@@ -52,6 +53,7 @@ export function NodePage({ name }: { name: string }) {
         <Check title={t('systemCheck')} check={node.system_check} />
         <Check title={t('hardware')} check={node.hardware} />
         <RecoveryPanel node={node} />
+        {node.connected && <LogsPanel node={node} />}
         <Panel title={t('recentEvents')} wide>
           <EventList events={[...recent].reverse()} rows={8} />
         </Panel>

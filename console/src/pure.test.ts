@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import type { Container, Node, NodeChange } from './api';
+import type { Alert, Container, Node, NodeChange } from './api';
+import { KnownAlerts, firingByNode, isMatched, scopeOf, stateOf } from './alert';
 import { bytes, clean, containerTone, fit, span, toneOf, traffic } from './format';
 import { en, ko, language, t } from './i18n';
 import { KnownNodes } from './known';
@@ -51,6 +52,53 @@ test('a text that is too long ends in dots, and a Korean one sooner', () => {
   expect(fit('short', 100, 12)).toBe('short');
   expect(fit('a-very-long-name-of-a-node', 60, 12)).toMatch(/^a-very.*…$/);
   expect(fit('가나다라마바사아', 60, 12).length).toBeLessThan(fit('abcdefgh'.repeat(2), 60, 12).length);
+});
+
+describe('alerts', () => {
+  const about = (...names: string[]) => names.map((name) => ({ name, since: null, cleared_at: null }));
+  const alert = (id: string, extra: Partial<Alert> = {}): Alert => ({
+    id, rule: 'NodeNotReady', severity: 'critical', state: 'firing', message: 'node b1 is NotReady', labels: { site: 'north' }, group: null, subjects: about('b1'),
+    since: null, fired_at: null, acknowledged_by: null, acknowledged_at: null, comment: null, escalated_at: null, resolved_at: null, resolved_why: null,
+    silenced_by: null, ...extra,
+  });
+
+  test.each([
+    [{}, 'firing'],
+    [{ silenced_by: '1-1' }, 'silenced'],
+    [{ state: 'acknowledged', silenced_by: '1-1' }, 'acknowledged'],
+    [{ state: 'resolved', silenced_by: '1-1' }, 'resolved'],
+  ])('%o is %s', (extra, state) => expect(stateOf(alert('1', extra))).toBe(state));
+
+  test.each([
+    [{}, 'rule=NodeNotReady,node=b1'],
+    [{ subjects: about('b1/web') }, 'rule=NodeNotReady,node=b1,container=web'],
+    [{ subjects: about('cluster') }, 'rule=NodeNotReady'],
+    [{ subjects: about('b1', 'b2'), group: 'north' }, 'rule=NodeNotReady,group=north'],
+  ])('a silence of %o is of %s', (extra, scope) => expect(scopeOf(alert('1', extra))).toBe(scope));
+
+  test('all words of a filter are found, wherever they are', () => {
+    expect(isMatched(alert('1'), 'north  notready B1')).toBe(true);
+    expect(isMatched(alert('1'), 'north b2')).toBe(false);
+  });
+
+  test('a node is marked for what fires about it and its containers, once for each', () => {
+    const cleared = { name: 'b2', since: null, cleared_at: '2030-01-01T00:00:00Z' };
+    const all = [alert('1', { subjects: [...about('b1', 'b1/web'), cleared] }), alert('2'), alert('3', { state: 'acknowledged' })];
+    expect([...firingByNode(all)]).toEqual([['b1', 2]]);
+  });
+
+  test('what a new connection tells takes the place of what was known in one step', () => {
+    const known = new KnownAlerts();
+    known.apply([{ type: 'changed', alert: alert('1') }]);
+    expect([known.isWhole, known.alerts.size]).toEqual([false, 0]);
+    known.apply([{ type: 'told' }, { type: 'changed', alert: alert('2') }, { type: 'forgotten', id: '1' }]);
+    expect([...known.alerts.keys()]).toEqual(['2']);
+    known.begin();
+    known.apply([{ type: 'changed', alert: alert('3') }]);
+    expect([...known.alerts.keys()]).toEqual(['2']);
+    known.apply([{ type: 'told' }]);
+    expect([...known.alerts.keys()]).toEqual(['3']);
+  });
 });
 
 describe('what a node looks like', () => {

@@ -1,11 +1,12 @@
 // What the console knows, as signals: pages read them, and only this file changes them.
 //
-// One task keeps the stream of nodes open, one that of events. When a stream ends they ask who they are (the session may be
+// One task keeps the stream of nodes open, one that of events, one that of alerts. When a stream ends they ask who they are (the session may be
 // over), then begin again with a snapshot; meanwhile the page says that what it shows is old.
 
 import { computed, signal } from '@preact/signals';
 import { api, Problem } from './api';
-import type { ClusterEvent, ClusterStatus, EventChange, Node, NodeChange, Session, Topology } from './api';
+import type { Alert, AlertChange, ClusterEvent, ClusterStatus, EventChange, Node, NodeChange, Session, Topology } from './api';
+import { KnownAlerts, firingByNode, stateOf } from './alert';
 import { KnownNodes } from './known';
 import { language, t } from './i18n';
 import type { Language } from './i18n';
@@ -28,6 +29,8 @@ export const isComplete = signal(false);
 export const status = signal<ClusterStatus | null>(null);
 export const topology = signal<Topology | null>(null);
 export const events = signal<ClusterEvent[]>([]);
+export const alerts = signal<ReadonlyMap<string, Alert>>(new Map());
+export const alertsComplete = signal(false);
 export const firstKept = signal(1);
 export const eventsMissed = signal<{ first: number; last: number } | null>(null);
 export const line = signal<Line>({ state: 'connecting', since: Date.now() });
@@ -40,6 +43,8 @@ export const theme = signal<Theme>(stored<Theme>('piccolo.theme', ['auto', 'ligh
 export const sorted = computed(() =>
   [...nodes.value.values()].sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true })),
 );
+export const firing = computed(() => [...alerts.value.values()].filter((alert) => stateOf(alert) === 'firing').length);
+export const alertsOf = computed(() => firingByNode(alerts.value.values()));
 export const clockDiffers = computed(() => Math.abs(clockOffset.value) > CLOCK_DIFFERS_MS);
 
 /** Milliseconds since `at`, by the master's clock. */
@@ -139,6 +144,9 @@ function left(ended: boolean): void {
   sessionEnded.value = ended;
   known = new KnownNodes();
   nodes.value = known.nodes;
+  knownAlerts = new KnownAlerts();
+  alerts.value = knownAlerts.alerts;
+  alertsComplete.value = false;
   events.value = [];
   status.value = null;
   isComplete.value = false;
@@ -146,6 +154,7 @@ function left(ended: boolean): void {
 
 let stop: AbortController | null = null;
 let known = new KnownNodes();
+let knownAlerts = new KnownAlerts();
 
 function entered(who: Session): void {
   session.value = who;
@@ -155,6 +164,7 @@ function entered(who: Session): void {
   const { signal: until } = stop;
   void keep(until, (stopped) => api.watchNodes(tellNodes, stopped), lostLine);
   void followEvents(until);
+  void keep(until, followAlerts);
   void pollStatus(until);
 }
 
@@ -183,6 +193,16 @@ function tellNodes(changes: NodeChange[]): void {
   nodes.value = known.nodes;
   isComplete.value = true;
   if (line.value.state !== 'live') cameBack();
+}
+
+function followAlerts(until: AbortSignal): Promise<void> {
+  knownAlerts.begin();
+  return api.watchAlerts((changes: AlertChange[]) => {
+    knownAlerts.apply(changes);
+    if (!knownAlerts.isWhole) return;
+    alerts.value = knownAlerts.alerts;
+    alertsComplete.value = true;
+  }, until);
 }
 
 /** When the master that was lost had begun to run: another moment afterwards is another process. */

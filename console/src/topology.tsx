@@ -14,7 +14,7 @@ import { Inspector } from './inspector';
 import { place } from './layout';
 import type { Box, Link, Picture, PlacedNode } from './layout';
 import { matches } from './match';
-import { isComplete, line, now, since, sorted, status, topology } from './state';
+import { alertsOf, isComplete, line, now, since, sorted, status, topology } from './state';
 import { Sign, statusWords } from './widgets';
 
 interface View {
@@ -402,7 +402,9 @@ function NodeBox({ placed, detail, isDim, isInspected, inspect }: NodeBoxProps) 
   const isFresh = age !== null && age < 4000 && now.value - BORN > 4000;
   const name = clean(node.name);
   const running = node.containers.filter((container) => container.state === 'running').length;
-  const label = `${name}: ${statusWords(node)}; ${t('containersOf', { running, all: node.containers.length })}`;
+  const firing = alertsOf.value.get(node.name) ?? 0;
+  const told = firing > 0 ? `; ${t('alertsFiring', { count: firing })}` : '';
+  const label = `${name}: ${statusWords(node)}; ${t('containersOf', { running, all: node.containers.length })}${told}`;
   const onKey = (event: KeyboardEvent) => {
     if (event.key !== 'Enter' && event.key !== ' ') return;
     event.preventDefault();
@@ -433,6 +435,14 @@ function NodeBox({ placed, detail, isDim, isInspected, inspect }: NodeBoxProps) 
             {fit(name, width - 36, 12)}
           </text>
         </>
+      )}
+      {firing > 0 && (
+        <g class="alarm" transform={`translate(${width - 16} -9)`}>
+          <rect width="24" height="18" rx="9" />
+          <text x="12" y="13" text-anchor="middle">
+            {firing}
+          </text>
+        </g>
       )}
     </g>
   );

@@ -148,14 +148,17 @@ export interface Question {
   /** What has to be typed before it can be done. */
   mustType?: string;
   field?: { label: string; value: string };
+  /** One of these; the first unless another is chosen. */
+  choice?: { label: string; of: [string, string][] };
   danger?: boolean;
-  act: (text: string) => Promise<{ message?: string } | unknown>;
+  act: (text: string, choice: string) => Promise<{ message?: string } | unknown>;
 }
 
 /** Asks, does it, and tells what became of it; open as long as there is a question. */
 export function Confirm({ question, close }: { question: Question; close: () => void }) {
   const dialog = useRef<HTMLDialogElement>(null);
   const [text, setText] = useState(question.field?.value ?? '');
+  const [choice, setChoice] = useState(question.choice?.of[0]?.[0] ?? '');
   const [working, setWorking] = useState(false);
   const [refused, setRefused] = useState('');
   useEffect(() => dialog.current?.showModal(), []);
@@ -164,7 +167,7 @@ export function Confirm({ question, close }: { question: Question; close: () => 
     setWorking(true);
     setRefused('');
     try {
-      const answer = (await question.act(text.trim())) as { message?: string } | undefined;
+      const answer = (await question.act(text.trim(), choice)) as { message?: string } | undefined;
       toast('ok', t('done', { what: answer?.message || question.title }));
       close();
     } catch (error) {
@@ -178,6 +181,18 @@ export function Confirm({ question, close }: { question: Question; close: () => 
       <form onSubmit={submit}>
         <h2 id="ask-title">{question.title}</h2>
         <p>{question.ask}</p>
+        {question.choice && (
+          <label>
+            {question.choice.label}
+            <select value={choice} onChange={(event) => setChoice(event.currentTarget.value)}>
+              {question.choice.of.map(([value, words]) => (
+                <option key={value} value={value}>
+                  {words}
+                </option>
+              ))}
+            </select>
+          </label>
+        )}
         {(question.field || question.mustType !== undefined) && (
           <label>
             {question.mustType === undefined ? question.field?.label : t('removeType', { name: question.mustType })}

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { URL, accessible, ask, check, open, picture, signIn, step, stories } from './browser.mjs';
 
-const PAGES = { topology: '', nodes: 'nodes', node: 'nodes/node-1', events: 'events', audit: 'audit', join: 'join', master: 'master' };
+const PAGES = { topology: '', nodes: 'nodes', node: 'nodes/node-1', alerts: 'alerts', events: 'events', audit: 'audit', join: 'join', master: 'master' };
 
 const tell = (sentence) => process.stdout.write(`${sentence}\n`);
 const at = (page, path) => page.evaluate((hash) => (location.hash = hash), `#/${path}`);
@@ -98,14 +98,52 @@ await stories(async (browser) => {
     });
   }
 
-  await step('a board that dies is drawn so while one looks, and so is its return', async () => {
+  await step('a board that dies is an alert at once, which somebody looks after', async () => {
+    const applied = await page.evaluate(async () => {
+      const rule = { name: 'BoardAway', when: 'node.status == "NotReady"', severity: 'critical', message: '{{ node.name }} is away' };
+      const headers = { 'content-type': 'application/json', 'x-piccolo-csrf': '1' };
+      return (await fetch('api/v1/alert-rules', { method: 'POST', headers, body: JSON.stringify({ rules: [rule] }) })).status;
+    });
+    check(applied === 200, 'a rule is applied by REST', String(applied));
     await ask('kill', 'node-2');
+    await page.locator('.node[data-node="node-2"] .alarm').waitFor();
+    await page.locator('.bar nav .firing').waitFor();
+    await at(page, 'alerts');
+    const row = (state) => page.locator(`tr[data-alert="BoardAway"][data-state="${state}"]`);
+    await row('firing').waitFor();
+    await accessible(page, 'an alert');
+    await picture(page, 'alerts-firing');
+    await button(page, 'Acknowledge: node-2 is away').click();
+    await page.locator('dialog input').fill('on my way');
+    await accessible(page, 'an acknowledgement');
+    await page.locator('dialog button[type=submit]').click();
+    await row('acknowledged').filter({ hasText: 'on my way' }).waitFor();
+    await button(page, 'Silence: node-2 is away').click();
+    await page.locator('dialog select').selectOption('28800');
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('.silences li', { hasText: 'node=node-2' }).waitFor();
+    await picture(page, 'alerts-acknowledged');
+    await accessible(page, 'a silence');
+    await page.locator('.silences button').click();
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('.silences').waitFor({ state: 'detached' });
+    await at(page, '');
+  });
+
+  await step('a board that dies is drawn so while one looks, and so is its return', async () => {
     await hasStatus(page, 'node-2', 'NotReady');
     await page.locator('.node.bad[data-node="node-2"]').waitFor();
     await accessible(page, 'a lost node');
     await picture(page, 'topology-lost');
     await ask('start', 'node-2');
     await hasStatus(page, 'node-2', 'Ready');
+  });
+
+  await step('what is over is shown to those who ask for it', async () => {
+    await at(page, 'alerts');
+    await page.locator('.chip', { hasText: 'resolved' }).click();
+    await page.locator('tr[data-alert="BoardAway"][data-state="resolved"]').waitFor();
+    await at(page, '');
   });
 
   await step('a change is drawn at once', async () => {
@@ -156,6 +194,15 @@ await stories(async (browser) => {
     await page.locator('dialog button[type=submit]').click();
     await page.locator('dialog').waitFor({ state: 'detached' });
     await camera('running');
+  });
+
+  await step('what a container says is read on the page of its node', async () => {
+    await button(page, 'Show the log').click();
+    await page.getByLabel('From').selectOption('camera');
+    await page.locator('.log', { hasText: 'lens is clean' }).waitFor();
+    await accessible(page, 'a log');
+    await picture(page, 'log');
+    await button(page, 'Hide the log').click();
   });
 
   await step('what a node cannot do is said in its own words', async () => {
@@ -272,6 +319,11 @@ await stories(async (browser) => {
     await at(viewer.page, 'nodes/node-1');
     await viewer.page.locator('.panels').waitFor();
     check((await viewer.page.locator('.buttons button').count()) === 0, 'no action');
+    check((await viewer.page.getByLabel('From').count()) === 0, 'no log of a container, which may hold secrets');
+    await at(viewer.page, 'alerts');
+    await viewer.page.locator('.chip', { hasText: 'resolved' }).click();
+    await viewer.page.locator('tr[data-state="resolved"]').first().waitFor();
+    check((await viewer.page.locator('tbody button').count()) === 0, 'nothing to do about alerts');
     check(viewer.problems.length === 0, 'no complaint', viewer.problems.join('\n'));
     await viewer.context.close();
   });

@@ -30,7 +30,8 @@ fn people_see_and_care_for_their_cluster_in_a_browser() -> Story {
     options.master = "approval: manual\n".to_owned();
     let mut cluster = Cluster::start(options)?;
     let podman = PrivatePodman::start(folder.path().join("podman"))?;
-    podman.run("camera", &["sleep", "1000"])?;
+    let says = ["sh", "-c", "echo lens is clean; exec sleep 1000"];
+    podman.run_with("camera", &["--log-driver", "k8s-file"], &says)?;
     let socket = format!("podman:\n  socket: {}\n", podman.socket().display());
     for board in BOARDS {
         cluster.join_with(board, if board == BOARDS[0] { &socket } else { "" })?;

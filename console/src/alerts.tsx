@@ -1,0 +1,207 @@
+// What people should know of: what fires, who looks after it, what is silenced and what is over.
+
+import { useState } from 'preact/hooks';
+import { api } from './api';
+import type { Alert } from './api';
+import { isMatched, scopeOf, stateOf } from './alert';
+import type { AlertState } from './alert';
+import { clean, severityTone } from './format';
+import { t } from './i18n';
+import type { Key } from './i18n';
+import { alerts, alertsComplete, link, may } from './state';
+import { Age, Confirm, Panel, Sign, useLoaded } from './widgets';
+import type { Question } from './widgets';
+
+const STATES: AlertState[] = ['firing', 'acknowledged', 'silenced', 'resolved'];
+/** Rows at most; there may be twelve hundred alerts. */
+const SHOWN_MAX = 300;
+const SPANS: [number, Key, number][] = [
+  [3_600, 'hours', 1],
+  [8 * 3_600, 'hours', 8],
+  [86_400, 'hours', 24],
+  [7 * 86_400, 'days', 7],
+];
+
+export function AlertsPage() {
+  const [text, setText] = useState('');
+  const [chosen, setChosen] = useState<ReadonlySet<AlertState>>(new Set(['firing', 'acknowledged', 'silenced']));
+  const [asked, setAsked] = useState<Question | null>(null);
+  const all = [...alerts.value.values()];
+  const found = all.filter((alert) => (chosen.size === 0 || chosen.has(stateOf(alert))) && isMatched(alert, text)).sort(newestFirst);
+  const toggle = (state: AlertState) => {
+    const next = new Set(chosen);
+    if (!next.delete(state)) next.add(state);
+    setChosen(next);
+  };
+  const silencedBy = [...new Set(all.map((alert) => alert.silenced_by ?? ''))].sort().join();
+  const { value: listed, again } = useLoaded(() => api.alerts(), [silencedBy]);
+  const refresh = (done: Promise<unknown>) => done.then(again);
+  return (
+    <div class="page">
+      <div class="head">
+        <h1>{t('alerts')}</h1>
+        <input type="search" aria-label={t('filter')} placeholder={t('filter')} value={text} onInput={(event) => setText(event.currentTarget.value)} />
+        <div class="chips" role="group" aria-label={t('state')}>
+          {STATES.map((state) => (
+            <button key={state} type="button" class="chip" aria-pressed={chosen.has(state)} onClick={() => toggle(state)}>
+              <span>{t(`a_${state}`)}</span>
+              <b>{all.filter((alert) => stateOf(alert) === state).length}</b>
+            </button>
+          ))}
+        </div>
+        <span class="count" role="status">
+          {found.length > SHOWN_MAX ? t('showing', { shown: SHOWN_MAX, all: found.length }) : ''}
+        </span>
+      </div>
+      <div class="scroll" tabindex={0} role="region" aria-label={t('alerts')}>
+        <table class="rows">
+          <thead>
+            <tr>
+              <th scope="col">{t('severity')}</th>
+              <th scope="col">{t('state')}</th>
+              <th scope="col">{t('since')}</th>
+              <th scope="col">{t('rule')}</th>
+              <th scope="col">{t('subjects')}</th>
+              <th scope="col">{t('message')}</th>
+              {may('operator') && (
+                <th scope="col">
+                  <span class="visually-hidden">{t('actions')}</span>
+                </th>
+              )}
+            </tr>
+          </thead>
+          <tbody>
+            {found.slice(0, SHOWN_MAX).map((alert) => (
+              <Row key={alert.id} alert={alert} ask={setAsked} refresh={refresh} />
+            ))}
+          </tbody>
+        </table>
+        {alertsComplete.value && found.length === 0 && <p class="empty">{t('noAlerts')}</p>}
+      </div>
+      {listed && listed.silences.length > 0 && (
+        <Panel title={t('silences')}>
+          <ul class="silences">
+            {listed.silences.map((silence) => (
+              <li key={silence.id}>
+                <div>
+                  <code>{clean(silence.only)}</code> <Age at={silence.until} />{' '}
+                  <span class="muted">
+                    {clean(silence.by)}
+                    {silence.comment ? `: ${clean(silence.comment)}` : ''}
+                  </span>
+                </div>
+                {may('operator') && (
+                  <button
+                    type="button"
+                    class="small"
+                    aria-label={`${t('unsilence')}: ${clean(silence.only)}`}
+                    onClick={() =>
+                      setAsked({ title: t('unsilence'), ask: t('unsilenceAsk', { only: clean(silence.only) }), act: () => refresh(api.unsilence(silence.id)) })
+                    }
+                  >
+                    {t('unsilence')}
+                  </button>
+                )}
+              </li>
+            ))}
+          </ul>
+        </Panel>
+      )}
+      {asked && <Confirm question={asked} close={() => setAsked(null)} />}
+    </div>
+  );
+}
+
+function newestFirst(a: Alert, b: Alert): number {
+  const when = (alert: Alert) => alert.resolved_at ?? alert.fired_at ?? '';
+  return Number(a.state === 'resolved') - Number(b.state === 'resolved') || when(b).localeCompare(when(a));
+}
+
+interface RowProps {
+  alert: Alert;
+  ask: (question: Question) => void;
+  refresh: (done: Promise<unknown>) => Promise<unknown>;
+}
+
+function Row({ alert, ask, refresh }: RowProps) {
+  const state = stateOf(alert);
+  const scope = scopeOf(alert);
+  const acknowledge: Question = {
+    title: t('acknowledge'),
+    ask: t('acknowledgeAsk', { message: clean(alert.message) }),
+    field: { label: t('commentLabel'), value: '' },
+    act: (comment) => api.acknowledge(alert.id ?? '', comment).then(() => undefined),
+  };
+  const silence: Question = {
+    title: t('silence'),
+    ask: t('silenceAsk', { only: clean(scope) }),
+    choice: { label: t('howLong'), of: SPANS.map(([seconds, unit, count]) => [String(seconds), t(unit, { count })]) },
+    field: { label: t('commentLabel'), value: '' },
+    act: (comment, seconds) => refresh(api.silence({ only: scope, seconds: Number(seconds), comment })).then(() => undefined),
+  };
+  return (
+    <tr data-alert={alert.rule} data-state={state}>
+      <td>
+        <span class="status">
+          <Sign tone={state === 'resolved' ? 'ok' : severityTone(alert.severity)} size={14} />
+          {t(alert.severity as Key)}
+        </span>
+      </td>
+      <td>
+        {t(`a_${state}`)}
+        {alert.escalated_at && state !== 'resolved' && <div class="image">{t('escalated')}</div>}
+      </td>
+      <td>
+        <Age at={alert.resolved_at ?? alert.fired_at} />
+      </td>
+      <th scope="row">{clean(alert.rule)}</th>
+      <td>
+        <Subjects alert={alert} />
+      </td>
+      <td class="text">
+        {clean(alert.message)}
+        {alert.acknowledged_by && (
+          <div class="image">
+            {t('acknowledgedBy', { who: clean(alert.acknowledged_by) })}
+            {alert.comment ? `: ${clean(alert.comment)}` : ''}
+          </div>
+        )}
+        {alert.resolved_why && <div class="image">{clean(alert.resolved_why)}</div>}
+      </td>
+      {may('operator') && (
+        <td>
+          <div class="buttons">
+            {(state === 'firing' || state === 'silenced') && (
+              <button type="button" class="small" aria-label={`${t('acknowledge')}: ${clean(alert.message)}`} onClick={() => ask(acknowledge)}>
+                {t('acknowledge')}
+              </button>
+            )}
+            {state !== 'resolved' && !alert.silenced_by && (
+              <button type="button" class="small" aria-label={`${t('silence')}: ${clean(alert.message)}`} onClick={() => ask(silence)}>
+                {t('silence')}
+              </button>
+            )}
+          </div>
+        </td>
+      )}
+    </tr>
+  );
+}
+
+const SUBJECTS_MAX = 3;
+
+function Subjects({ alert }: { alert: Alert }) {
+  const shown = alert.subjects.slice(0, SUBJECTS_MAX);
+  const more = alert.subjects.length - shown.length;
+  return (
+    <>
+      {shown.map(({ name }, i) => (
+        <span key={name}>
+          {i > 0 && ', '}
+          {name === 'cluster' ? t('cluster') : <a href={link('nodes', name.split('/')[0] ?? name)}>{clean(name)}</a>}
+        </span>
+      ))}
+      {more > 0 && <span class="muted"> {t('more', { count: more })}</span>}
+    </>
+  );
+}
