@@ -442,7 +442,9 @@ async fn an_alert_of_a_rule_that_was_applied_is_watched_acknowledged_and_silence
 
     let mut watch = Watch::open(&cluster, &admin, "/api/v1/watch/alerts", "").await;
     assert_eq!(post(&cluster, Some(&admin), "/api/v1/alert-rules", &[], rules).await.status, 200);
-    let rule = named(&get(&cluster, Some(&admin), "/api/v1/alert-rules").await.json());
+    let listed = get(&cluster, Some(&admin), "/api/v1/alert-rules").await;
+    assert!(listed.headers.contains_key("etag"), "{listed:?}");
+    let rule = named(&listed.json());
     assert_eq!((&rule[0]["escalate"], &rule[0]["builtin"]), (&"3600s".into(), &false.into()));
     let mut names = Vec::new();
     let id = loop {
@@ -514,7 +516,7 @@ async fn every_documented_route_is_there_and_asks_who_asks() {
     }
     assert!(routes >= 50, "{routes}");
     let size = document.to_string().len();
-    assert!(size < 120_000, "what is alike is said once: {size} bytes");
+    assert!(size < 150_000, "what is alike is said once: {size} bytes");
     for (path, kind) in [
         ("/api/docs", "text/html; charset=utf-8"),
         ("/api/docs/page.js", "text/javascript; charset=utf-8"),

@@ -132,7 +132,7 @@ pub fn subject(member: &v1::AlertMember) -> String {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum WatchAlertView {
     Changed {
-        alert: AlertView,
+        alert: Box<AlertView>,
     },
     /// It is over, and not kept any more.
     Forgotten {

@@ -126,11 +126,17 @@ pub(super) async fn unsilence(asker: Asker, Named(id): Named) -> Answer<Done> {
 
 /// The rules, also those that come with this version.
 #[utoipa::path(get, path = "/alert-rules", tag = "alerts",
-    responses((status = 200, description = "All of them; the ETag is their generation.", body = RulesView), Problems))]
+    responses((status = 200, description = "All of them; the ETag is their generation, once there is one.", body = RulesView), Problems))]
 pub(super) async fn list_rules(asker: Asker) -> Answer<RulesView> {
     let request = asker.request(v1::ListAlertRulesRequest {});
     let listed = asker.api.list_alert_rules(request).await?.into_inner();
-    Ok(Shown::ok(RulesView::from(&listed)).tagged(listed.generation))
+    Ok(rules_shown(&listed))
+}
+
+/// Before the first change there is no generation that a change could be asked for on: 0 on the wire is any.
+fn rules_shown(listed: &v1::ListAlertRulesResponse) -> Shown<RulesView> {
+    let shown = Shown::ok(RulesView::from(listed));
+    if listed.generation > 0 { shown.tagged(listed.generation) } else { shown }
 }
 
 /// Rules as a file has them.
@@ -185,8 +191,7 @@ async fn rules_given(
     let request = asker.request(v1::ApplyAlertRulesRequest { rules, generation, dry_run });
     let v1::ApplyAlertRulesResponse { rules, generation } =
         asker.api.apply_alert_rules(request).await?.into_inner();
-    let view = RulesView::from(&v1::ListAlertRulesResponse { rules, generation });
-    Ok(Shown::ok(view).tagged(generation))
+    Ok(rules_shown(&v1::ListAlertRulesResponse { rules, generation }))
 }
 
 fn wrong_shape(field: &str, told: String) -> Problem {

@@ -151,7 +151,7 @@ pub(super) async fn watch_alerts(asker: Asker) -> Result<Response, Problem> {
         // no ids: a new connection begins with everything again
         Some(match message.item.as_ref()? {
             Item::Changed(alert) => {
-                let alert = AlertView::from(alert);
+                let alert = Box::new(AlertView::from(alert));
                 event("changed", None, &WatchAlertView::Changed { alert })
             }
             Item::Forgotten(id) => {
