@@ -5,11 +5,12 @@
 //!
 //! - `board`: what watchers see
 //! - `http`, `command`, `smtp`, `mqtt`: the ways that a notification goes; `message`: how it reads
-//! - `tls`: whom to believe on the way
+//! - `tls`: whom to believe on the way; `lines`: how much to hear of a mail server
 
 pub(crate) mod board;
 mod command;
 mod http;
+mod lines;
 mod message;
 mod mqtt;
 mod smtp;

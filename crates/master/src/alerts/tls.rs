@@ -9,29 +9,9 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::Failed;
 
-/// Where distributions keep the authorities that they know.
-const SYSTEM: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
-/// Bytes of such a file at most.
-const SYSTEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
-
 /// `ca` is PEM; empty: the system's.
 async fn client(ca: &str) -> Result<Arc<ClientConfig>, Failed> {
-    let pem = if ca.is_empty() { system().await? } else { ca.as_bytes().to_vec() };
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| {
-            Failed::now(format!("the authority's certificate cannot be read: {error}"))
-        })?;
-        // the system may know some that are too odd for us
-        let added = roots.add(certificate);
-        if !ca.is_empty() {
-            added.map_err(|error| Failed::now(format!("the authority cannot be used: {error}")))?;
-        }
-    }
-    if roots.is_empty() {
-        return Err(Failed::now("there is no authority to check the server's certificate with"));
-    }
+    let roots = if ca.is_empty() { system().await? } else { named(ca)? };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -50,14 +30,36 @@ where
     wrapped.map_err(|error| Failed::now(format!("TLS with {host}: {error}")))
 }
 
-async fn system() -> Result<Vec<u8>, Failed> {
-    for path in SYSTEM {
-        let known = tokio::fs::metadata(path).await;
-        if known.is_ok_and(|found| found.len() <= SYSTEM_BYTES_MAX) {
-            return tokio::fs::read(path).await.map_err(Failed::now);
-        }
+fn named(ca: &str) -> Result<RootCertStore, Failed> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(ca)? {
+        let added = roots.add(certificate);
+        added.map_err(|error| Failed::now(format!("the authority cannot be used: {error}")))?;
     }
-    Err(Failed::now(
-        "this machine knows no authorities (ca-certificates is not installed); name one with `ca_file`",
-    ))
+    Ok(roots)
+}
+
+/// One at least.
+pub(super) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, Failed> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let read = read.map_err(|error| {
+        Failed::now(format!("the authority's certificate cannot be read: {error}"))
+    })?;
+    if read.is_empty() {
+        return Err(Failed::now("there is no authority to check the server's certificate with"));
+    }
+    Ok(read)
+}
+
+async fn system() -> Result<RootCertStore, Failed> {
+    let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
+    let mut roots = RootCertStore::empty();
+    // the system may know some that are too odd for us
+    roots.add_parsable_certificates(found.map_err(Failed::now)?.certs);
+    if roots.is_empty() {
+        return Err(Failed::now(
+            "this machine knows no authorities (ca-certificates is not installed); name one with `ca_file`",
+        ));
+    }
+    Ok(roots)
 }

@@ -11,7 +11,7 @@ use piccolo_rpc::v1::{self, alert_channel::Way};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader, Lines},
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     process::{Child, ChildStdout, Command},
 };
 
@@ -162,8 +162,32 @@ async fn a_letter_waits_for_a_mail_server_that_is_down_and_keeps_its_number() {
     let mut server = MailServer::start("starttls", &certificate, port).await;
     let letter = server.next().await;
     assert!(letter["subject"].as_str().unwrap().starts_with("CRITICAL firing: 보드 0"), "{letter}");
-    assert!(letter["body"].as_str().unwrap().contains("\n- cluster\n"), "{letter}");
+    assert!(letter["body"].as_str().unwrap().contains("\r\n- cluster\r\n"), "{letter}");
     assert!(letter["id"].as_str().unwrap().ends_with("@example.org>"), "{letter}");
+}
+
+#[tokio::test]
+async fn what_a_mail_server_says_in_the_clear_behind_starttls_is_not_believed() {
+    let cluster = Cluster::start().await;
+    let mut admin = cluster.admin().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let liar = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let (heard, mut said) = stream.split();
+        let mut heard = BufReader::new(heard).lines();
+        said.write_all(b"220 me\r\n").await.unwrap();
+        heard.next_line().await.unwrap();
+        said.write_all(b"250-me\r\n250 STARTTLS\r\n").await.unwrap();
+        heard.next_line().await.unwrap();
+        said.write_all(b"220 go ahead\r\n250-me\r\n250 AUTH PLAIN\r\n").await.unwrap();
+        // until the other side ends it
+        while heard.next_line().await.is_ok_and(|line| line.is_some()) {}
+    });
+    apply(&mut admin, vec![mail("liar", "starttls", port, &Certificate::new().ca)]).await;
+    let refused = test(&mut admin, "liar").await.unwrap_err();
+    assert!(refused.contains("TLS with localhost"), "{refused}");
+    liar.abort();
 }
 
 fn mqtt(protection: &str, port: u16, password: &str, ca: &str) -> v1::AlertChannel {
