@@ -13,11 +13,16 @@ use std::{
 pub(crate) const COMMIT_BOUNDS: [f64; 10] =
     [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
 
+/// Channels come and go: counters of those beyond it are one, under a name that no channel has.
+const NOTIFICATIONS_MAX: usize = 256;
+const OTHER_CHANNELS: &str = "*";
+
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
     commits: [AtomicU64; COMMIT_BOUNDS.len() + 1],
     commit_micros: AtomicU64,
     calls: Mutex<BTreeMap<(&'static str, i32), u64>>,
+    notifications: Mutex<BTreeMap<(String, &'static str), u64>>,
     pub(crate) sessions_dropped: AtomicU64,
     pub(crate) watchers_dropped: AtomicU64,
 }
@@ -58,6 +63,20 @@ impl Figures {
     pub(crate) fn called(&self, call: &'static str, code: tonic::Code) {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         *calls.entry((call, code.into())).or_insert(0) += 1;
+    }
+
+    /// An attempt to tell of an alert has ended.
+    pub(crate) fn notified(&self, channel: &str, result: &'static str) {
+        let mut ended = self.notifications.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (channel.to_owned(), result);
+        let has_room = ended.len() < NOTIFICATIONS_MAX || ended.contains_key(&key);
+        let key = if has_room { key } else { (OTHER_CHANNELS.to_owned(), result) };
+        *ended.entry(key).or_insert(0) += 1;
+    }
+
+    /// Attempts by channel and how they ended.
+    pub(crate) fn notifications(&self) -> BTreeMap<(String, &'static str), u64> {
+        self.notifications.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Calls by name and gRPC code.

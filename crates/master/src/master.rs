@@ -226,7 +226,8 @@ impl Parts {
         let mut api = self.api(state.clone(), &board, &sessions, &connections, &queue, stopping);
         api.alerts = Arc::new(AlertBoard::new(manager.alerts().cloned()));
         let alerts = Arc::clone(&api.alerts);
-        let notifier = Notifier::new(state.clone(), &self.config.state_dir);
+        let notifier =
+            Notifier::new(state.clone(), &self.config.state_dir, Arc::clone(&self.figures));
         let facts = tokio::spawn(self.facts(&state, &api.backup).tell(stop.subscribe()));
         let backup_health = Arc::clone(&api.backup);
         let monitoring = Arc::clone(&api.monitoring);

@@ -8,7 +8,7 @@ use crate::{
         Out, Told,
         alert::{Alert, Id},
         facts::ClusterFacts,
-        outbox::DeliveryError,
+        outbox::{DeliveryError, OutboxExtent},
         requests::AlertRequest,
     },
     time::Now,
@@ -21,6 +21,11 @@ impl StateManager {
     /// Alerts that fire, and those that were over lately.
     pub fn alerts(&self) -> impl Iterator<Item = &Alert> {
         self.alerts.alerts()
+    }
+
+    /// Notifications that are on their way, and those that were given up.
+    pub fn notifications(&self) -> OutboxExtent {
+        self.alerts.outbox_extent()
     }
 
     /// What changed by this input, or deadline.

@@ -7,7 +7,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use piccolo_core::monitoring_server::alerts::alert::{Alert, Id};
+use piccolo_core::{
+    model::Severity,
+    monitoring_server::alerts::alert::{Alert, AlertState, Id},
+};
 use tokio::sync::watch;
 
 #[derive(Debug)]
@@ -24,6 +27,15 @@ impl AlertBoard {
     pub(crate) fn new(alerts: impl Iterator<Item = Alert>) -> Self {
         let alerts = alerts.map(|alert| (alert.id, Arc::new(alert))).collect();
         Self { alerts: Mutex::new(alerts), changed: watch::Sender::new(0) }
+    }
+
+    /// How many there are of each severity and state.
+    pub(crate) fn counts(&self) -> BTreeMap<(Severity, AlertState), usize> {
+        let mut counts = BTreeMap::new();
+        for alert in self.lock().values() {
+            *counts.entry((alert.severity, alert.state)).or_insert(0) += 1;
+        }
+        counts
     }
 
     pub(crate) fn changed(&self, alert: Alert) {

@@ -33,6 +33,7 @@ use crate::{
     backup::schedule::BackupHealth,
     certificate_authority::CertificateAuthority,
     clock::MasterClock,
+    figures::Figures,
     state_manager::{StateHandle, writer::StoreHealth},
 };
 
@@ -86,11 +87,16 @@ impl Failed {
 pub(crate) struct Notifier {
     state: StateHandle,
     commands: PathBuf,
+    figures: Arc<Figures>,
 }
 
 impl Notifier {
-    pub(crate) fn new(state: StateHandle, state_dir: &std::path::Path) -> Self {
-        Self { state, commands: state_dir.join(COMMANDS) }
+    pub(crate) fn new(
+        state: StateHandle,
+        state_dir: &std::path::Path,
+        figures: Arc<Figures>,
+    ) -> Self {
+        Self { state, commands: state_dir.join(COMMANDS), figures }
     }
 
     /// Begins; what becomes of it is told to the owner.
@@ -103,6 +109,12 @@ impl Notifier {
                 Err(Failed::now(format!("no answer within {} s", limit.as_secs())))
             });
             let channel = dispatch.channel.name;
+            let ended = match result {
+                Ok(()) => "delivered",
+                Err(Failed::ForNow(_)) => "failed",
+                Err(Failed::ForGood(_)) => "refused",
+            };
+            notifier.figures.notified(&channel, ended);
             let result = result.map_err(|failed| {
                 let (problem, is_final) = match failed {
                     Failed::ForNow(problem) => (problem, false),

@@ -4,12 +4,19 @@
 //! `promtool check metrics` takes. Everything is read at the moment of the scrape.
 
 use std::{
-    collections::BTreeMap, fmt::Write as _, sync::Arc, sync::atomic::Ordering, time::Duration,
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use piccolo_core::{
     api_server::Selector,
-    model::{ContainerReport, NodeStatus, NodeView},
+    model::{ContainerReport, NodeStatus, NodeView, Severity},
+    monitoring_server::alerts::alert::{AlertState, severity_name},
     time::WallTime,
 };
 
@@ -89,6 +96,7 @@ fn own(page: &mut Page, api: &Api) {
         page.counter(name, help, value as f64);
     }
     history(page, api);
+    alerts(page, api);
     calls(page, api);
     commits(page, api);
 }
@@ -105,6 +113,39 @@ fn history(page: &mut Page, api: &Api) {
     }
     let help = "Samples for which there was no room.";
     page.counter("piccolo_history_refused_total", help, extent.refused as f64);
+}
+
+/// What fires, and whether it is told.
+fn alerts(page: &mut Page, api: &Api) {
+    let name = "piccolo_alerts";
+    let counts = api.alerts.counts();
+    page.family(name, "Alerts that fire, and those that were over lately.", "gauge");
+    for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
+        // what is pending is no alert yet
+        for state in [AlertState::Firing, AlertState::Acknowledged, AlertState::Resolved] {
+            let labels = [("severity", severity_name(severity)), ("state", state.name())];
+            let count = counts.get(&(severity, state)).copied().unwrap_or_default();
+            page.sample(name, &Labels::new(&labels), count as f64);
+        }
+    }
+    let read = |figure: &AtomicU64| figure.load(Ordering::Relaxed) as f64;
+    let published = &api.published;
+    let help = "Notifications that wait for their channel to take them.";
+    page.gauge("piccolo_notifications_waiting", help, read(&published.notifications_waiting));
+    let help = "Notifications that were given up and are kept.";
+    page.gauge("piccolo_notifications_dead", help, read(&published.notifications_dead));
+    let help = "Notifications that were given up.";
+    let given_up = read(&published.notifications_given_up);
+    page.counter("piccolo_notifications_given_up_total", help, given_up);
+    let help = "Notifications that gave way to newer ones of their channel.";
+    let dropped = read(&published.notifications_dropped);
+    page.counter("piccolo_notifications_dropped_total", help, dropped);
+    let name = "piccolo_notifications_total";
+    page.family(name, "Attempts to deliver a notification, by how they ended.", "counter");
+    for ((channel, result), count) in api.figures.notifications() {
+        let labels = Labels::new(&[("channel", &channel), ("result", result)]);
+        page.sample(name, &labels, count as f64);
+    }
 }
 
 fn backlog(api: &Api) -> u64 {

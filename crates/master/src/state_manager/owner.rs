@@ -10,6 +10,7 @@ use std::{
 
 use piccolo_core::{
     api_server::{Call, Caller},
+    monitoring_server::alerts::outbox::OutboxExtent,
     session::ToAgent,
     state_manager::{Answer, Effect, Input, StateManager},
     time::Now,
@@ -46,6 +47,11 @@ pub(crate) struct Published {
     pub(crate) first_audit: AtomicU64,
     pub(crate) last_audit: AtomicU64,
     pub(crate) inputs: AtomicU64,
+    /// Notifications of alerts.
+    pub(crate) notifications_waiting: AtomicU64,
+    pub(crate) notifications_dead: AtomicU64,
+    pub(crate) notifications_given_up: AtomicU64,
+    pub(crate) notifications_dropped: AtomicU64,
 }
 
 impl Owner {
@@ -150,6 +156,11 @@ impl Owner {
         let audit = self.manager.audit_ends();
         published.first_audit.store(audit.first, Ordering::Relaxed);
         published.last_audit.store(audit.last, Ordering::Relaxed);
+        let OutboxExtent { waiting, dead, given_up, dropped } = self.manager.notifications();
+        published.notifications_waiting.store(waiting as u64, Ordering::Relaxed);
+        published.notifications_dead.store(dead as u64, Ordering::Relaxed);
+        published.notifications_given_up.store(given_up, Ordering::Relaxed);
+        published.notifications_dropped.store(dropped, Ordering::Relaxed);
     }
 }
 

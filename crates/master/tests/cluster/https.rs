@@ -55,7 +55,11 @@ pub(crate) async fn connect(
 }
 
 /// Status and body of a GET over HTTP/1.1.
-async fn get(cluster: &Cluster, identity: Option<&Identity>, path: &str) -> (u16, String) {
+pub(crate) async fn get(
+    cluster: &Cluster,
+    identity: Option<&Identity>,
+    path: &str,
+) -> (u16, String) {
     let address = cluster.master.https_address().unwrap();
     let mut tls = connect(cluster, address, identity, &[&TLS13]).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -125,6 +129,8 @@ async fn figures_are_of_the_master_and_of_every_node() {
         "piccolo_node_network_rx_bytes_per_second{node=\"host-n1\"} 2",
         "piccolo_sessions 1",
         "piccolo_store_up 1",
+        "piccolo_alerts{severity=\"critical\",state=\"acknowledged\"} 0",
+        "piccolo_notifications_waiting 0",
         "piccolo_calls_total{call=\"RegisterNode\",code=\"Ok\"} 1",
     ] {
         assert!(page.lines().any(|l| l == line), "{line} is not in\n{page}");

@@ -124,7 +124,7 @@ impl Alerts {
         out: &mut Out,
     ) {
         let Some(told) = self.facts.clone() else { return };
-        let dead_letters = self.outbox.dead_letters().count();
+        let dead_letters = self.outbox.extent().dead;
         let cluster = Some(ClusterNow { facts: &told, nodes, nodes_ready, dead_letters });
         let facts = Facts {
             now: now.wall,

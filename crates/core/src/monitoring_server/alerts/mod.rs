@@ -38,7 +38,7 @@ use self::{
     alert::{Alert, AlertState, Id, Member, Subject},
     channel::{Channel, Notice, NoticeKind},
     facts::ClusterFacts,
-    outbox::{DELIVERIES, Delivery, DeliveryError, Dispatch, Outbox},
+    outbox::{DELIVERIES, Delivery, DeliveryError, Dispatch, Outbox, OutboxExtent},
     rule::{Compiled, On, Rule},
     silence::Silence,
 };
@@ -265,7 +265,7 @@ impl Alerts {
             alerts: BTreeMap::new(),
             silences: stored.silences.into_iter().map(|silence| (silence.id, silence)).collect(),
             channels: stored.channels.into_iter().map(|c| (c.name.clone(), c)).collect(),
-            outbox: Outbox::default(),
+            outbox: Outbox::restore(stored.deliveries),
             grown: BTreeMap::new(),
             tests: BTreeMap::new(),
             watched: BTreeMap::new(),
@@ -277,7 +277,6 @@ impl Alerts {
             due: None,
             refused: 0,
         };
-        alerts.outbox.deliveries = stored.deliveries.into_iter().map(|d| (d.id, d)).collect();
         alerts.sort_rules();
         for alert in stored.alerts {
             alerts.resume(alert, now);
@@ -462,6 +461,10 @@ impl Alerts {
 
     pub fn firing(&self) -> usize {
         self.alerts.values().filter(|alert| !alert.is_over()).count()
+    }
+
+    pub fn outbox_extent(&self) -> OutboxExtent {
+        self.outbox.extent()
     }
 
     /// Too many at once: what was not told of.

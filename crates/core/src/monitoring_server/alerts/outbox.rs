@@ -5,7 +5,7 @@
 //! waiting. What cannot be delivered at all is kept for people to see.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -80,10 +80,14 @@ pub struct DeliveryError {
 
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    pub(super) deliveries: BTreeMap<Id, Delivery>,
+    deliveries: BTreeMap<Id, Delivery>,
+    /// Those that were given up.
+    dead: BTreeSet<Id>,
     lanes: BTreeMap<String, Lane>,
+    /// Became dead letters, since the start.
+    given_up: u64,
     /// Given way to newer ones, since the start.
-    pub(super) dropped: u64,
+    dropped: u64,
 }
 
 /// What is under way to one channel.
@@ -98,7 +102,29 @@ pub(super) fn key(id: Id) -> String {
     format!("{DELIVERIES}{:020}", id.0)
 }
 
+/// How much there is, for figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OutboxExtent {
+    pub waiting: usize,
+    /// Dead letters that are kept, and all of them since the start.
+    pub dead: usize,
+    pub given_up: u64,
+    /// Given way to newer ones, since the start.
+    pub dropped: u64,
+}
+
 impl Outbox {
+    pub(super) fn restore(stored: Vec<Delivery>) -> Self {
+        let dead = stored.iter().filter(|d| d.dead.is_some()).map(|d| d.id).collect();
+        let deliveries = stored.into_iter().map(|delivery| (delivery.id, delivery)).collect();
+        Self { deliveries, dead, ..Self::default() }
+    }
+
+    pub(super) fn extent(&self) -> OutboxExtent {
+        let (dead, given_up, dropped) = (self.dead.len(), self.given_up, self.dropped);
+        OutboxExtent { waiting: self.deliveries.len() - dead, dead, given_up, dropped }
+    }
+
     pub(super) fn add(&mut self, now: Now, id: Id, channel: &str, notice: Notice, out: &mut Out) {
         let delivery = Delivery {
             id,
@@ -124,6 +150,7 @@ impl Outbox {
 
     fn forget(&mut self, id: Id, out: &mut Out) {
         self.deliveries.remove(&id);
+        self.dead.remove(&id);
         out.delete(key(id));
     }
 
@@ -204,20 +231,23 @@ impl Outbox {
         let Some(delivery) = self.deliveries.get_mut(&id) else { return };
         let why = if delivery.error.is_empty() { "its time is over" } else { &delivery.error };
         delivery.dead = Some(DeadLetter { at: now.wall, why: why.to_owned() });
+        self.dead.insert(id);
+        self.given_up += 1;
         let message = format!(
             "a notification of alert {} could not be delivered by channel {}: {why}",
             delivery.notice.alert.id, delivery.channel
         );
         out.put(key(id), &*delivery);
         out.tell(Severity::Warning, EventKind::NotificationFailed, None, message);
-        let dead: Vec<_> = self.dead_letters().map(|delivery| delivery.id).collect();
-        if let Some(oldest) = dead.first().filter(|_| dead.len() > DEAD_LETTERS_MAX) {
-            self.forget(*oldest, out);
+        if self.dead.len() > DEAD_LETTERS_MAX
+            && let Some(oldest) = self.dead.first().copied()
+        {
+            self.forget(oldest, out);
         }
     }
 
     pub(super) fn dead_letters(&self) -> impl Iterator<Item = &Delivery> {
-        self.deliveries.values().filter(|delivery| delivery.dead.is_some())
+        self.dead.iter().filter_map(|id| self.deliveries.get(id))
     }
 
     pub(super) fn waiting(&self, channel: &str) -> usize {

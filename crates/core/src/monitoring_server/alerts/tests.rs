@@ -429,6 +429,8 @@ fn what_is_refused_for_good_and_what_is_too_old_are_dead_letters() {
     let why: Vec<_> =
         dead_letters.iter().map(|dead| dead.dead.as_ref().unwrap().why.as_str()).collect();
     assert_eq!(why, ["422", "503"]);
+    let extent = OutboxExtent { waiting: 0, dead: 2, given_up: 2, dropped: 0 };
+    assert_eq!(world.alerts.outbox_extent(), extent);
     let failed = world.events.iter().filter(|told| told.kind == EventKind::NotificationFailed);
     assert_eq!(failed.count(), 2);
 }
@@ -445,6 +447,8 @@ fn a_channel_is_told_no_more_than_its_rate_allows_and_a_full_outbox_forgets_the_
     }
     let outbox = world.store.keys().filter(|key| key.starts_with(DELIVERIES)).count();
     assert!(outbox <= 201, "{outbox}");
+    let extent = world.alerts.outbox_extent();
+    assert_eq!((extent.waiting, extent.dropped > 0), (outbox, true), "{extent:?}");
     let mut times = Vec::new();
     for seconds in 10..100 {
         for (seconds, dispatch) in std::mem::take(&mut world.sent) {

@@ -126,6 +126,16 @@ async fn what_a_receiver_refuses_for_good_is_a_dead_letter() {
     assert_eq!(letters[0].why, "the server answered 422 Unprocessable Entity");
     let told = cluster.events().await.into_iter().find(|event| event.kind == "NotificationFailed");
     assert!(told.is_some_and(|event| event.message.contains("channel picky")));
+    let (_, page) = crate::https::get(&cluster, Some(&cluster.admin_identity()), "/metrics").await;
+    for line in [
+        "piccolo_alerts{severity=\"critical\",state=\"firing\"} 1",
+        "piccolo_notifications_total{channel=\"picky\",result=\"refused\"} 1",
+        "piccolo_notifications_waiting 0",
+        "piccolo_notifications_dead 1",
+        "piccolo_notifications_given_up_total 1",
+    ] {
+        assert!(page.lines().any(|l| l == line), "{line} is not in\n{page}");
+    }
 }
 
 #[tokio::test]
