@@ -1,6 +1,7 @@
 //! What is measured, one module for each name of `--only`.
 
 mod agent;
+mod alerts;
 mod cli;
 mod container;
 mod detect;
@@ -41,6 +42,8 @@ pub(crate) enum Group {
     Load,
     /// Two hundred nodes listed over REST, five hundred times a second
     Rest,
+    /// From a condition to a webhook, a mail server and a subscriber of MQTT
+    Alerts,
     /// On real hosts with systemd: the system check, a boot, a killed master, an agent's memory
     Hosts,
     /// Ten minutes of heavy churn, and what has grown by it
@@ -66,6 +69,7 @@ impl Group {
             Self::Loss => loss::measure(ground),
             Self::Load => load::measure(ground),
             Self::Rest => rest::measure(ground),
+            Self::Alerts => alerts::measure(ground),
             Self::Hosts => hosts::measure(ground),
             Self::Soak => soak::measure(ground),
             Self::Simulator => simulator::measure(ground),
