@@ -94,6 +94,20 @@ fn the_log_level_changes_while_it_runs() -> Story {
 }
 
 #[test]
+fn a_log_level_for_a_time_ends_by_itself_also_where_the_master_is_gone() -> Story {
+    let folder = tempfile::tempdir()?;
+    let mut cluster = one_node(folder.path())?;
+    let said = done(&cluster, &["log-level", "board-1", "debug", "--for", "3s"]);
+    assert!(said.contains("debug for 3 s"), "{said}");
+    refused(&cluster, &["log-level", "board-1", "debug", "--for", "2d"], 2, "one day");
+    cluster.master.kill();
+    cluster.wait("the level is as configured again", |c| {
+        Ok(!logged(c, "board-1", &["as configured again"]).is_empty())
+    })?;
+    Ok(())
+}
+
+#[test]
 fn a_container_is_restarted_from_afar() -> Story {
     let folder = tempfile::tempdir()?;
     let podman = PrivatePodman::start(folder.path().join("podman"))?;

@@ -104,7 +104,7 @@ pub enum Command {
     /// their times. What comes faster than it is read is left out, and counted.
     #[command(after_help = logs::EXAMPLES)]
     Logs(logs::LogsArgs),
-    /// Change how much the master or a node logs, until it restarts
+    /// Change how much the master or a node logs, until it restarts or for a time
     #[command(after_help = log_level::EXAMPLES)]
     LogLevel(log_level::LogLevelArgs),
     /// Work on the master's store

@@ -18,6 +18,7 @@ pub mod api_server;
 pub mod failure_detector;
 pub mod hex;
 pub mod log_filter;
+pub mod log_level;
 pub mod logs;
 pub mod model;
 pub mod monitoring_server;

@@ -162,6 +162,8 @@ pub enum GoodbyeReason {
 pub enum AgentCommand {
     SetLogLevel {
         filter: String,
+        /// Then as it is configured.
+        span: Option<Duration>,
     },
     RestartContainer {
         container: String,

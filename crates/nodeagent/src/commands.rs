@@ -36,8 +36,7 @@ pub fn run(config: Config, arguments: &RunArguments) -> Result<ExitCode> {
             files.save_token(&parse(&token::read(Some(file))?)?)?;
         }
     }
-    let filter = tracing::level_filters::LevelFilter::from(config.log_level).to_string();
-    let level = logging::start(&filter)?;
+    let level = logging::start(&config.log_filter())?;
     runtime()?.block_on(async move {
         let (stop, stopped) = mpsc::channel(1);
         let mut terminate = signal(SignalKind::terminate())?;

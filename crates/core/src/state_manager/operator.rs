@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     api_server::{Call, Caller, Code, Refusal, Role},
+    log_level,
     model::{
         EventKind, FieldError, Labels, NodeId, NodeStatus, SessionId, Severity, TokenRecord,
         UserName, UserRecord, check_labels, check_text,
@@ -84,8 +85,11 @@ impl Request {
             | Self::RemoveNode(node)
             | Self::LabelNode { node, .. }
             | Self::ResetNodeIdentity(node)
-            | Self::PauseRecovery { node, .. }
-            | Self::Command { node, .. } => node.clone(),
+            | Self::PauseRecovery { node, .. } => node.clone(),
+            Self::Command { node, command: AgentCommand::SetLogLevel { filter, span } } => {
+                format!("{node} {}", log_level::words(filter, *span))
+            }
+            Self::Command { node, .. } => node.clone(),
             Self::Allow { target, .. } => target.clone(),
             Self::RevokeToken(id) | Self::RevokeApiToken(id) => id.clone(),
             Self::CreateApiToken { name, .. } => name.to_string(),

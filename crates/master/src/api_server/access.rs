@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use piccolo_core::{
     api_server::{Call, Refusal},
+    log_level,
     model::{FieldError, NodeName, UserName, check_text},
     session::AgentCommand,
     state_manager::{Answer, Request, TokenRequest},
@@ -158,17 +159,20 @@ pub(super) async fn set_log_level(
     request: Asked<v1::SetLogLevelRequest>,
 ) -> Answered<v1::SetLogLevelResponse> {
     let call = Call::SetLogLevel;
-    let (target, filter) = (request.get_ref().target.clone(), request.get_ref().filter.clone());
+    let v1::SetLogLevelRequest { target, filter, for_seconds } = request.get_ref().clone();
     let convert = |w: v1::SetLogLevelRequest| {
         check_text("filter", &w.filter, FILTER_BYTES_MAX)?;
         if w.filter.trim().is_empty() {
             return Err(FieldError::new("filter", "must not be empty").into());
         }
+        let span = log_level::span(w.for_seconds);
+        let span = span.map_err(|why| FieldError::new("for_seconds", why))?;
         if w.target == MASTER {
             crate::logging::check(&w.filter).map_err(|why| FieldError::new("filter", why))?;
-            return Ok(Request::Allow { call, target: w.target });
+            let target = format!("{MASTER} {}", log_level::words(&w.filter, span));
+            return Ok(Request::Allow { call, target });
         }
-        let command = AgentCommand::SetLogLevel { filter: w.filter };
+        let command = AgentCommand::SetLogLevel { filter: w.filter, span };
         Ok(Request::Command { node: named(w.target)?, command })
     };
     let answer = api.call(request, call, convert).await?;
@@ -178,8 +182,10 @@ pub(super) async fn set_log_level(
     if answer != Answer::Done || target != MASTER {
         return Err(unexpected(call));
     }
-    api.log_level.set(&filter).map_err(Status::internal)?;
-    tracing::info!(filter, "the log level was changed");
-    let message = format!("the master logs {filter}");
+    let span = log_level::span(for_seconds).map_err(Status::invalid_argument)?;
+    api.log_level.set(&filter, span).map_err(Status::internal)?;
+    let words = log_level::words(&filter, span);
+    tracing::info!(filter = words, "the log level was changed");
+    let message = format!("the master logs {words}");
     Ok(Response::new(v1::SetLogLevelResponse { message }))
 }

@@ -129,6 +129,9 @@ async fn every_field_that_people_send_is_checked() {
     invalid(admin.watch_events(watch).await.map(drop), "after_id");
     let level = v1::SetLogLevelRequest { target: "master".to_owned(), ..Default::default() };
     invalid(admin.set_log_level(level).await, "filter");
+    let (target, filter) = ("master".to_owned(), "debug".to_owned());
+    let level = v1::SetLogLevelRequest { target, filter, for_seconds: 86_401 };
+    invalid(admin.set_log_level(level).await, "for_seconds");
 }
 
 #[tokio::test]

@@ -263,11 +263,14 @@ async fn what_is_cut_off_the_audit_log_while_the_master_is_stopped_shows_after_i
 async fn the_log_level_changes_while_it_runs() {
     let cluster = Cluster::start().await;
     let mut admin = cluster.admin().await;
-    let mut set = async |target: &str, filter: &str| {
-        let request =
-            v1::SetLogLevelRequest { target: target.to_owned(), filter: filter.to_owned() };
+    let mut set_for = async |target: &str, filter: &str, for_seconds: u32| {
+        let (target, filter) = (target.to_owned(), filter.to_owned());
+        let request = v1::SetLogLevelRequest { target, filter, for_seconds };
         admin.set_log_level(request).await.map(|answer| answer.into_inner().message)
     };
+    let message = set_for("master", "debug", 600).await.unwrap();
+    assert_eq!(message, "the master logs debug for 600 s");
+    let mut set = async |target: &str, filter: &str| set_for(target, filter, 0).await;
     assert!(set("master", "info,piccolo_master=debug").await.unwrap().contains("debug"));
     // a word that is no level must not end all logging
     for typo in ["loud=shout=3", "blah", "info,blah"] {
@@ -277,6 +280,11 @@ async fn the_log_level_changes_while_it_runs() {
     assert_eq!(refused(set("ghost", "info").await).reason, "NoSuchNode");
     cluster.join("n1").await;
     assert_eq!(refused(set("n1", "info").await).reason, "NotConnected");
+    let request = v1::ListAuditRequest { after_id: 0, limit: 1000, newest: false };
+    let audit = admin.list_audit(request).await.unwrap().into_inner().entries;
+    let levels = audit.iter().filter(|entry| entry.call == "SetLogLevel");
+    let first = levels.map(|entry| entry.target.as_str()).next();
+    assert_eq!(first, Some("master debug for 600 s"));
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ use std::{
 use anyhow::{Context, Result};
 use piccolo_core::{
     action_controller::recovery::{Failure, Outcome, Policy},
+    log_level::LogLevel,
     model::{JournalEntry, NodeId, ProbePart, SystemCheck},
     node_agent::{
         self, Effect, Host, Input, NodeAgent, Observation, Runtime, Snapshot, check::CheckPace,
@@ -143,6 +144,7 @@ struct Shell {
     /// The program of the system check, where this node has one.
     system_check: Option<PathBuf>,
     set_log_level: SetLogLevel,
+    log_level: LogLevel,
     started: Instant,
     stopped: bool,
     /// What the log has of the way to a master already.
@@ -185,6 +187,7 @@ impl Shell {
         let standing = files::standing(identity.as_ref(), files.token()?.is_some())?;
         let connector =
             identity.map(|identity| Connector::new(&identity, applicant.options())).transpose()?;
+        let log_level = LogLevel::new(&config.log_filter());
         let started = Instant::now();
         let now = now(started, &clock);
         let seed = files::random_u64()?;
@@ -219,6 +222,7 @@ impl Shell {
             podman_client,
             system_check,
             set_log_level,
+            log_level,
             started,
             stopped: false,
             told: told::Told::default(),
@@ -244,6 +248,7 @@ impl Shell {
         }
         while !self.stopped {
             let deadline = self.machine.deadline().map(|deadline| self.instant(deadline.at));
+            let log_level_due = self.log_level.deadline().map(|at| self.instant(at));
             // inputs before deadlines: after a stall the queue is drained first
             tokio::select! {
                 biased;
@@ -254,6 +259,9 @@ impl Shell {
                 Some(seen) = watched(&mut self.podman) => self.observe(&seen)?,
                 () = sleep_until(self.sample_at) => self.sample()?,
                 () = watchdog.due() => watchdog.feed(),
+                () = sleep_until(log_level_due.unwrap_or_else(Instant::now)), if log_level_due.is_some() => {
+                    self.return_log_level();
+                }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     let now = self.now();
                     let effects = self.machine.handle_deadline(now);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use piccolo_core::{
+    log_level,
     model::Severity,
     node_agent::{Effect, Input, Ledger, Runtime, Standing},
     session::{AgentCommand, ToMaster},
@@ -340,10 +341,14 @@ impl Shell {
 
     fn run_command(&mut self, id: String, command: AgentCommand) -> Result<()> {
         match command {
-            AgentCommand::SetLogLevel { filter } => {
+            AgentCommand::SetLogLevel { filter, span } => {
                 let result = (self.set_log_level)(&filter);
                 let success = result.is_ok();
-                let message = result.err().unwrap_or_else(|| format!("the level is {filter} now"));
+                if success {
+                    self.log_level.changed(self.now().at, span);
+                }
+                let words = log_level::words(&filter, span);
+                let message = result.err().unwrap_or_else(|| format!("the level is {words} now"));
                 self.feed(Input::CommandDone { id, success, message })
             }
             AgentCommand::RestartContainer { container } => {
@@ -368,6 +373,16 @@ impl Shell {
             }
             // the core answers these by itself
             AgentCommand::CheckSystem | AgentCommand::Recover { .. } => Ok(()),
+        }
+    }
+
+    /// Of a change of the level for a time, which is over.
+    pub(super) fn return_log_level(&mut self) {
+        let now = self.now().at;
+        let Some(filter) = self.log_level.due(now) else { return };
+        match (self.set_log_level)(filter) {
+            Ok(()) => tracing::info!(filter, "the level of the log is as configured again"),
+            Err(error) => tracing::warn!(error, "the level of the log cannot be changed back"),
         }
     }
 

@@ -164,6 +164,11 @@ impl Default for Config {
 pub type Loaded = piccolo_settings::Loaded<Config>;
 
 impl Config {
+    /// What is logged, as the filter has it.
+    pub fn log_filter(&self) -> String {
+        tracing::level_filters::LevelFilter::from(self.log_level).to_string()
+    }
+
     /// The settings of this process: its flags, its environment and its file.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use piccolo_core::{
+    log_level,
     logs::{Chunk, Order},
     model::{FieldError, NodeId, SessionId, SystemCheck, check_text},
     session::{
@@ -421,8 +422,10 @@ impl From<v1::RecoveryOrders> for RecoveryOrders {
 impl From<AgentCommand> for v1::command::Command {
     fn from(command: AgentCommand) -> Self {
         match command {
-            AgentCommand::SetLogLevel { filter } => {
-                Self::SetLogLevel(v1::SetLogLevelCommand { filter })
+            AgentCommand::SetLogLevel { filter, span } => {
+                let seconds = span.unwrap_or_default().as_secs();
+                let for_seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+                Self::SetLogLevel(v1::SetLogLevelCommand { filter, for_seconds })
             }
             AgentCommand::RestartContainer { container } => {
                 Self::RestartContainer(v1::RestartContainerCommand { container })
@@ -442,7 +445,11 @@ impl TryFrom<v1::command::Command> for AgentCommand {
     fn try_from(wire: v1::command::Command) -> Result<Self, FieldError> {
         use v1::command::Command;
         Ok(match wire {
-            Command::SetLogLevel(v1::SetLogLevelCommand { filter }) => Self::SetLogLevel { filter },
+            Command::SetLogLevel(v1::SetLogLevelCommand { filter, for_seconds }) => {
+                let span = log_level::span(for_seconds);
+                let span = span.map_err(|why| FieldError::new("for_seconds", why))?;
+                Self::SetLogLevel { filter, span }
+            }
             Command::RestartContainer(v1::RestartContainerCommand { container }) => {
                 Self::RestartContainer { container }
             }

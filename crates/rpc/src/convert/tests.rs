@@ -281,7 +281,9 @@ prop_compose! {
 fn to_agent() -> impl Strategy<Value = ToAgent> {
     let bytes = || vec(any::<u8>(), 0..9);
     let command = prop_oneof![
-        text().prop_map(|filter| AgentCommand::SetLogLevel { filter }),
+        (text(), option::of(1..=86_400_u64)).prop_map(|(filter, seconds)| {
+            AgentCommand::SetLogLevel { filter, span: seconds.map(Duration::from_secs) }
+        }),
         text().prop_map(|container| AgentCommand::RestartContainer { container }),
         Just(AgentCommand::CheckSystem),
         (select(Step::ALL.to_vec()), text())

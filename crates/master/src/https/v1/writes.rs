@@ -203,6 +203,9 @@ pub(super) fn generation_of(tag: &str) -> Result<u64, Problem> {
 #[serde(deny_unknown_fields)]
 pub(super) struct LogLevel {
     filter: String,
+    /// Then as it is configured, 86400 at most; 0: until it restarts.
+    #[serde(default)]
+    for_seconds: u32,
 }
 
 /// Change what the master logs, or a node.
@@ -215,7 +218,11 @@ pub(super) async fn set_log_level(
     Named(target): Named,
     Given(given): Given<LogLevel>,
 ) -> Answer<Told> {
-    let request = asker.request(v1::SetLogLevelRequest { target, filter: given.filter });
+    let request = asker.request(v1::SetLogLevelRequest {
+        target,
+        filter: given.filter,
+        for_seconds: given.for_seconds,
+    });
     let message = asker.api.set_log_level(request).await?.into_inner().message;
     Ok(Shown::ok(Told { message }))
 }
