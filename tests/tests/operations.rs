@@ -1,6 +1,7 @@
 //! What an operator does with a running cluster, through the command line alone.
 
 use std::{
+    collections::BTreeMap,
     error::Error,
     fs,
     process::{Command, Output},
@@ -233,5 +234,93 @@ fn the_same_cluster_runs_on_etcd() -> Story {
         let node = c.node("board-1")?;
         Ok(node["connected"] == true && node["status"] == "Ready")
     })?;
+    Ok(())
+}
+
+/// The files of a bundle by name, as `tar` unpacks them.
+fn unpacked(
+    bundle: &std::path::Path,
+    folder: &std::path::Path,
+) -> Result<BTreeMap<String, String>, Box<dyn Error>> {
+    fs::create_dir(folder)?;
+    let tar = Command::new("tar").arg("-xzf").arg(bundle).arg("-C").arg(folder).output()?;
+    assert!(tar.status.success(), "{tar:?}");
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(within) = folders.pop() {
+        for entry in fs::read_dir(within)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name: std::path::PathBuf = path.strip_prefix(folder)?.iter().skip(1).collect();
+            files.insert(name.display().to_string(), fs::read_to_string(&path)?);
+        }
+    }
+    Ok(files)
+}
+
+#[test]
+fn a_support_bundle_has_what_helps_and_no_secret() -> Story {
+    let folder = tempfile::tempdir()?;
+    let cluster = one_node(folder.path())?;
+    let place = |name: &str| folder.path().join(name);
+    let words = |path: &std::path::Path| path.display().to_string();
+    let join = done(&cluster, &["token", "create", "--role", "sub"]).trim().to_owned();
+    let api = done(&cluster, &["api-token", "create", "ci", "--role", "viewer"]).trim().to_owned();
+    let context = fs::read_to_string(cluster.context())?;
+    let (_, key) = context.split_once("PRIVATE KEY-----").ok_or("the context has a key")?;
+    let key = key.split_whitespace().find(|line| line.len() > 40).ok_or("the key has lines")?;
+    let channel = "webhook: {url: 'https://127.0.0.1:1/hook', key: channel-hunter2}";
+    fs::write(place("channels.yaml"), format!("channels:\n  - name: hook\n    {channel}\n"))?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(place("channels.yaml"), mode)?;
+    done(&cluster, &["alert", "channel", "apply", "-f", &words(&place("channels.yaml"))]);
+    // what a person writes where everybody reads it
+    let reason = format!("joined with {join} and {api}");
+    done(&cluster, &["node", "maintenance", "on", "board-1", "--reason", &reason]);
+    let config =
+        format!("listen: 0.0.0.0:50051\nstore:\n  password: config-hunter2\n# {join}\n{context}");
+    fs::write(place("master.yaml"), config)?;
+
+    let bundle = words(&place("bundle.tar.gz"));
+    let [config, gone] = ["master.yaml", "gone.yaml"].map(|name| words(&place(name)));
+    let asked = ["support-bundle", "-o", &bundle, "--config", &config, "--config", &gone];
+    refused(&cluster, &asked, 2, "no terminal");
+    let asked = [&asked[..], &["--yes"]].concat();
+    let output = cluster.piccolo(&asked)?;
+    let listed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && listed.contains("nodes.json"), "{listed}");
+
+    let files = unpacked(place("bundle.tar.gz").as_path(), &place("unpacked"))?;
+    for (secret, what) in [
+        (join.as_str(), "join token"),
+        (api.as_str(), "API token"),
+        (key, "private key of the context"),
+        ("channel-hunter2", "key of a channel"),
+        ("config-hunter2", "password in the configuration"),
+    ] {
+        let with: Vec<_> = files.iter().filter(|(_, text)| text.contains(secret)).collect();
+        assert!(with.is_empty() && !listed.contains(secret), "{what}: {with:?}");
+    }
+    for (name, part) in [
+        ("status.json", "board-1"),
+        ("nodes.json", "board-1"),
+        ("doctor.json", "findings"),
+        ("events.json", "NodeMaintenance"),
+        ("audit.json", "CreateToken"),
+        ("alert-channels.json", "hook"),
+        ("topology.yaml", "generation"),
+        ("config/master.yaml", "0.0.0.0:50051"),
+        ("config/master.yaml", "# [removed]"),
+        ("LIST.txt", "config/gone.yaml: "),
+    ] {
+        let text = files.get(name).ok_or_else(|| format!("{name} is not in {listed}"))?;
+        assert!(text.contains(part), "{name}: {text}");
+    }
+    let before = fs::read(place("bundle.tar.gz"))?;
+    refused(&cluster, &asked, 1, "was not written");
+    assert_eq!(fs::read(place("bundle.tar.gz"))?, before, "never in place of another");
     Ok(())
 }

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     alert, api_token, audit, backup, completion, console, context, doctor, events,
-    failure::Failure, help, log_level, logs, man, metrics, node, status, store,
+    failure::Failure, help, log_level, logs, man, metrics, node, status, store, support_bundle,
     text::parse_duration, token, top, topology, user, version,
 };
 
@@ -107,6 +107,12 @@ pub enum Command {
     /// Change how much the master or a node logs, until it restarts or for a time
     #[command(after_help = log_level::EXAMPLES)]
     LogLevel(log_level::LogLevelArgs),
+    /// Write one file with what somebody who helps needs to see, without secrets
+    ///
+    /// Status, nodes, events, alerts, audit log, topology, what doctor finds, figures, logs of the agents and the
+    /// master, and the configuration of this machine. What cannot be had is named in it, with the reason.
+    #[command(after_help = support_bundle::EXAMPLES)]
+    SupportBundle(support_bundle::SupportBundleArgs),
     /// Work on the master's store
     #[command(subcommand, after_help = store::EXAMPLES)]
     Store(store::StoreCommand),
@@ -151,6 +157,7 @@ impl Cli {
             Command::Audit(command) => audit::run(globals, command).await,
             Command::Logs(args) => logs::run(globals, args).await,
             Command::LogLevel(args) => log_level::run(globals, args).await,
+            Command::SupportBundle(args) => support_bundle::run(globals, args).await,
             Command::Store(command) => store::run(globals, command),
             Command::Backup(command) => backup::run(globals, command),
             Command::Context(command) => context::run(globals, command),

@@ -37,6 +37,7 @@ pub mod progress;
 pub mod reference;
 pub mod status;
 pub mod store;
+pub mod support_bundle;
 pub mod text;
 pub mod token;
 pub mod top;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails its test, which is the point")]
 
 mod alerts;
+mod bundles;
 mod calls;
 mod deploys;
 mod doctor;
