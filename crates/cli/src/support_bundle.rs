@@ -212,7 +212,7 @@ impl Bundle {
         }
     }
 
-    /// Nothing that was printed is no part: there is nothing to see in it.
+    /// Where nothing was printed, that is said instead.
     fn part(&mut self, name: &str, found: &[u8]) {
         let limit = usize::try_from(PART_BYTES_MAX).unwrap_or(usize::MAX);
         if found.len() > limit {
@@ -224,6 +224,8 @@ impl Bundle {
         let text = redact(&String::from_utf8_lossy(&found[..found.len().min(limit)]));
         if !text.is_empty() {
             self.parts.push((name.to_owned(), text));
+        } else if self.problems.iter().all(|(part, _)| part != name) {
+            self.problem(name, "there is nothing in it");
         }
     }
 

@@ -70,9 +70,12 @@ struct Login<'a> {
 impl Server<'_> {
     async fn connect(&self) -> Result<TcpStream, Failed> {
         let Self { host, port, .. } = self;
-        TcpStream::connect((*host, *port))
+        let stream = TcpStream::connect((*host, *port))
             .await
-            .map_err(|error| Failed::now(format!("no connection to {host}:{port}: {error}")))
+            .map_err(|error| Failed::now(format!("no connection to {host}:{port}: {error}")))?;
+        // the end of a letter is a packet of its own, and would wait for an answer to the one before
+        stream.set_nodelay(true).map_err(Failed::now)?;
+        Ok(stream)
     }
 }
 

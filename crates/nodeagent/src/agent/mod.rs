@@ -88,6 +88,11 @@ pub async fn run(
     ended
 }
 
+fn watch(config: &Config, client: podman::Client) -> podman::Watcher {
+    let watching = podman::watcher::Options { method: config.podman.watch, ..Default::default() };
+    podman::Watcher::start(client, watching)
+}
+
 /// Never answers where there is no Podman to watch.
 async fn watched(
     watcher: &mut Option<podman::Watcher>,
@@ -189,14 +194,12 @@ impl Shell {
             identity.map(|identity| Connector::new(&identity, applicant.options())).transpose()?;
         let log_level = LogLevel::new(&config.log_filter());
         let started = Instant::now();
-        let now = now(started, &clock);
         let seed = files::random_u64()?;
-        let machine = NodeAgent::restore(settings, host, snapshot, standing, seed, now);
+        let machine =
+            NodeAgent::restore(settings, host, snapshot, standing, seed, now(started, &clock));
         let (reports_sender, reports) = mpsc::channel(connect::OUTGOING_MAX);
         let podman_client = config.podman.socket.clone().map(podman::Client::new);
-        let watching =
-            podman::watcher::Options { method: config.podman.watch, ..Default::default() };
-        let podman = podman_client.clone().map(|client| podman::Watcher::start(client, watching));
+        let podman = podman_client.clone().map(|client| watch(&config, client));
         Ok(Self {
             machine,
             files,
