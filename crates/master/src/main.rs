@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// Of the static build's two it is the one that does not come apart: musl's grows by 20 KiB a second under churn
-/// (docs/adr/0011).
+/// In place of musl's, which comes apart by 20 KiB a second under churn (docs/adr/0011).
+#[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
