@@ -7,12 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use hyper::Method;
 use hyper::body::Incoming;
-use tokio::net::UnixStream;
+use hyper::{Method, Response};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
 
 use super::decode::{self, ContainerList, Event, Image, Inspected, StoragePaths};
 use super::http;
@@ -272,14 +270,7 @@ async fn stream_events(
         ),
         None => "/v4.0.0/libpod/events?stream=true".to_owned(),
     };
-    let stream = timeout(connect_limit, UnixStream::connect(socket))
-        .await
-        .map_err(|_| Error::TimedOut { path: http::path_only(&path), limit: connect_limit })?
-        .map_err(|error| Error::connecting(socket, error))?;
-    let (mut sender, connection) = http::handshake(stream).await?;
-    let request = http::request(Method::GET, &path)?;
-    let reading = async {
-        let response = sender.send_request(request).await.map_err(Error::broken)?;
+    let read = |response: Response<Incoming>| async move {
         let status = response.status().as_u16();
         if status != 200 {
             let message = "the event stream was refused".to_owned();
@@ -287,12 +278,7 @@ async fn stream_events(
         }
         read_events(response.into_body(), events).await
     };
-    let (mut reading, mut connection) = (std::pin::pin!(reading), std::pin::pin!(connection));
-    tokio::select! {
-        biased;
-        result = &mut reading => result,
-        _ = &mut connection => reading.await,
-    }
+    http::stream(socket, &path, connect_limit, read).await
 }
 
 /// One JSON object a line. A line that cannot be understood is left out: the list tells the truth.

@@ -31,6 +31,30 @@ pub(super) struct Answer {
     pub(super) service_pid: Option<u32>,
 }
 
+/// Sends a request on a connection of its own, whose answer is read for as long as it goes on: nothing here but the
+/// connecting has a limit.
+pub(super) async fn stream<F: Future<Output = Result<(), Error>>>(
+    socket: &std::path::Path,
+    path: &str,
+    connect_limit: Duration,
+    read: impl FnOnce(Response<Incoming>) -> F,
+) -> Result<(), Error> {
+    let stream = timeout(connect_limit, UnixStream::connect(socket))
+        .await
+        .map_err(|_| Error::TimedOut { path: path_only(path), limit: connect_limit })?
+        .map_err(|error| Error::connecting(socket, error))?;
+    let (mut sender, connection) = handshake(stream).await?;
+    let request = request(Method::GET, path)?;
+    let reading = async { read(sender.send_request(request).await.map_err(Error::broken)?).await };
+    // it may end first: what is already buffered is still read then
+    let (mut reading, mut connection) = (pin!(reading), pin!(connection));
+    tokio::select! {
+        biased;
+        result = &mut reading => result,
+        _ = &mut connection => reading.await,
+    }
+}
+
 /// Sends one request on a connection of its own. The connection is closed afterwards, so that a
 /// service started by its socket may go to sleep again.
 pub(super) async fn exchange(

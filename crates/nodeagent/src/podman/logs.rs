@@ -4,8 +4,6 @@
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use hyper::Method;
-use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -53,29 +51,14 @@ impl Client {
         lines: &mpsc::Sender<Written>,
     ) -> Result<(), Error> {
         let path = path(&super::client::container_path(id, "logs")?, options);
-        let stream = timeout(self.call_limit(), UnixStream::connect(self.socket()))
-            .await
-            .map_err(|_| Error::TimedOut {
-                path: http::path_only(&path),
-                limit: self.call_limit(),
-            })?
-            .map_err(|error| Error::connecting(self.socket(), error))?;
-        let (mut sender, connection) = http::handshake(stream).await?;
-        let request = http::request(Method::GET, &path)?;
-        let reading = async {
-            let response = sender.send_request(request).await.map_err(Error::broken)?;
+        let read = |response: hyper::Response<hyper::body::Incoming>| async move {
             let status = response.status().as_u16();
             if status != 200 {
                 return Err(Error::Status { status, message: refusal(response.into_body()).await });
             }
             read(response.into_body(), lines).await
         };
-        let (mut reading, mut connection) = (std::pin::pin!(reading), std::pin::pin!(connection));
-        tokio::select! {
-            biased;
-            result = &mut reading => result,
-            _ = &mut connection => reading.await,
-        }
+        http::stream(self.socket(), &path, self.call_limit(), read).await
     }
 }
 
