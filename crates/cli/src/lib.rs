@@ -26,6 +26,7 @@ pub mod events;
 pub mod failure;
 pub mod fault;
 pub mod help;
+pub mod input;
 pub mod live;
 pub mod log_level;
 pub mod logs;

@@ -1,7 +1,6 @@
 //! `piccolo alert rules`: what is worth telling of.
 
 use std::{
-    io::{self, Read as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,6 +14,7 @@ use super::channel::ChannelFile;
 use crate::{
     connection::{Client, Cluster},
     failure::{Exit, Failure},
+    input::read_text,
     output::{Cell, Format, Look, OutputArgs, Table, Tone, document, figure, print, text, word},
     text::{clean, span},
     words,
@@ -162,15 +162,7 @@ fn read_rules(file: &Path) -> Result<Vec<v1::AlertRule>, Failure> {
 /// # Errors
 /// It cannot be read, or not as such a file.
 pub fn read(file: &Path) -> Result<AlertsFile, Failure> {
-    let text = if file == Path::new("-") {
-        read_bounded(io::stdin().lock())
-    } else {
-        std::fs::File::open(file).and_then(read_bounded)
-    };
-    let text = text.map_err(|error| {
-        let exit = Exit::of_unreadable(&error);
-        Failure::new(exit, format!("{} cannot be read", file.display())).because(&error)
-    })?;
+    let text = read_text(file, FILE_BYTES_MAX)?;
     // a snippet could show a secret
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(&text, options).map_err(|error| {
@@ -178,15 +170,6 @@ pub fn read(file: &Path) -> Result<AlertsFile, Failure> {
             .cause(error.to_string())
             .help("piccolo alert rules show shows how rules are written")
     })
-}
-
-fn read_bounded(reader: impl io::Read) -> io::Result<String> {
-    let mut text = String::new();
-    reader.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes")));
-    }
-    Ok(text)
 }
 
 async fn apply(cluster: &Cluster, args: &FileArgs) -> Result<(), Failure> {

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, Read as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,7 +16,8 @@ pub mod svg;
 use crate::{
     args::Globals,
     connection::{Client, Cluster},
-    failure::{Exit, Failure},
+    failure::Failure,
+    input::read_text,
     node::wait::{Goal, wait},
     output::{Format, Look, OutputArgs, Tone, document, fields, print},
     text::{clean, or_nothing, parse_duration},
@@ -174,29 +174,12 @@ fn not_a_topology(file: &Path) -> Failure {
 }
 
 fn read(file: &Path) -> Result<TopologyView, Failure> {
-    let text = if file == Path::new("-") {
-        read_bounded(io::stdin().lock())
-    } else {
-        std::fs::File::open(file).and_then(read_bounded)
-    };
-    let text = text.map_err(|error| {
-        let exit = Exit::of_unreadable(&error);
-        Failure::new(exit, format!("{} cannot be read", file.display())).because(&error)
-    })?;
+    let text = read_text(file, FILE_BYTES_MAX)?;
     serde_saphyr::from_str(&text).map_err(|error| {
         not_a_topology(file)
             .cause(error.to_string())
             .help("piccolo topology get -o yaml shows how one is written")
     })
-}
-
-fn read_bounded(reader: impl io::Read) -> io::Result<String> {
-    let mut text = String::new();
-    reader.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes")));
-    }
-    Ok(text)
 }
 
 /// `piccolo topology get` for people.
