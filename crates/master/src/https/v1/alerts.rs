@@ -2,7 +2,7 @@
 //!
 //! These lists are bounded and whole: they have the shape of `piccolo alert ... -o json`.
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use piccolo_rpc::{
     v1::{self, alert_channel::Way, api_server_service_server::ApiServerService as _},
     view::{
@@ -18,7 +18,7 @@ use super::{
     body::{Given, Optional},
     problem::{Problem, Problems, Refusals},
     reads::SeverityParam,
-    writes::generation_of,
+    writes::if_match,
 };
 
 /// Which alerts.
@@ -159,10 +159,7 @@ pub(super) async fn apply_rules(
     headers: HeaderMap,
     Given(given): Given<GivenRules>,
 ) -> Answer<RulesView> {
-    let generation = match headers.get(header::IF_MATCH) {
-        Some(tag) => generation_of(tag.to_str().unwrap_or_default())?,
-        None => 0,
-    };
+    let generation = if_match(&headers)?.unwrap_or(0);
     rules_given(asker, given, generation, false).await
 }
 

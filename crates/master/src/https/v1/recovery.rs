@@ -5,13 +5,14 @@ use piccolo_rpc::{
     v1::{self, api_server_service_server::ApiServerService as _},
     view::recovery::{ProbeView, RecoveryView},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{
     Answer, Shown,
     asker::{Asker, Named},
     body::Given,
     problem::{Problems, Refusals},
+    writes::Told,
 };
 
 fn recovery(asker: &Asker, node: Option<v1::Node>) -> Answer<RecoveryView> {
@@ -76,26 +77,20 @@ pub(super) struct Force {
     container: String,
 }
 
-/// It has begun.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct Begun {
-    message: String,
-}
-
 /// Force a step of recovery; answered when it has begun.
 #[utoipa::path(post, path = "/nodes/{node}/recovery/force", tag = "recovery",
     params(("node" = String, Path, description = "Id or name.")),
     request_body = Force,
-    responses((status = 200, description = "It has begun.", body = Begun), Refusals, Problems))]
+    responses((status = 200, description = "It has begun.", body = Told), Refusals, Problems))]
 pub(super) async fn force(
     asker: Asker,
     Named(id): Named,
     Given(given): Given<Force>,
-) -> Answer<Begun> {
+) -> Answer<Told> {
     let Force { step, container } = given;
     let request = asker.request(v1::ForceRecoveryRequest { node_id: id, step, container });
     let message = asker.api.force_recovery(request).await?.into_inner().message;
-    Ok(Shown::ok(Begun { message }))
+    Ok(Shown::ok(Told { message }))
 }
 
 /// Have a node prove that its loop, Podman and disk work; answered when it has, or has not.

@@ -30,7 +30,7 @@ pub(super) struct Reason {
 /// A node's own words, or the master's.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Told {
-    message: String,
+    pub(super) message: String,
 }
 
 fn node(node: Option<v1::Node>) -> Answer<NodeView> {
@@ -173,9 +173,7 @@ pub(super) async fn put_topology(
     headers: HeaderMap,
     Given(mut given): Given<TopologyView>,
 ) -> Answer<TopologyView> {
-    if let Some(tag) = headers.get(header::IF_MATCH) {
-        given.generation = generation_of(tag.to_str().unwrap_or_default())?;
-    }
+    given.generation = if_match(&headers)?.unwrap_or(given.generation);
     let topology = given.to_wire().map_err(|problem| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "InvalidField", problem).field("type")
     })?;
@@ -185,13 +183,15 @@ pub(super) async fn put_topology(
     Ok(Shown::ok(TopologyView::from(&updated)).tagged(updated.generation))
 }
 
-/// `"7"`, or `*` for any: then the body has it.
-pub(super) fn generation_of(tag: &str) -> Result<u64, Problem> {
+/// The generation of `If-Match`, where there is one: `"7"`, or `*`, which is 0, for any.
+pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(tag) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    let tag = tag.to_str().unwrap_or_default();
     if tag == "*" {
-        return Ok(0);
+        return Ok(Some(0));
     }
     let number = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')?.parse().ok());
-    number.filter(|number| *number > 0).ok_or_else(|| {
+    number.filter(|number| *number > 0).map(Some).ok_or_else(|| {
         let detail = "If-Match: is no ETag that was given out here";
         Problem::new(StatusCode::PRECONDITION_FAILED, "GenerationOutdated", detail)
             .field("If-Match")
