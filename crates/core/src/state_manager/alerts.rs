@@ -3,9 +3,9 @@
 use super::{Answer, Effect, RequestId, StateManager, log::Draft, node::Node, outbox::Outbox};
 use crate::{
     api_server::{Caller, Refusal},
-    model::{NodeId, NodeStatus},
+    model::{NodeId, NodeStatus, NodeView},
     monitoring_server::alerts::{
-        Out, Told,
+        Alerts, Out, Told,
         alert::{Alert, Id},
         facts::ClusterFacts,
         outbox::{DeliveryError, OutboxExtent},
@@ -28,21 +28,32 @@ impl StateManager {
         self.alerts.outbox_extent()
     }
 
-    /// What changed by this input, or deadline.
-    pub(super) fn look_for_alerts(&mut self, now: Now, out: &mut Outbox) {
-        let changed: Vec<_> = out.changed.iter().cloned().collect();
-        self.look_at(now, out, &changed);
+    /// How these nodes look now; none where one is gone.
+    pub(super) fn views(
+        &self,
+        nodes: impl IntoIterator<Item = NodeId>,
+    ) -> Vec<(NodeId, Option<NodeView>)> {
+        let view = |id: NodeId| {
+            let view = self.nodes.get(&id).map(Node::view);
+            (id, view)
+        };
+        nodes.into_iter().map(view).collect()
     }
 
-    fn look_at(&mut self, now: Now, out: &mut Outbox, nodes: &[NodeId]) {
-        let mut of_alerts = Out { writes: std::mem::take(&mut out.writes), ..Out::default() };
-        for id in nodes {
-            match self.nodes.get(id).map(Node::view) {
-                Some(view) => self.alerts.seen(now, &view, &mut of_alerts),
-                None => self.alerts.gone(now, id, &mut of_alerts),
+    pub(super) fn look_at(
+        &mut self,
+        now: Now,
+        out: &mut Outbox,
+        nodes: &[(NodeId, Option<NodeView>)],
+    ) {
+        self.with_alerts(now, out, |alerts, told| {
+            for (id, view) in nodes {
+                match view {
+                    Some(view) => alerts.seen(now, view, told),
+                    None => alerts.gone(now, id, told),
+                }
             }
-        }
-        self.take_in(now, out, of_alerts);
+        });
     }
 
     pub(super) fn alerts_due(&mut self, now: Now, out: &mut Outbox) {
@@ -57,13 +68,14 @@ impl StateManager {
             let some: Vec<_> = rest.take(NODES_PER_LOOK_MAX).cloned().collect();
             self.looked_at = some.last().filter(|_| some.len() == NODES_PER_LOOK_MAX).cloned();
             nodes.extend(some);
-            let there: std::collections::BTreeSet<_> = self.nodes.keys().cloned().collect();
-            self.with_alerts(now, out, |alerts, told| {
-                alerts.end_gone(now, |node| there.contains(node), told);
-            });
+            let mut of_alerts = Out { writes: std::mem::take(&mut out.writes), ..Out::default() };
+            let there = |node: &NodeId| self.nodes.contains_key(node);
+            self.alerts.end_gone(now, there, &mut of_alerts);
+            self.take_in(now, out, of_alerts);
         }
         let counts = self.node_counts();
         self.with_alerts(now, out, |alerts, told| alerts.at_deadline(now, counts, told));
+        let nodes = self.views(nodes);
         self.look_at(now, out, &nodes);
     }
 
@@ -104,7 +116,7 @@ impl StateManager {
         &mut self,
         now: Now,
         out: &mut Outbox,
-        work: impl FnOnce(&mut crate::monitoring_server::alerts::Alerts, &mut Out) -> T,
+        work: impl FnOnce(&mut Alerts, &mut Out) -> T,
     ) -> T {
         let mut of_alerts = Out { writes: std::mem::take(&mut out.writes), ..Out::default() };
         let result = work(&mut self.alerts, &mut of_alerts);

@@ -619,8 +619,9 @@ impl StateManager {
 
     /// One commit, then what it reveals.
     fn finish(&mut self, now: Now, mut out: Outbox) -> Vec<Effect> {
-        self.look_for_alerts(now, &mut out);
-        let Outbox { mut writes, effects, touched, changed } = out;
+        let changed = self.views(std::mem::take(&mut out.changed));
+        self.look_at(now, &mut out, &changed);
+        let Outbox { mut writes, effects, touched, .. } = out;
         for id in touched.iter().filter(|_| !mutant!("records are not stored")) {
             if let Some(node) = self.nodes.get(id) {
                 writes.insert(keys::node(id), Some(keys::encode(&node.record_to_store())));
@@ -636,15 +637,17 @@ impl StateManager {
         if !writes.is_empty() {
             all.push(Effect::Commit(Transaction { writes }));
         }
-        for id in changed {
+        for (id, view) in changed {
             self.revision += 1;
-            match self.nodes.get_mut(&id) {
-                Some(node) => {
-                    node.revision = self.revision;
-                    all.push(Effect::Changed(Box::new(node.view())));
-                }
-                None => all.push(Effect::Removed { node: id, revision: self.revision }),
+            if let Some(node) = self.nodes.get_mut(&id) {
+                node.revision = self.revision;
             }
+            all.push(match view {
+                Some(view) => {
+                    Effect::Changed(Box::new(NodeView { revision: self.revision, ..view }))
+                }
+                None => Effect::Removed { node: id, revision: self.revision },
+            });
         }
         all.extend(effects);
         all
