@@ -149,6 +149,35 @@ pub struct Alert {
 }
 
 impl Alert {
+    /// One that begins, of which nobody knows yet.
+    pub(super) fn begun(
+        id: Id,
+        rule: &str,
+        (severity, state): (Severity, AlertState),
+        message: String,
+        at: WallTime,
+    ) -> Self {
+        Self {
+            id,
+            rule: rule.to_owned(),
+            severity,
+            state,
+            labels: Labels::new(),
+            message,
+            group: None,
+            members: Vec::new(),
+            since: at,
+            fired_at: at,
+            acknowledged: None,
+            escalated_at: None,
+            resolved_at: None,
+            resolved_why: String::new(),
+            silenced_by: None,
+            notified: false,
+            revision: 0,
+        }
+    }
+
     pub fn is_over(&self) -> bool {
         self.state == AlertState::Resolved
     }

@@ -310,24 +310,13 @@ impl Alerts {
                 track.alert = Some(id);
             }
         }
+        let as_what = (rule.rule.severity, AlertState::Firing);
         let mut alert = Alert {
-            id,
-            rule: rule.rule.name.clone(),
-            severity: rule.rule.severity,
-            state: AlertState::Firing,
             labels,
-            message,
             group,
             since: members.iter().map(|member| member.since).min().unwrap_or(now.wall),
             members,
-            fired_at: now.wall,
-            acknowledged: None,
-            escalated_at: None,
-            resolved_at: None,
-            resolved_why: String::new(),
-            silenced_by: None,
-            notified: false,
-            revision: 0,
+            ..Alert::begun(id, &rule.rule.name, as_what, message, now.wall)
         };
         alert.name_members();
         let message = format!("alert {id}: {}", alert.message);

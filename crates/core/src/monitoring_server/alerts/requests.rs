@@ -190,27 +190,13 @@ impl Alerts {
         let pending = self.tracks.values().flatten().filter(|(_, track)| track.alert.is_none());
         let pending = pending.filter_map(|(rule, track)| {
             let rule = &self.rules.get(rule)?.rule;
+            let message =
+                format!("it holds for {}, but not for long enough yet", track.member.name());
+            let as_what = (rule.severity, AlertState::Pending);
             Some(Alert {
-                id: Id(0),
-                rule: rule.name.clone(),
-                severity: rule.severity,
-                state: AlertState::Pending,
                 labels: rule.labels.clone(),
-                message: format!(
-                    "it holds for {}, but not for long enough yet",
-                    track.member.name()
-                ),
-                group: None,
                 members: vec![track.member.clone()],
-                since: track.member.since,
-                fired_at: track.member.since,
-                acknowledged: None,
-                escalated_at: None,
-                resolved_at: None,
-                resolved_why: String::new(),
-                silenced_by: None,
-                notified: false,
-                revision: 0,
+                ..Alert::begun(Id(0), &rule.name, as_what, message, track.member.since)
             })
         });
         let alerts = self.alerts.values().filter(|alert| over || !alert.is_over()).cloned();
@@ -498,25 +484,9 @@ impl Alerts {
                 .help("try again in a minute"));
         }
         let id = self.take_id();
-        let alert = Alert {
-            id,
-            rule: "Test".to_owned(),
-            severity: Severity::Info,
-            state: AlertState::Firing,
-            labels: crate::model::Labels::new(),
-            message: format!("this is a test of channel {name}"),
-            group: None,
-            members: Vec::new(),
-            since: now.wall,
-            fired_at: now.wall,
-            acknowledged: None,
-            escalated_at: None,
-            resolved_at: None,
-            resolved_why: String::new(),
-            silenced_by: None,
-            notified: false,
-            revision: 0,
-        };
+        let as_what = (Severity::Info, AlertState::Firing);
+        let message = format!("this is a test of channel {name}");
+        let alert = Alert::begun(id, "Test", as_what, message, now.wall);
         let notice = Notice {
             key: format!("test-{id}"),
             kind: NoticeKind::Test,
