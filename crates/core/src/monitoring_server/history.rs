@@ -142,8 +142,21 @@ impl Ring {
         }
     }
 
+    /// One for each of these slots; gaps where nothing is kept.
+    pub(crate) fn slots(&self, first: i64, end: i64) -> Vec<Bucket> {
+        let count = usize::try_from(end.saturating_sub(first)).unwrap_or(0);
+        let mut all = vec![Bucket::default(); count];
+        for (slot, bucket) in self.range(first, end) {
+            let place = usize::try_from(slot - first).ok().and_then(|index| all.get_mut(index));
+            if let Some(place) = place {
+                *place = bucket;
+            }
+        }
+        all
+    }
+
     /// Of these slots, as far as they are kept.
-    pub(crate) fn range(&self, from: i64, until: i64) -> impl Iterator<Item = (i64, Bucket)> {
+    fn range(&self, from: i64, until: i64) -> impl Iterator<Item = (i64, Bucket)> {
         let index = |slot: i64| {
             usize::try_from(slot.saturating_sub(self.first).max(0)).unwrap_or(usize::MAX)
         };
@@ -207,15 +220,7 @@ impl Series {
         };
         let first = slot(from, *step);
         let end = slot(WallTime(until.0 - 1), *step).saturating_add(1);
-        let count = usize::try_from(end - first).unwrap_or(0).min(*slots);
-        let mut all = vec![Bucket::default(); count];
-        for (slot, bucket) in ring.range(first, end) {
-            let place = usize::try_from(slot - first).ok().and_then(|index| all.get_mut(index));
-            if let Some(place) = place {
-                *place = bucket;
-            }
-        }
-        all
+        ring.slots(first, end.min(first.saturating_add(as_i64(*slots))))
     }
 
     /// What was written of a level, from `from` on, in place of what is there.
@@ -273,6 +278,6 @@ pub(super) fn millis(step: Duration) -> i64 {
     i64::try_from(step.as_millis()).unwrap_or(i64::MAX).max(1)
 }
 
-fn as_i64(count: usize) -> i64 {
+pub(crate) fn as_i64(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::{
     monitoring_server::{
         SeriesName,
-        history::{Bucket, Ring},
+        history::{Bucket, Ring, as_i64},
     },
     session::{
         MISSED_BUCKETS_MAX, MISSED_SERIES_MAX, MISSED_SLOTS_MAX, MISSED_STEP, MissedFigures,
@@ -26,14 +26,17 @@ pub(super) struct Missed {
 
 impl Missed {
     pub(super) fn sampled(&mut self, now: Timestamp, name: SeriesName, value: f32) {
-        if !self.rings.contains_key(&name) && self.rings.len() >= MISSED_SERIES_MAX {
-            return;
+        if !self.rings.contains_key(&name) {
+            if self.rings.len() >= MISSED_SERIES_MAX {
+                return;
+            }
+            self.rings.insert(name.clone(), Ring::default());
+            let slots = self.slots_max();
+            self.rings.values_mut().for_each(|ring| ring.trim(slots));
         }
-        let ring = self.rings.entry(name).or_default();
-        ring.add(slot(now), Bucket::of(value), MISSED_SLOTS_MAX);
         let slots = self.slots_max();
-        for ring in self.rings.values_mut() {
-            ring.trim(slots);
+        if let Some(ring) = self.rings.get_mut(&name) {
+            ring.add(slot(now), Bucket::of(value), slots);
         }
     }
 
@@ -42,20 +45,9 @@ impl Missed {
         let end = self.rings.values().map(Ring::end).max()?;
         let first = self.rings.values().map(Ring::first).min()?.max(end - as_i64(self.slots_max()));
         self.told = true;
-        let buckets = |ring: &Ring| {
-            let span = usize::try_from(end - first).unwrap_or(0);
-            let mut buckets = vec![Bucket::default(); span];
-            for (slot, bucket) in ring.range(first, end) {
-                let place = usize::try_from(slot - first).ok().and_then(|i| buckets.get_mut(i));
-                if let Some(place) = place {
-                    *place = bucket;
-                }
-            }
-            buckets
-        };
         let series = |(name, ring): (&SeriesName, &Ring)| MissedSeries {
             name: name.clone(),
-            buckets: buckets(ring),
+            buckets: ring.slots(first, end),
         };
         let begun = MISSED_STEP * u32::try_from(first).unwrap_or(0);
         Some(MissedFigures {
@@ -85,10 +77,6 @@ impl Missed {
 fn slot(at: Timestamp) -> i64 {
     let seconds = at.since(Timestamp(0)).as_secs() / MISSED_STEP.as_secs().max(1);
     i64::try_from(seconds).unwrap_or(i64::MAX)
-}
-
-fn as_i64(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
