@@ -7,10 +7,10 @@ use crate::mutant::mutant;
 /// processor is no shortage until it has been busy for long: a minute, at the usual five seconds.
 const SAMPLES_TO_CHANGE: [u8; 4] = [12, 2, 2, 2];
 
-/// Raised at `raise` and above, cleared below `clear`.
+/// Raised at `raise` and above, never where that is `None`; cleared below `clear`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Threshold {
-    pub raise: u32,
+    pub raise: Option<u32>,
     pub clear: u32,
 }
 
@@ -26,10 +26,10 @@ pub struct Thresholds {
 impl Default for Thresholds {
     fn default() -> Self {
         Self {
-            cpu: Threshold { raise: 98, clear: 90 },
-            memory: Threshold { raise: 95, clear: 90 },
-            disk: Threshold { raise: 95, clear: 92 },
-            temperature: Threshold { raise: 95, clear: 85 },
+            cpu: Threshold { raise: Some(98), clear: 90 },
+            memory: Threshold { raise: Some(95), clear: 90 },
+            disk: Threshold { raise: Some(95), clear: 92 },
+            temperature: Threshold { raise: Some(95), clear: 85 },
         }
     }
 }
@@ -91,7 +91,7 @@ impl Flag {
         let otherwise = if self.raised {
             figure < f64::from(threshold.clear)
         } else {
-            figure >= f64::from(threshold.raise)
+            threshold.raise.is_some_and(|raise| figure >= f64::from(raise))
         };
         self.against = if otherwise { self.against + 1 } else { 0 };
         let enough = if mutant!("no hysteresis") { 1 } else { enough };
@@ -110,7 +110,7 @@ mod tests {
     #[track_caller]
     fn check(figures: &[f32], expect: &str) {
         let mut pressure = Pressure::new(Thresholds {
-            memory: Threshold { raise: 90, clear: 80 },
+            memory: Threshold { raise: Some(90), clear: 80 },
             ..Thresholds::default()
         });
         let seen: String = figures
@@ -129,6 +129,14 @@ mod tests {
         let busy = Sample { cpu_percent: Some(100.0), ..Sample::default() };
         let changed = (0..20).position(|_| pressure.sampled(&busy));
         assert_eq!(changed, Some(11));
+    }
+
+    #[test]
+    fn what_has_no_limit_is_never_over_it() {
+        let cpu = Threshold { raise: None, clear: 90 };
+        let mut pressure = Pressure::new(Thresholds { cpu, ..Thresholds::default() });
+        let busy = Sample { cpu_percent: Some(100.0), ..Sample::default() };
+        assert!((0..20).all(|_| !pressure.sampled(&busy)));
     }
 
     #[test]

@@ -219,7 +219,7 @@ fn judged(mut loaded: Loaded) -> Result<Loaded, Error> {
         let given = [&keys[0], &keys[1]].map(|key| origins.of(key).is_some());
         *threshold = completed(*threshold, given, *default);
         let Threshold { raise, clear } = *threshold;
-        if clear >= raise {
+        if let Some(raise) = raise.filter(|raise| clear >= *raise) {
             let problem = format!(
                 "thresholds.{name}: it is cleared at {clear}, which must be below {raise}, where it is raised"
             );
@@ -238,12 +238,13 @@ fn judged(mut loaded: Loaded) -> Result<Loaded, Error> {
 /// Where it is raised was given without where it is cleared, and that would be on the wrong side: then it
 /// keeps the default's distance.
 fn completed(threshold: Threshold, given: [bool; 2], default: Threshold) -> Threshold {
-    let Threshold { raise, clear } = threshold;
-    if given == [true, false] && clear >= raise {
-        let distance = default.raise.saturating_sub(default.clear);
-        return Threshold { raise, clear: raise.saturating_sub(distance) };
+    match (threshold.raise, default.raise) {
+        (Some(raise), Some(usual)) if given == [true, false] && threshold.clear >= raise => {
+            let distance = usual.saturating_sub(default.clear);
+            Threshold { clear: raise.saturating_sub(distance), ..threshold }
+        }
+        _ => threshold,
     }
-    threshold
 }
 
 #[cfg(test)]

@@ -92,35 +92,35 @@ const SETTINGS: &[Setting<Config>] = &[
     Setting { key: "podman.watch", field: |c| Box::new(One(&mut c.podman.watch, WATCH)) },
     Setting {
         key: "thresholds.cpu.raise_percent",
-        field: |c| percent(&mut c.thresholds.cpu.raise),
+        field: |c| raised_at(&mut c.thresholds.cpu.raise, PERCENT_MAX),
     },
     Setting {
         key: "thresholds.cpu.clear_percent",
-        field: |c| percent(&mut c.thresholds.cpu.clear),
+        field: |c| cleared_at(&mut c.thresholds.cpu.clear, PERCENT_MAX),
     },
     Setting {
         key: "thresholds.memory.raise_percent",
-        field: |c| percent(&mut c.thresholds.memory.raise),
+        field: |c| raised_at(&mut c.thresholds.memory.raise, PERCENT_MAX),
     },
     Setting {
         key: "thresholds.memory.clear_percent",
-        field: |c| percent(&mut c.thresholds.memory.clear),
+        field: |c| cleared_at(&mut c.thresholds.memory.clear, PERCENT_MAX),
     },
     Setting {
         key: "thresholds.disk.raise_percent",
-        field: |c| percent(&mut c.thresholds.disk.raise),
+        field: |c| raised_at(&mut c.thresholds.disk.raise, PERCENT_MAX),
     },
     Setting {
         key: "thresholds.disk.clear_percent",
-        field: |c| percent(&mut c.thresholds.disk.clear),
+        field: |c| cleared_at(&mut c.thresholds.disk.clear, PERCENT_MAX),
     },
     Setting {
         key: "thresholds.temperature.raise_celsius",
-        field: |c| celsius(&mut c.thresholds.temperature.raise),
+        field: |c| raised_at(&mut c.thresholds.temperature.raise, CELSIUS_MAX),
     },
     Setting {
         key: "thresholds.temperature.clear_celsius",
-        field: |c| celsius(&mut c.thresholds.temperature.clear),
+        field: |c| cleared_at(&mut c.thresholds.temperature.clear, CELSIUS_MAX),
     },
     Setting {
         key: "hardware.flash_life_percent",
@@ -164,16 +164,19 @@ const SETTINGS: &[Setting<Config>] = &[
     Setting { key: "logs.units", field: |c| Box::new(List(&mut c.logs.units, UnitName)) },
 ];
 
-fn percent(value: &mut u32) -> Box<dyn Field + '_> {
-    Box::new(One(value, Whole::within(1, 100)))
+const PERCENT_MAX: u64 = 100;
+const CELSIUS_MAX: u64 = 200;
+
+fn raised_at(value: &mut Option<u32>, max: u64) -> Box<dyn Field + '_> {
+    Box::new(One(value, OrNone(Whole::within(1, max))))
+}
+
+fn cleared_at(value: &mut u32, max: u64) -> Box<dyn Field + '_> {
+    Box::new(One(value, Whole::within(1, max)))
 }
 
 fn or_none(value: &mut Option<u32>, max: u64) -> Box<dyn Field + '_> {
     Box::new(One(value, OrNone(Whole::within(0, max))))
-}
-
-fn celsius(value: &mut u32) -> Box<dyn Field + '_> {
-    Box::new(One(value, Whole::within(1, 200)))
 }
 
 /// The thresholds with the name of each and the unit in its keys.

@@ -116,7 +116,7 @@ fn a_wrong_value_names_its_place_what_was_found_and_what_was_expected() {
     check("role: boss\n", "nodeagent.yaml:1:7: expected `sub` or `master`, found `boss`");
     check(
         "thresholds:\n  cpu:\n    raise_percent: 101\n",
-        "nodeagent.yaml:3:20: expected a whole number from 1 to 100, found `101`",
+        "nodeagent.yaml:3:20: expected a whole number from 1 to 100, or `none`, found `101`",
     );
     check(
         "podman:\n  socket: run/podman.sock\n",
@@ -145,9 +145,11 @@ fn a_threshold_must_be_cleared_below_where_it_is_raised() {
         "nodeagent.yaml:2:25: thresholds.disk: it is cleared at 80, which must be below 80, where it is raised",
     );
     let config = parse("thresholds:\n  disk: {raise_percent: 80}\n").unwrap();
-    assert_eq!(config.thresholds.disk, Threshold { raise: 80, clear: 77 });
+    assert_eq!(config.thresholds.disk, Threshold { raise: Some(80), clear: 77 });
     let config = parse("thresholds:\n  cpu: {clear_percent: 50}\n").unwrap();
-    assert_eq!(config.thresholds.cpu, Threshold { raise: 98, clear: 50 });
+    assert_eq!(config.thresholds.cpu, Threshold { raise: Some(98), clear: 50 });
+    let config = parse("thresholds:\n  cpu: {raise_percent: none}\n").unwrap();
+    assert_eq!(config.thresholds.cpu, Threshold { raise: None, clear: 90 });
 }
 
 #[test]

@@ -89,6 +89,12 @@ END
     podman-auto-update.timer
   chroot "$ROOT" systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
     e2scrub_all.timer e2scrub_reap.service fstrim.timer console-getty.service
+  # The processors and the disk are the machine's, and busy or full for reasons of its own. Not in /etc, where
+  # the installer would take it away.
+  local limits="$ROOT/usr/local/lib/systemd/system/piccolo-nodeagent.service.d"
+  mkdir -p "$limits"
+  printf '[Service]\n%s\n%s\n' 'Environment=PICCOLO_AGENT_THRESHOLDS_CPU_RAISE_PERCENT=none' \
+    'Environment=PICCOLO_AGENT_THRESHOLDS_DISK_RAISE_PERCENT=none' >"$limits/shared-machine.conf"
   mkdir -p "$ROOT/etc/containers"
   printf '[storage]\ndriver = "overlay"\nrunroot = "/run/containers/storage"\n%s\n' \
     'graphroot = "/var/lib/containers/storage"' >"$ROOT/etc/containers/storage.conf"

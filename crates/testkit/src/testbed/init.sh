@@ -10,4 +10,8 @@ done
 # The network's settings are those of the host's own network namespace.
 mount --bind /proc/sys/net /proc/sys/net
 mount -o remount,bind,rw /proc/sys/net
+# The machine's file systems are not the host's: what another test breaks there is none of its business.
+if [ -d /sys/fs/ext4 ]; then
+    mount -t tmpfs -o size=4k tmpfs /sys/fs/ext4
+fi
 exec /lib/systemd/systemd
