@@ -57,6 +57,8 @@ fn labels_select_and_maintenance_is_an_operators_word() -> Story {
     refused(&cluster, &["node", "list", "-l", "hue=red"], 2, "hue");
     done(&cluster, &["node", "maintenance", "on", "board-1", "--reason", "new fan"]);
     cluster.wait_for_status("board-1", "Maintenance")?;
+    let told = done(&cluster, &["events"]);
+    assert!(told.contains("node board-1 is in Maintenance: new fan"), "{told}");
     done(&cluster, &["node", "maintenance", "off", "board-1"]);
     cluster.wait_for_status("board-1", "Ready")?;
     refused(&cluster, &["node", "describe", "board-7"], 3, "board-1");

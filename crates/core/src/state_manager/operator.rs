@@ -80,12 +80,13 @@ impl Request {
             | Self::ReceiveConfig { node, .. }
             | Self::GetNode(node)
             | Self::ApproveNode(node)
-            | Self::RejectNode { node, .. }
-            | Self::SetMaintenance { node, .. }
             | Self::RemoveNode(node)
             | Self::LabelNode { node, .. }
             | Self::ResetNodeIdentity(node)
             | Self::PauseRecovery { node, .. } => node.clone(),
+            Self::RejectNode { node, reason } | Self::SetMaintenance { node, reason, .. } => {
+                format!("{node}{}", why(reason))
+            }
             Self::Command { node, command: AgentCommand::SetLogLevel { filter, span } } => {
                 format!("{node} {}", log_level::words(filter, *span))
             }
@@ -350,7 +351,8 @@ impl StateManager {
 
     fn approve(&mut self, now: Now, out: &mut Outbox, node: &str) -> Result<Answer, Refusal> {
         let until = now.wall.plus(self.settings.certificate_lifetime);
-        let id = self.transition(now, out, node, NodeEvent::Approved, EventKind::NodeApproved)?;
+        let step = (NodeEvent::Approved, EventKind::NodeApproved);
+        let id = self.transition(now, out, node, step, "")?;
         if let Some(node) = self.nodes.get_mut(&id) {
             node.record.certificate_expires_at = Some(until);
             // it is watched from now on
@@ -378,8 +380,7 @@ impl StateManager {
             )
             .help("to take a member out: piccolo node remove"));
         }
-        let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-        let message = format!("node {} was rejected{why}", node.record.name);
+        let message = format!("node {} was rejected{}", node.record.name, why(reason));
         let draft = Draft::of(&node.record, Severity::Info, EventKind::NodeRejected, message);
         self.happened(now, out, draft);
         self.forget(out, &id);
@@ -395,12 +396,12 @@ impl StateManager {
         reason: &str,
     ) -> Result<Answer, Refusal> {
         check_text("reason", reason, REASON_BYTES_MAX)?;
-        let (event, kind) = if on {
+        let step = if on {
             (NodeEvent::MaintenanceStarted, EventKind::NodeMaintenance)
         } else {
             (NodeEvent::MaintenanceEnded, EventKind::NodeMaintenanceEnded)
         };
-        let id = self.transition(now, out, node, event, kind)?;
+        let id = self.transition(now, out, node, step, reason)?;
         self.send_recovery_orders(now, out, &id);
         self.settle(now, out, &id);
         Ok(Answer::Node(Box::new(self.node_view(&id))))
@@ -412,8 +413,8 @@ impl StateManager {
         now: Now,
         out: &mut Outbox,
         node: &str,
-        event: NodeEvent,
-        kind: EventKind,
+        (event, kind): (NodeEvent, EventKind),
+        reason: &str,
     ) -> Result<NodeId, Refusal> {
         let id = self.find(node)?;
         let Some(node) = self.nodes.get_mut(&id) else { return Err(no_such_node(node, None)) };
@@ -439,6 +440,7 @@ impl StateManager {
         } else {
             draft.message.clone()
         };
+        let message = format!("{message}{}", why(reason));
         out.touch(&id);
         self.happened(now, out, Draft { kind, message, severity: Severity::Info, ..draft });
         Ok(id)
@@ -723,6 +725,11 @@ impl StateManager {
         self.happened(now, out, draft);
         Ok(Answer::Done)
     }
+}
+
+/// An operator's reason, behind what it is for.
+fn why(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(": {reason}") }
 }
 
 fn wrong_status(name: &str, status: NodeStatus, verb: &str) -> Refusal {

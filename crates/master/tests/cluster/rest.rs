@@ -210,11 +210,12 @@ async fn an_api_token_is_shown_once_speaks_by_its_name_and_ends() {
     assert_eq!(me.json()["who"], "operator:token/ci", "{me:?}");
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
     let path = "/api/v1/nodes/n1/maintenance";
-    let on = ask(&cluster, None, "PUT", path, &headers, "{\"on\":true}").await;
+    let on =
+        ask(&cluster, None, "PUT", path, &headers, "{\"on\":true,\"reason\":\"new fan\"}").await;
     assert_eq!((on.status, &on.json()["status"]), (200, &Value::from("Maintenance")), "{on:?}");
     let audit = cluster.audit().await;
     let entry = audit.iter().find(|entry| entry.call == "SetMaintenance").unwrap();
-    assert_eq!(entry.who, "operator:token/ci");
+    assert_eq!((entry.who.as_str(), entry.target.as_str()), ("operator:token/ci", "n1: new fan"));
     let remove = ask(&cluster, None, "DELETE", "/api/v1/nodes/n1", &with, "").await;
     assert_eq!((remove.status, remove.reason().as_str()), (403, "RoleNotAllowed"));
 

@@ -223,6 +223,32 @@ fn maintenance_is_an_order_too() {
 }
 
 #[test]
+fn an_operators_reason_is_in_the_event_and_in_the_audit_log() {
+    let mut cluster = cluster();
+    let mut set = |ms, on, reason: &str| {
+        let (id, reason) = (RequestId(2_000 + ms), reason.to_owned());
+        let request = Request::SetMaintenance { node: "n1".to_owned(), on, reason };
+        let effects = cluster.input(ms, Input::Request { id, by: admin(), request });
+        let kind = if on { EventKind::NodeMaintenance } else { EventKind::NodeMaintenanceEnded };
+        let target = cluster.audit().last().unwrap().target.clone();
+        (happened(&effects, kind).concat(), target)
+    };
+    let both = |event: &str, target: &str| (event.to_owned(), target.to_owned());
+    let longest = "x".repeat(256);
+    assert_eq!(set(2_000, true, ""), both("node n1 is in Maintenance", "n1"));
+    let off = both("node n1 is out of Maintenance: fan is new", "n1: fan is new");
+    assert_eq!(set(2_001, false, "fan is new"), off);
+    let on =
+        both(&format!("node n1 is in Maintenance: {longest}"), &format!("n1: {longest}")[..256]);
+    assert_eq!(set(2_002, true, &longest), on, "audit entries are cut at 256 bytes");
+    for (ms, bad) in [(2_003, format!("{longest}x")), (2_004, "\u{1b}[2J\nnode".to_owned())] {
+        let (event, target) = set(ms, false, &bad);
+        assert_eq!(event, "");
+        assert!(target.len() <= 256 && !target.contains(char::is_control), "{target:?}");
+    }
+}
+
+#[test]
 fn an_older_agent_is_told_nothing_that_it_does_not_know() {
     let mut cluster = cluster();
     let _ = cluster.open_with(2 * S, "n1", ("s2", Some("s1")), |hello| hello.recovers = false);

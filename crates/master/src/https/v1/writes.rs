@@ -67,7 +67,7 @@ pub(super) async fn reject(
 #[serde(deny_unknown_fields)]
 pub(super) struct Maintenance {
     on: bool,
-    /// Why, for the event.
+    /// Why, for the event and the audit log; 256 bytes at most.
     #[serde(default)]
     reason: String,
 }
