@@ -84,6 +84,8 @@ pub struct Caller {
     pub credential: Option<String>,
     /// When the certificate began to hold.
     pub valid_from: WallTime,
+    /// The end of what was shown, certificate or credential.
+    pub expires_at: Option<WallTime>,
     /// The certificate's time is over: good for grace re-issue and nothing else.
     pub expired: bool,
 }
@@ -98,6 +100,7 @@ impl Caller {
             serial: String::new(),
             credential: None,
             valid_from: WallTime::default(),
+            expires_at: None,
             expired: false,
         }
     }

@@ -82,6 +82,9 @@ pub struct SpeaksFor {
     pub credential: Option<String>,
     /// Of the user's certificate, where it was one.
     pub serial: String,
+    /// The end of that certificate or API token.
+    #[serde(default)]
+    pub expires_at: Option<WallTime>,
 }
 
 impl CredentialRecord {
@@ -97,6 +100,7 @@ impl CredentialRecord {
             role: self.role,
             id: self.speaks_for.id.clone(),
             credential: Some(self.hash.clone()),
+            expires_at: Some(self.expires_at),
             ..Caller::anonymous("")
         }
     }

@@ -198,6 +198,7 @@ impl StateManager {
                 id: format!("token/{name}"),
                 credential: Some(hash.clone()),
                 serial: String::new(),
+                expires_at: None,
             },
             hash,
         };
@@ -280,16 +281,19 @@ impl StateManager {
         };
         self.credentials.check_brief()?;
         self.credentials.make_room(out, CredentialKind::Session, &by.id, SESSIONS_PER_CALLER_MAX);
+        let of_the_maker = match shown.kind {
+            CredentialKind::Code => shown.speaks_for.expires_at,
+            CredentialKind::ApiToken | CredentialKind::Session => Some(shown.expires_at),
+        };
         let maker = Caller {
             credential: shown.speaks_for.credential.clone(),
             serial: shown.speaks_for.serial.clone(),
+            expires_at: of_the_maker,
             ..by.clone()
         };
-        let mut record = brief(now, &maker, CredentialKind::Session, hash, SESSION_TTL);
+        let record = brief(now, &maker, CredentialKind::Session, hash, SESSION_TTL);
         if shown.kind == CredentialKind::Code {
             self.credentials.remove(out, &shown.hash);
-        } else {
-            record.expires_at = record.expires_at.min(shown.expires_at);
         }
         self.credentials.insert(now, out, record.clone());
         Ok(Answer::Credential(record))
@@ -311,6 +315,7 @@ impl StateManager {
     }
 }
 
+/// It ends with the right of whoever makes it.
 fn brief(
     now: Now,
     by: &Caller,
@@ -318,18 +323,20 @@ fn brief(
     hash: String,
     ttl: Duration,
 ) -> CredentialRecord {
+    let until = now.wall.plus(ttl);
     CredentialRecord {
         hash,
         kind,
         name: String::new(),
         role: by.role,
         created_at: now.wall,
-        expires_at: now.wall.plus(ttl),
+        expires_at: by.expires_at.map_or(until, |end| end.min(until)),
         created_by: by.who(),
         speaks_for: SpeaksFor {
             id: by.id.clone(),
             credential: by.credential.clone(),
             serial: by.serial.clone(),
+            expires_at: by.expires_at,
         },
     }
 }
@@ -430,6 +437,7 @@ mod tests {
             Request, Settings,
             fixtures::{Cluster, admin, at},
         },
+        time::WallTime,
     };
 
     const FROM: &str = "10.0.0.7";
@@ -533,6 +541,39 @@ mod tests {
         cluster.ask(2_000, admin(), Request::RevokeApiToken("ci".to_owned())).unwrap();
         assert_eq!(identify(&mut cluster, 2_000, Session, "5e55"), Err("SessionOver"));
         assert!(!cluster.store.keys().any(|key| key.starts_with(keys::CREDENTIALS)));
+    }
+
+    #[test]
+    fn no_session_outlives_what_it_was_opened_with() {
+        let hour = 3_600_000_u64;
+        let until = |ms: u64| Some(WallTime(i64::try_from(ms).unwrap()));
+        for (lasts, ends) in [(5 * hour, 5 * hour), (24 * hour, 12 * hour)] {
+            let mut cluster = Cluster::new(Settings::default());
+            let with_certificate = Caller { expires_at: until(lasts), ..admin() };
+            let name = UserName::parse("name", "ci").unwrap();
+            let (role, ttl) = (Role::Viewer, Duration::from_millis(lasts));
+            let hash = "abcd".repeat(16);
+            cluster.ask(0, admin(), Request::CreateApiToken { name, role, ttl, hash }).unwrap();
+            let with_token = caller(&mut cluster, 0, ApiToken, "abcd");
+            for (maker, code, session) in
+                [(with_certificate, "c0de", "5e55"), (with_token.clone(), "c0df", "5e56")]
+            {
+                cluster.ask(0, maker, Request::OpenConsole { hash: code.repeat(16) }).unwrap();
+                let code = caller(&mut cluster, 0, OnceCode, code);
+                cluster.ask(0, code, Request::OpenSession { hash: session.repeat(16) }).unwrap();
+            }
+            let open = Request::OpenSession { hash: "5e57".repeat(16) };
+            cluster.ask(0, with_token, open).unwrap();
+            cluster.restart(Settings::default(), 1);
+            for session in ["5e55", "5e56", "5e57"] {
+                for ms in (0..ends).step_by(29 * 60_000) {
+                    let by = caller(&mut cluster, ms, Session, session);
+                    assert_eq!(by.expires_at, until(ends), "{session} at {ms}");
+                }
+                let over = identify(&mut cluster, ends, Session, session);
+                assert_eq!(over, Err("SessionOver"), "{session}");
+            }
+        }
     }
 
     #[test]

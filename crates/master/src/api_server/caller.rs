@@ -33,10 +33,15 @@ pub(crate) fn caller_of(peer: Option<&PeerInfo>, now: u64) -> Caller {
         key_fingerprint: identity.spki_sha256.clone(),
         serial: identity.serial.clone(),
         credential: None,
-        valid_from: WallTime::from_secs(i64::try_from(identity.not_before).unwrap_or(i64::MAX)),
+        valid_from: moment(identity.not_before),
+        expires_at: Some(moment(identity.not_after)),
         // a connection may outlive the certificate that it was opened with
         expired: identity.expired || identity.expired_at(now),
     }
+}
+
+fn moment(seconds: u64) -> WallTime {
+    WallTime::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
 fn role(role: names::Role) -> Role {

@@ -208,6 +208,9 @@ async fn an_api_token_is_shown_once_speaks_by_its_name_and_ends() {
     let with = [("Authorization", bearer.as_str())];
     let me = ask(&cluster, None, "GET", "/api/v1/session", &with, "").await;
     assert_eq!(me.json()["who"], "operator:token/ci", "{me:?}");
+    let made = get(&cluster, Some(&cluster.admin_identity()), "/api/v1/api-tokens").await.json();
+    let end = &made["items"][0]["expires_at"];
+    assert!(end.is_string() && *end == me.json()["expires_at"], "{made} {me:?}");
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
     let path = "/api/v1/nodes/n1/maintenance";
     let on =
@@ -252,6 +255,8 @@ async fn a_browser_signs_in_acts_with_its_header_and_signs_out() {
     assert_eq!(again.status, 201, "an old cookie keeps nobody out");
     let me = ask(&cluster, None, "GET", "/api/v1/session", &[("Cookie", cookie)], "").await;
     assert_eq!((&me.json()["role"], &me.json()["proof"]), (&"admin".into(), &"session".into()));
+    assert!(me.json()["expires_at"].is_string(), "{me:?}");
+    assert_eq!(me.json()["expires_at"], session.json()["expires_at"]);
     let wish = "{\"role\":\"sub\"}";
     let make = async |headers: &[(&str, &str)]| {
         let answer = post(&cluster, None, "/api/v1/tokens", headers, wish).await;
@@ -287,6 +292,8 @@ async fn a_code_of_the_command_line_opens_one_session() {
         (201, &Value::from("admin:first")),
         "{first:?}"
     );
+    let me = get(&cluster, Some(&cluster.admin_identity()), "/api/v1/session").await.json();
+    assert!(me["proof"] == "certificate" && me["expires_at"].is_string(), "{me}");
     let second = post(&cluster, None, "/api/v1/session", &[], &shown).await;
     assert_eq!((second.status, second.reason().as_str()), (401, "CodeNotGood"));
 }

@@ -31,7 +31,7 @@ pub(super) struct WhoAmI {
     role: String,
     /// `certificate`, `api-token` or `session`.
     proof: &'static str,
-    /// The session ends then, whatever happens; null where that is not known.
+    /// The session, API token or certificate ends then, whatever happens.
     expires_at: Option<String>,
     /// The session ends when it was not used for so long.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,7 +91,8 @@ pub(super) async fn who_am_i(asker: Asker) -> Answer<WhoAmI> {
         Proof::Certificate | Proof::Nothing => ("certificate", None),
     };
     let (who, role) = (asker.by.who(), asker.by.role.to_string());
-    Ok(Shown::ok(WhoAmI { who, role, proof, expires_at: None, idle_seconds }))
+    let expires_at = time(asker.by.expires_at.map(timestamp).as_ref());
+    Ok(Shown::ok(WhoAmI { who, role, proof, expires_at, idle_seconds }))
 }
 
 /// Sign out.
