@@ -469,13 +469,28 @@ async fn an_alert_of_a_rule_that_was_applied_is_watched_acknowledged_and_silence
     assert_eq!((&mine["state"], &mine["comment"]), (&"acknowledged".into(), &"on my way".into()));
     let found = get(&cluster, Some(&admin), &format!("/api/v1/alerts/{id}")).await.json();
     assert_eq!(found["acknowledged_by"], mine["acknowledged_by"]);
+    let several = "/api/v1/alerts/acknowledge";
+    let body = format!(r#"{{"ids":["{id}","9-9"],"comment":"both"}}"#);
+    let refused = post(&cluster, Some(&admin), several, &[], &body).await;
+    assert_eq!((refused.status, refused.reason().as_str()), (404, "NoSuchAlert"));
+    let found = get(&cluster, Some(&admin), &format!("/api/v1/alerts/{id}")).await.json();
+    assert_eq!(found["comment"], "on my way", "all of them, or none");
+    let body = body.replace(r#","9-9""#, "");
+    let all = post(&cluster, Some(&admin), several, &[], &body).await.json();
+    assert_eq!(
+        (&all["alerts"][0]["id"], &all["alerts"][0]["comment"]),
+        (&id.into(), &"both".into())
+    );
     let other = get(&cluster, Some(&admin), "/api/v1/alerts/9-9").await;
     assert_eq!((other.status, other.reason().as_str()), (404, "NoSuchAlert"));
 
     let body = r#"{"only":"rule=Lonely","seconds":3600}"#;
-    let silence = post(&cluster, Some(&admin), "/api/v1/silences", &[], body).await;
-    assert_eq!(silence.status, 201, "{silence:?}");
+    let key = [("Idempotency-Key", "s1")];
+    let silence = post(&cluster, Some(&admin), "/api/v1/silences", &key, body).await;
+    let again = post(&cluster, Some(&admin), "/api/v1/silences", &key, body).await;
+    assert_eq!((silence.status, again.status, &again.body), (201, 201, &silence.body));
     let listed = get(&cluster, Some(&admin), "/api/v1/alerts?only=rule%3DLonely").await.json();
+    assert_eq!(listed["silences"].as_array().map(Vec::len), Some(1), "{listed}");
     assert_eq!(listed["alerts"][0]["silenced_by"], silence.json()["id"]);
     let path = format!("/api/v1/silences/{}", silence.json()["id"].as_str().unwrap());
     assert_eq!(ask(&cluster, Some(&admin), "DELETE", &path, &[], "").await.status, 200);

@@ -2,7 +2,10 @@
 //!
 //! These lists are bounded and whole: they have the shape of `piccolo alert ... -o json`.
 
-use axum::http::{HeaderMap, StatusCode};
+use axum::{
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
 use piccolo_rpc::{
     v1::{self, alert_channel::Way, api_server_service_server::ApiServerService as _},
     view::{
@@ -10,12 +13,13 @@ use piccolo_rpc::{
         words::{parse_duration, whole_seconds},
     },
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Answer, Done, Shown,
     asker::{Asker, Named, Params},
-    body::{Given, Optional},
+    body::{Digested, Given, Optional},
+    once::Once,
     problem::{Problem, Problems, Refusals},
     reads::SeverityParam,
     writes::if_match,
@@ -91,6 +95,35 @@ pub(super) async fn acknowledge(
     Ok(Shown::ok(AlertView::from(&alert)).tagged(alert.revision))
 }
 
+/// Which alerts somebody looks after.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Several {
+    /// Of 1 to 32 alerts.
+    ids: Vec<String>,
+    #[serde(default)]
+    comment: String,
+}
+
+/// The alerts that were asked for, as they are now.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Acknowledged {
+    alerts: Vec<AlertView>,
+}
+
+/// Somebody looks after several alerts: all of these, or none.
+#[utoipa::path(post, path = "/alerts/acknowledge", tag = "alerts", request_body = Several,
+    responses((status = 200, description = "The alerts.", body = Acknowledged), Refusals, Problems))]
+pub(super) async fn acknowledge_several(
+    asker: Asker,
+    Given(given): Given<Several>,
+) -> Answer<Acknowledged> {
+    let Several { ids, comment } = given;
+    let request = asker.request(v1::AcknowledgeAlertsRequest { ids, comment });
+    let alerts = asker.api.acknowledge_alerts(request).await?.into_inner().alerts;
+    Ok(Shown::ok(Acknowledged { alerts: alerts.iter().map(AlertView::from).collect() }))
+}
+
 /// A silence that is wanted.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -106,8 +139,17 @@ pub(super) struct NewSilence {
 
 /// Have nobody told of some alerts for a time; they are listed all the same.
 #[utoipa::path(post, path = "/silences", tag = "alerts", request_body = NewSilence,
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same again is not carried out twice.")),
     responses((status = 201, description = "The silence.", body = SilenceView), Refusals, Problems))]
-pub(super) async fn silence(asker: Asker, Given(given): Given<NewSilence>) -> Answer<SilenceView> {
+pub(super) async fn silence(
+    asker: Asker,
+    once: Once,
+    Digested(given, digest): Digested<NewSilence>,
+) -> Result<Response, Problem> {
+    once.carry_out(asker.by.who(), digest, make_silence(asker, given)).await
+}
+
+async fn make_silence(asker: Asker, given: NewSilence) -> Answer<SilenceView> {
     let NewSilence { only, seconds, comment } = given;
     let request = asker.request(v1::SilenceAlertsRequest { only, span_seconds: seconds, comment });
     let silence = asker.api.silence_alerts(request).await?.into_inner().silence;

@@ -82,6 +82,7 @@ fn api() -> OpenApiRouter<Api> {
         .routes(routes!(alerts::list_alerts))
         .routes(routes!(alerts::get_alert))
         .routes(routes!(alerts::acknowledge))
+        .routes(routes!(alerts::acknowledge_several))
         .routes(routes!(alerts::silence))
         .routes(routes!(alerts::unsilence))
         .routes(routes!(alerts::list_rules, alerts::apply_rules))
