@@ -1,7 +1,8 @@
 //! A request that makes something, and may have been made before: its answer was lost, or somebody pressed twice.
 //!
 //! The key is the caller's own (`Idempotency-Key`). With the same body the same answer comes again, for ten minutes; with
-//! another body it is a mistake. What was refused is not remembered: it has changed nothing.
+//! another body it is a mistake. What was refused is not remembered: it has changed nothing. What is begun is carried out
+//! also where the caller goes away meanwhile, and its answer waits for the next attempt.
 
 use std::{
     collections::VecDeque,
@@ -17,14 +18,16 @@ use axum::{
 };
 use serde::Serialize;
 use tokio::time::Instant;
+use tonic::Status;
 
 use super::{Answer, problem::Problem};
 use crate::api_server::Api;
 
 /// For so long an answer comes again.
 const KEPT_FOR: Duration = Duration::from_secs(600);
-/// Answers that are kept; the oldest goes.
+/// Answers that are kept; the oldest goes. Of one caller, so that nobody's many push out what others made.
 const KEPT_MAX: usize = 256;
+const KEPT_PER_CALLER_MAX: usize = 32;
 /// Bytes of an answer that is kept; a larger one is carried out again.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a key.
@@ -73,28 +76,26 @@ impl FromRequestParts<Api> for Once {
 
 impl Once {
     /// Carries it out, unless it was before.
-    pub(super) async fn carry_out<T: Serialize>(
+    pub(super) async fn carry_out<T: Serialize + Send + 'static>(
         self,
         who: String,
         digest: [u8; 32],
-        make: impl Future<Output = Answer<T>>,
+        make: impl Future<Output = Answer<T>> + Send + 'static,
     ) -> Result<Response, Problem> {
         let Some(key) = self.key else { return Ok(make.await?.into_response()) };
-        let key = (who, self.path, key);
-        if let Some(kept) = self.memory.begin(&key, digest)? {
+        let (memory, key) = (self.memory, (who, self.path, key));
+        if let Some(kept) = memory.begin(&key, digest)? {
             return Ok(shown(kept, true));
         }
-        // forgotten again if the caller goes away, or is refused
-        let mut under_way = UnderWay { memory: &self.memory, key: &key, done: false };
-        let made = make.await?;
-        let status = made.status;
-        let body = Bytes::from(serde_json::to_vec(&made.body).unwrap_or_default());
-        under_way.done = body.len() <= ANSWER_BYTES_MAX;
-        if under_way.done {
-            self.memory.keep(&key, (status, body.clone()));
-        }
-        drop(under_way);
-        Ok(shown((status, body), false))
+        let mut under_way = UnderWay { memory, key, is_open: false };
+        let made = tokio::spawn(async move {
+            let made = make.await;
+            under_way.end(made)
+        });
+        let failed =
+            |_| Problem::from(Status::internal("the master made a mistake; its log has more"));
+        let made = made.await.map_err(failed)?;
+        made.map(|answer| shown(answer, false))
     }
 }
 
@@ -109,16 +110,32 @@ fn shown((status, body): (StatusCode, Bytes), again: bool) -> Response {
     response
 }
 
-struct UnderWay<'a> {
-    memory: &'a Memory,
-    key: &'a Key,
-    done: bool,
+/// Forgotten again unless there is an answer to keep.
+struct UnderWay {
+    memory: Memory,
+    key: Key,
+    /// Nobody knows what came of it: it stays under way, and is not begun again.
+    is_open: bool,
 }
 
-impl Drop for UnderWay<'_> {
+impl UnderWay {
+    fn end<T: Serialize>(&mut self, made: Answer<T>) -> Result<(StatusCode, Bytes), Problem> {
+        let is_late = |problem: &Problem| problem.status() == StatusCode::GATEWAY_TIMEOUT;
+        self.is_open = made.as_ref().is_err_and(is_late);
+        let made = made?;
+        let body = Bytes::from(serde_json::to_vec(&made.body).unwrap_or_default());
+        if body.len() <= ANSWER_BYTES_MAX {
+            self.memory.keep(&self.key, (made.status, body.clone()));
+        }
+        Ok((made.status, body))
+    }
+}
+
+impl Drop for UnderWay {
     fn drop(&mut self) {
-        if !self.done {
-            self.memory.lock().retain(|entry| entry.key != *self.key);
+        if !self.is_open {
+            let is_over = |entry: &Entry| entry.key == self.key && entry.answer.is_none();
+            self.memory.lock().retain(|entry| !is_over(entry));
         }
     }
 }
@@ -130,9 +147,8 @@ impl Memory {
         let mut entries = self.lock();
         entries.retain(|entry| now.duration_since(entry.at) < KEPT_FOR);
         let Some(entry) = entries.iter().find(|entry| entry.key == *key) else {
-            if entries.len() >= KEPT_MAX {
-                entries.pop_front();
-            }
+            make_room(&mut entries, KEPT_PER_CALLER_MAX, |of| of.0 == key.0)?;
+            make_room(&mut entries, KEPT_MAX, |_| true)?;
             entries.push_back(Entry { key: key.clone(), digest, at: now, answer: None });
             return Ok(None);
         };
@@ -161,8 +177,28 @@ impl Memory {
     }
 }
 
+/// The oldest answer among `these` goes; what is under way stays.
+fn make_room(
+    entries: &mut VecDeque<Entry>,
+    max: usize,
+    these: impl Fn(&Key) -> bool,
+) -> Result<(), Problem> {
+    if entries.iter().filter(|entry| these(&entry.key)).count() < max {
+        return Ok(());
+    }
+    let oldest = entries.iter().position(|entry| these(&entry.key) && entry.answer.is_some());
+    let detail = "too many requests with an Idempotency-Key are under way";
+    let busy =
+        || Problem::new(StatusCode::TOO_MANY_REQUESTS, "Busy", detail).help("try again later");
+    entries.remove(oldest.ok_or_else(busy)?);
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot;
+
+    use super::super::Shown;
     use super::*;
 
     fn key(word: &str) -> Key {
@@ -181,16 +217,80 @@ mod tests {
         assert_eq!(memory.begin(&other, [1; 32]), Ok(None), "another caller");
     }
 
+    fn made(memory: &Memory, key: &Key) {
+        memory.begin(key, [0; 32]).unwrap();
+        memory.keep(key, (StatusCode::CREATED, Bytes::new()));
+    }
+
     #[tokio::test]
     async fn what_is_remembered_is_bounded_in_number_and_time() {
         tokio::time::pause();
         let memory = Memory::default();
         for n in 0..1_000 {
-            memory.begin(&key(&n.to_string()), [0; 32]).unwrap();
+            made(&memory, &(n.to_string(), String::new(), String::new()));
         }
         assert_eq!(memory.lock().len(), KEPT_MAX);
         tokio::time::advance(KEPT_FOR).await;
         memory.begin(&key("later"), [0; 32]).unwrap();
         assert_eq!(memory.lock().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn nobody_pushes_out_what_another_made() {
+        let memory = Memory::default();
+        made(&memory, &key("mine"));
+        let other = |n: usize| ("viewer:eve".to_owned(), String::new(), n.to_string());
+        for n in 0..1_000 {
+            made(&memory, &other(n));
+        }
+        assert_eq!(memory.lock().len(), 1 + KEPT_PER_CALLER_MAX);
+        assert!(memory.begin(&key("mine"), [0; 32]).unwrap().is_some());
+        let under_way = (1_000..2_000).filter(|n| memory.begin(&other(*n), [0; 32]).is_ok());
+        assert_eq!(under_way.count(), KEPT_PER_CALLER_MAX, "and what is under way stays");
+    }
+
+    #[tokio::test]
+    async fn what_may_have_been_carried_out_is_not_begun_again_and_what_was_refused_is() {
+        let memory = Memory::default();
+        let ask = async |status: StatusCode| {
+            let (memory, key) = (memory.clone(), Some("a".to_owned()));
+            let once = Once { memory, path: "/api/v1/tokens".to_owned(), key };
+            let made: Answer<u32> = Err(Problem::new(status, "Test", "no"));
+            let answer = once.carry_out("admin:first".to_owned(), [1; 32], async { made }).await;
+            answer.unwrap_err().status()
+        };
+        assert_eq!(ask(StatusCode::SERVICE_UNAVAILABLE).await, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ask(StatusCode::GATEWAY_TIMEOUT).await, StatusCode::GATEWAY_TIMEOUT);
+        assert_eq!(ask(StatusCode::SERVICE_UNAVAILABLE).await, StatusCode::CONFLICT);
+    }
+
+    #[tokio::test]
+    async fn what_a_caller_began_and_left_is_carried_out_once() {
+        let memory = Memory::default();
+        let once = || {
+            let (memory, key) = (memory.clone(), Some("a".to_owned()));
+            Once { memory, path: "/api/v1/tokens".to_owned(), key }
+        };
+        let (begun, has_begun) = oneshot::channel();
+        let (store_answers, answer) = oneshot::channel();
+        let make = async move {
+            begun.send(()).unwrap();
+            Ok(Shown::ok(answer.await.unwrap_or(0)))
+        };
+        let asked = tokio::spawn(once().carry_out("admin:first".to_owned(), [1; 32], make));
+        has_begun.await.unwrap();
+        asked.abort();
+        assert!(asked.await.unwrap_err().is_cancelled());
+        let again =
+            || once().carry_out("admin:first".to_owned(), [1; 32], async { Ok(Shown::ok(2)) });
+        assert!(again().await.is_err(), "it is under way");
+        store_answers.send(1).unwrap();
+        while memory.lock().iter().any(|entry| entry.answer.is_none()) {
+            tokio::task::yield_now().await;
+        }
+        let replayed = again().await.unwrap();
+        assert!(replayed.headers().contains_key("idempotent-replayed"));
+        let body = axum::body::to_bytes(replayed.into_body(), 64).await.unwrap();
+        assert_eq!(&body[..], b"1");
     }
 }
