@@ -280,6 +280,18 @@ async fn a_browser_signs_in_acts_with_its_header_and_signs_out() {
 }
 
 #[tokio::test]
+async fn the_large_body_of_a_stranger_is_not_waited_for() {
+    let cluster = Cluster::start().await;
+    let node = cluster.join("n1").await;
+    for who in [None, Some(&node)] {
+        // the head says that more comes, and nothing does
+        let headers = [("Content-Type", "application/json"), ("Content-Length", "100000")];
+        let refused = ask(&cluster, who, "PUT", "/api/v1/topology", &headers, "").await;
+        assert_eq!((refused.status, refused.reason().as_str()), (401, "CertificateRequired"));
+    }
+}
+
+#[tokio::test]
 async fn a_code_of_the_command_line_opens_one_session() {
     let cluster = Cluster::start().await;
     let request = v1::OpenConsoleRequest {};

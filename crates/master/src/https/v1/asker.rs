@@ -117,9 +117,16 @@ impl FromRequestParts<Api> for Asker {
             asker.proof = Proof::Session(Secret(session.to_owned()));
             asker.vouch();
         }
+        if asker.by.role.is_user() {
+            parts.extensions.insert(Known);
+        }
         Ok(asker)
     }
 }
+
+/// Beside a request of somebody who has a role here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known;
 
 /// Whoever knocks, by the connection alone: to sign in nothing else counts, and least a session that is over.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! What comes along with a request: JSON, bounded in size and time.
 //!
-//! Whoever asks is known before the first byte of it is read, so a stranger's is never held, but for the few bytes that
-//! open a session.
+//! Whoever asks is known before the first byte of it is read, so a stranger's is never held, but for a few bytes: those
+//! that open a session, or that are refused by the call with all that belongs to it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use tokio::sync::Semaphore;
 
-use super::problem::Problem;
+use super::{asker::Known, problem::Problem};
 use crate::api_server::Api;
 
 /// From the head of a request to its last byte.
@@ -109,10 +109,18 @@ fn check_kind(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 async fn read(request: Request) -> Result<Vec<u8>, Problem> {
+    let is_known = request.extensions().get::<Known>().is_some();
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > BYTES_MAX) {
         return Err(too_large(BYTES_MAX));
+    }
+    if !is_known {
+        // one that says that it is larger is not waited for
+        if length.is_some_and(|length| length > SMALL_BYTES) {
+            return Err(stranger());
+        }
+        return within(request.into_body(), SMALL_BYTES).await.map_err(|_| stranger());
     }
     let places = request.extensions().get::<LargeBodies>().cloned().unwrap_or_default();
     let _place = if length.is_some_and(|length| length <= SMALL_BYTES) {
@@ -143,6 +151,13 @@ async fn within(body: Body, bytes_max: usize) -> Result<Vec<u8>, Problem> {
 fn too_large(bytes_max: usize) -> Problem {
     let detail = format!("the body has more than {bytes_max} bytes");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "TooManyBytes", detail)
+}
+
+fn stranger() -> Problem {
+    let detail =
+        format!("who asks is not known here, and more than {SMALL_BYTES} bytes are not read");
+    Problem::new(StatusCode::UNAUTHORIZED, "CertificateRequired", detail)
+        .help("send Authorization: Bearer TOKEN (piccolo api-token create), sign in, or show a client certificate")
 }
 
 /// What is no JSON is malformed; what is JSON of another shape is understood, and cannot be done.
