@@ -1,6 +1,6 @@
 //! Who may join: what a registration says, and how often an address may try.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{Code, Refusal};
 use crate::{
@@ -52,7 +52,7 @@ pub struct JoinLimiter {
 
 impl JoinLimiter {
     pub fn check(&self, address: &str, now: Timestamp) -> Result<(), Refusal> {
-        match self.failures.get(address) {
+        match self.failures.get(&owner_of(address)) {
             Some((since, count))
                 if *count >= FAILURES_PER_MINUTE_MAX && now.0 - since.0 < MINUTE_US =>
             {
@@ -68,7 +68,7 @@ impl JoinLimiter {
     }
 
     pub fn failed(&mut self, address: &str, now: Timestamp) {
-        let entry = self.failures.entry(address.to_owned()).or_insert((now, 0));
+        let entry = self.failures.entry(owner_of(address)).or_insert((now, 0));
         if now.0 - entry.0.0 >= MINUTE_US {
             *entry = (now, 0);
         }
@@ -82,9 +82,36 @@ impl JoinLimiter {
     }
 }
 
+/// An IPv6 address counts by its /64, which is what one machine commonly owns; an IPv4 address for itself, also on a
+/// socket of both families.
+pub(crate) fn owner_of(address: &str) -> String {
+    match address.parse().map(|address: IpAddr| address.to_canonical()) {
+        Ok(IpAddr::V6(v6)) => {
+            let [a, b, c, d, ..] = v6.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+        Ok(IpAddr::V4(v4)) => v4.to_string(),
+        Err(_) => address.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_many_addresses_tries_as_often_as_who_has_one() {
+        assert_eq!(owner_of("2001:db8:1:2:3:4:5:6"), owner_of("2001:db8:1:2:ffff::1"));
+        assert_ne!(owner_of("2001:db8:1:2::1"), owner_of("2001:db8:1:3::1"));
+        assert_ne!(owner_of("::ffff:10.0.0.1"), owner_of("::ffff:10.0.0.2"), "a neighbour");
+        assert_eq!(owner_of("::ffff:10.0.0.1"), owner_of("10.0.0.1"));
+        let mut limiter = JoinLimiter::default();
+        for n in 0..FAILURES_PER_MINUTE_MAX {
+            limiter.failed(&format!("2001:db8:1:2::{n:x}"), Timestamp(0));
+        }
+        assert!(limiter.check("2001:db8:1:2::ffff", Timestamp(1)).is_err());
+        assert!(limiter.check("2001:db8:1:3::1", Timestamp(1)).is_ok());
+    }
 
     #[test]
     fn the_twenty_first_failure_in_a_minute_is_refused_unseen() {

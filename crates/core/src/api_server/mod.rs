@@ -5,6 +5,7 @@ mod refusal;
 mod roles;
 mod selector;
 
+pub(crate) use admission::owner_of;
 pub use admission::{JoinLimiter, Registration};
 pub use refusal::{Code, Refusal};
 pub use roles::{Call, Caller, Role, may};

@@ -4,11 +4,11 @@
 //! Each is a secret that is known here by its hash alone. A session and a code speak for whoever made them, and end
 //! with that one's own right: a revoked token or user takes its sessions along.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{Answer, StateManager, keys, log::Draft, outbox::Outbox};
 use crate::{
-    api_server::{Caller, Code, Refusal, Role},
+    api_server::{Caller, Code, Refusal, Role, owner_of},
     model::{
         CredentialKind, CredentialRecord, EventKind, FieldError, Severity, SpeaksFor, UserName,
     },
@@ -417,17 +417,6 @@ impl Guesses {
     }
 }
 
-/// An IPv6 address counts by its /64, which is what one machine commonly owns.
-fn owner_of(address: &str) -> String {
-    match address.parse() {
-        Ok(IpAddr::V6(v6)) => {
-            let [a, b, c, d, ..] = v6.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-        }
-        Ok(IpAddr::V4(_)) | Err(_) => address.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -620,8 +609,6 @@ mod tests {
             guesses.failed(&format!("10.0.{}.{}", n / 256, n % 256), Timestamp(n));
         }
         assert_eq!(guesses.0.len(), ADDRESSES_MAX);
-        assert_eq!(owner_of("2001:db8:1:2:3:4:5:6"), owner_of("2001:db8:1:2:ffff::1"));
-        assert_ne!(owner_of("2001:db8:1:2::1"), owner_of("2001:db8:1:3::1"));
     }
 
     #[test]
