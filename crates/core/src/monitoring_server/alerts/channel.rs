@@ -132,7 +132,7 @@ impl Way {
             Self::Webhook { url, .. } => {
                 let url = url.expose();
                 let host = url.find("://").map_or(0, |scheme| scheme + 3);
-                let end = url[host..].find('/').map_or(url.len(), |slash| host + slash);
+                let end = url[host..].find(['/', '?', '#']).map_or(url.len(), |slash| host + slash);
                 let authority = &url[host..end];
                 let shown = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
                 format!("{}{shown}", &url[..host])

@@ -542,6 +542,13 @@ fn secrets_are_in_nothing_that_is_shown() {
     let shown = format!("{:?} {}", channel("chat"), channel("chat").way.target());
     assert!(!shown.contains("secret") && !shown.contains("key\""), "{shown}");
     assert_eq!(channel("chat").way.target(), "https://chat.example");
+    for url in
+        ["https://u:secret@chat.example:8443?key=secret", "https://chat.example:8443#/secret"]
+    {
+        let url = Secret::new(url);
+        let way = Way::Webhook { url, body: Body::Json, key: Secret::default(), ca: String::new() };
+        assert_eq!(way.target(), "https://chat.example:8443");
+    }
 }
 
 #[test]
