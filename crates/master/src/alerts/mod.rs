@@ -43,6 +43,9 @@ const FACTS_EVERY: Duration = Duration::from_secs(10);
 /// runs.
 const COMMANDS: &str = "alert-commands";
 
+/// Characters of what went wrong.
+const PROBLEM_CHARS_MAX: usize = 512;
+
 /// Why a notification was not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failed {
@@ -85,6 +88,11 @@ impl Failed {
     }
 }
 
+/// What a server says goes into the log with each attempt.
+fn bounded(problem: &str) -> String {
+    problem.chars().take(PROBLEM_CHARS_MAX).collect()
+}
+
 /// Carries notifications out.
 #[derive(Debug, Clone)]
 pub(crate) struct Notifier {
@@ -123,6 +131,7 @@ impl Notifier {
                     Failed::ForNow(problem) => (problem, false),
                     Failed::ForGood(problem) => (problem, true),
                 };
+                let problem = bounded(&problem);
                 tracing::warn!(channel, problem, is_final, "a notification was not delivered");
                 DeliveryError { problem, is_final }
             });
@@ -193,4 +202,15 @@ fn free(folder: &std::path::Path) -> Option<u32> {
     let disk = rustix::fs::statvfs(folder).ok()?;
     let parts = u128::from(disk.f_bavail) * 10_000;
     u32::try_from(parts.checked_div(u128::from(disk.f_blocks))?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_is_cut_before_it_is_logged() {
+        assert_eq!(bounded("550 no such mailbox"), "550 no such mailbox");
+        assert_eq!(bounded(&"ü".repeat(100_000)).chars().count(), PROBLEM_CHARS_MAX);
+    }
 }
