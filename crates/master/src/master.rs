@@ -223,9 +223,9 @@ impl Parts {
         let (_, first_words) = manager.events_kept();
         let mut durable = board.watch_events();
         let (stop, stopping) = watch::channel(false);
-        let mut api = self.api(state.clone(), &board, &sessions, &connections, &queue, stopping);
-        api.alerts = Arc::new(AlertBoard::new(manager.alerts().cloned()));
-        let alerts = Arc::clone(&api.alerts);
+        let alerts = Arc::new(AlertBoard::new(manager.alerts().cloned()));
+        let boards = (&board, &alerts);
+        let api = self.api(state.clone(), boards, &sessions, &connections, &queue, stopping);
         let notifier =
             Notifier::new(state.clone(), &self.config.state_dir, Arc::clone(&self.figures));
         let facts = tokio::spawn(self.facts(&state, &api.backup).tell(stop.subscribe()));
@@ -278,7 +278,7 @@ impl Parts {
     fn api(
         &self,
         state: StateHandle,
-        board: &Arc<Board>,
+        (board, alerts): (&Arc<Board>, &Arc<AlertBoard>),
         sessions: &Arc<Sessions>,
         connections: &Arc<Connections>,
         queue: &Arc<EffectQueue>,
@@ -288,7 +288,7 @@ impl Parts {
             state,
             board: Arc::clone(board),
             monitoring: Arc::new(Monitoring::new(self.clock.clone())),
-            alerts: Arc::new(AlertBoard::new(std::iter::empty())),
+            alerts: Arc::clone(alerts),
             sessions: Arc::clone(sessions),
             connections: Arc::clone(connections),
             authority: Arc::clone(&self.authority),
