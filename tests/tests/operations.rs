@@ -59,6 +59,8 @@ fn labels_select_and_maintenance_is_an_operators_word() -> Story {
     cluster.wait_for_status("board-1", "Maintenance")?;
     let told = done(&cluster, &["events"]);
     assert!(told.contains("node board-1 is in Maintenance: new fan"), "{told}");
+    let first = done(&cluster, &["events", "--before", "2"]);
+    assert!(first.contains("ClusterCreated") && !first.contains("NodeReady"), "{first}");
     done(&cluster, &["node", "maintenance", "off", "board-1"]);
     cluster.wait_for_status("board-1", "Ready")?;
     refused(&cluster, &["node", "describe", "board-7"], 3, "board-1");

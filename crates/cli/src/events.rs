@@ -28,7 +28,8 @@ pub const EXAMPLES: &str = "Examples:
   piccolo events --node zone-a --severity warning
   piccolo events --since 10m
   piccolo events --since 2026-11-23T18:00:00Z -o json
-  piccolo events --after 1200 -n 100              # what came after event 1200";
+  piccolo events --after 1200 -n 100              # what came after event 1200
+  piccolo events --before 1200 -n 100             # and what came before it";
 
 /// Events in one answer of the master.
 const PAGE: u32 = 1000;
@@ -50,6 +51,9 @@ pub struct EventsArgs {
     /// The oldest events after this id, instead of the newest
     #[arg(long, value_name = "ID")]
     after: Option<u64>,
+    /// The newest events before this id
+    #[arg(long, value_name = "ID", conflicts_with_all = ["after", "watch"], value_parser = clap::value_parser!(u64).range(1..))]
+    before: Option<u64>,
     /// How many events at most, of those that are there [default: 50; with --since: all]
     #[arg(short = 'n', long, value_name = "COUNT")]
     lines: Option<u32>,
@@ -134,22 +138,40 @@ async fn list(
     if let Some(after) = args.after {
         return oldest(client, args, after, wanted).await;
     }
-    let page = u32::try_from(wanted).unwrap_or(PAGE).clamp(1, PAGE);
-    let mut newest = ask(client, args, 0, page, true).await?;
-    if let Some(since) = args.since {
-        let from = since.moment(now());
-        let enough = newest.events.len() < page as usize
-            || newest.events.first().is_some_and(|event| !is_since(event, &from));
-        if !enough {
-            newest = oldest(client, args, 0, usize::MAX).await?;
+    newest(client, args, wanted).await
+}
+
+/// Back from the newest, page by page; in the order in which they came.
+async fn newest(
+    client: &mut Client<'_>,
+    args: &EventsArgs,
+    wanted: usize,
+) -> Result<v1::ListEventsResponse, Failure> {
+    let from = args.since.map(|since| since.moment(now()));
+    let is_wanted = |event: &v1::Event| from.as_ref().is_none_or(|from| is_since(event, from));
+    let mut all = v1::ListEventsResponse::default();
+    let mut before = args.before.unwrap_or(0);
+    loop {
+        let left = u32::try_from(wanted - all.events.len()).unwrap_or(PAGE).clamp(1, PAGE);
+        let mut page = ask(client, args, Where::Before(before), left).await?;
+        // what came since the first page is for the watch
+        all.first_kept_id = page.first_kept_id;
+        all.last_id = if all.last_id == 0 { page.last_id } else { all.last_id };
+        let full = page.events.len() >= left as usize;
+        page.events.retain(|event| before == 0 || event.id < before);
+        let Some(oldest) = page.events.first() else { break };
+        let enough = !full || !is_wanted(oldest);
+        before = oldest.id;
+        page.events.append(&mut all.events);
+        all.events = page.events;
+        if enough || all.events.len() >= wanted {
+            break;
         }
-        newest.events.retain(|event| is_since(event, &from));
-    } else if wanted > page as usize {
-        newest = oldest(client, args, 0, usize::MAX).await?;
     }
-    let surplus = newest.events.len().saturating_sub(wanted);
-    newest.events.drain(..surplus);
-    Ok(newest)
+    all.events.retain(is_wanted);
+    let surplus = all.events.len().saturating_sub(wanted);
+    all.events.drain(..surplus);
+    Ok(all)
 }
 
 /// Ascending from `after`, page by page.
@@ -163,7 +185,7 @@ async fn oldest(
     let mut after = after;
     while all.events.len() < wanted {
         let left = u32::try_from(wanted - all.events.len()).unwrap_or(PAGE).min(PAGE);
-        let page = ask(client, args, after, left, false).await?;
+        let page = ask(client, args, Where::After(after), left).await?;
         (all.first_kept_id, all.last_id) = (page.first_kept_id, page.last_id);
         let Some(last) = page.events.last() else { break };
         after = last.id;
@@ -176,19 +198,29 @@ async fn oldest(
     Ok(all)
 }
 
+/// Which events of all: the oldest after one, or the newest before one, where 0 is the end.
+enum Where {
+    After(u64),
+    Before(u64),
+}
+
 async fn ask(
     client: &mut Client<'_>,
     args: &EventsArgs,
-    after_id: u64,
+    place: Where,
     limit: u32,
-    newest: bool,
 ) -> Result<v1::ListEventsResponse, Failure> {
+    let (newest, after_id, before_id) = match place {
+        Where::After(id) => (false, id, 0),
+        Where::Before(id) => (true, 0, id),
+    };
     let request = v1::ListEventsRequest {
         after_id,
         limit,
         node: args.node.clone().unwrap_or_default(),
         minimum_severity: minimum(args),
         newest,
+        before_id,
     };
     client.call("cannot list events", request, async |api, r| api.list_events(r).await).await
 }

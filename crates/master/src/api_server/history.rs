@@ -60,7 +60,8 @@ pub(super) async fn list_events(
     };
     let last_id = api.board.last_event();
     let events = if wire.newest {
-        api.newest_events(last_id, limit, &filter).await?
+        let until = if wire.before_id == 0 { last_id } else { last_id.min(wire.before_id - 1) };
+        api.newest_events(until, limit, &filter).await?
     } else {
         api.events_between(wire.after_id, last_id, limit, &filter).await?
     };
@@ -138,15 +139,16 @@ impl Api {
         Ok(found)
     }
 
+    /// The newest with ids up to `until`, oldest first.
     async fn newest_events(
         &self,
-        last: u64,
+        until: u64,
         limit: usize,
         filter: &EventFilter,
     ) -> Result<Vec<Event>, Status> {
         let first = self.published.first_event.load(Ordering::Relaxed);
         let mut found: Vec<Event> = Vec::new();
-        let mut until = last;
+        let mut until = until;
         while found.len() < limit && until >= first && until > 0 {
             let after = until.saturating_sub(PAGE as u64);
             let mut page: Vec<Event> =

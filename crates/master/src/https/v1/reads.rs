@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::{Extension, body::Bytes, extract::RawQuery, response::Response};
+use axum::{Extension, body::Bytes, extract::RawQuery, http::StatusCode, response::Response};
 use piccolo_core::{api_server::Call, time::WallTime};
 use piccolo_rpc::{
     convert::timestamp,
@@ -129,12 +129,27 @@ impl SeverityParam {
     }
 }
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OrderParam {
+    #[default]
+    Asc,
+    Desc,
+}
+
 /// Which events.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EventsParams {
     /// The oldest after this event, instead of the newest.
     after: Option<u64>,
+    /// With `order=desc`: the newest before this event.
+    #[param(minimum = 1)]
+    before: Option<u64>,
+    /// `asc`: in the order in which they came; `desc`: the newest first, page by page back to the oldest.
+    #[serde(default)]
+    #[param(inline)]
+    order: OrderParam,
     /// Events at most.
     #[param(minimum = 1, maximum = 1000, default = 500)]
     limit: Option<u32>,
@@ -145,7 +160,7 @@ pub(super) struct EventsParams {
     severity: Option<SeverityParam>,
 }
 
-/// Events, in the order in which they came.
+/// Events, in the order that was asked for.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct EventPage {
     items: Vec<EventView>,
@@ -153,12 +168,28 @@ pub(super) struct EventPage {
     revision: u64,
     /// The oldest event that is kept.
     first_kept_id: u64,
-    /// For `after`, where there may be more.
+    /// For `after`, or with `order=desc` for `before`, where there may be more.
     #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
     go_on: Option<u64>,
 }
 
-/// The newest events, or those after one.
+impl EventsParams {
+    /// Forth from `after`, or back from `before`.
+    fn check(&self) -> Result<(), Problem> {
+        let fail = |field: &'static str, told: &str| {
+            let detail = format!("{field}: {told}");
+            Err(Problem::new(StatusCode::BAD_REQUEST, "InvalidField", detail).field(field))
+        };
+        match (self.order, self.after, self.before) {
+            (OrderParam::Desc, Some(_), _) => fail("after", "does not go with order=desc"),
+            (OrderParam::Asc, _, Some(_)) => fail("before", "goes with order=desc alone"),
+            (_, _, Some(0)) => fail("before", "there is no event before the first, which is 1"),
+            (OrderParam::Asc | OrderParam::Desc, _, _) => Ok(()),
+        }
+    }
+}
+
+/// The newest events, or those after one or before one.
 #[utoipa::path(
     get,
     path = "/events",
@@ -170,6 +201,7 @@ pub(super) async fn list_events(
     asker: Asker,
     Params(params): Params<EventsParams>,
 ) -> Answer<EventPage> {
+    params.check()?;
     let limit = check_limit(params.limit)?;
     let request = asker.request(v1::ListEventsRequest {
         after_id: params.after.unwrap_or(0),
@@ -177,15 +209,23 @@ pub(super) async fn list_events(
         node: params.node.unwrap_or_default(),
         minimum_severity: SeverityParam::wire(params.severity),
         newest: params.after.is_none(),
+        before_id: params.before.unwrap_or(0),
     });
-    let listed = asker.api.list_events(request).await?.into_inner();
-    let full = listed.events.len() == limit && params.after.is_some();
-    let last = listed.events.last().map(|event| event.id);
+    let mut listed = asker.api.list_events(request).await?.into_inner();
+    let (first_kept_id, last_id) = (listed.first_kept_id, listed.last_id);
+    let backwards = params.order == OrderParam::Desc;
+    if backwards {
+        listed.events.reverse();
+    }
+    let has_more = |id: &u64| {
+        let more = if backwards { *id > first_kept_id } else { *id < last_id };
+        more && listed.events.len() == limit && (backwards || params.after.is_some())
+    };
     Ok(Shown::ok(EventPage {
         items: listed.events.iter().map(EventView::from).collect(),
-        revision: listed.last_id,
-        first_kept_id: listed.first_kept_id,
-        go_on: last.filter(|last| full && *last < listed.last_id),
+        revision: last_id,
+        first_kept_id,
+        go_on: listed.events.last().map(|event| event.id).filter(has_more),
     }))
 }
 
