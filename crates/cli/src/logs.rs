@@ -291,6 +291,16 @@ impl Shown {
         say(&text);
     }
 
+    /// Sources of which nothing was shown, and nothing else is said.
+    fn quiet(&self) -> impl Iterator<Item = &String> {
+        let is_failed = |name: &str| {
+            let name = format!("{}: ", clean(name));
+            self.failures.iter().any(|failure| failure.starts_with(&name))
+        };
+        let all = self.sources.iter();
+        all.filter(move |name| !self.places.contains_key(*name) && !is_failed(name))
+    }
+
     fn line(&self, source: u32, line: &v1::LogLine) -> Result<String, Failure> {
         match self.format {
             Format::Json | Format::Yaml => {
@@ -310,6 +320,9 @@ impl Shown {
             file.flush()?;
             let path = args.output_file.as_deref().unwrap_or(std::path::Path::new("")).display();
             say(&format!("{} lines are in {path}", self.lines));
+        }
+        for quiet in self.quiet() {
+            say(&format!("{}: no lines", clean(quiet)));
         }
         if self.failures.is_empty() {
             return Ok(());

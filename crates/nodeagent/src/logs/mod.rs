@@ -131,13 +131,34 @@ async fn read_source(
     lines: &mpsc::Sender<Item>,
 ) -> Result<(), String> {
     match (&query.source, podman) {
-        (Source::Agent, _) => journald::read(Of::Unit(OWN_UNIT), &query, lines).await,
+        (Source::Agent, _) => {
+            let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+            if is_in_unit(&own, OWN_UNIT) {
+                return journald::read(Of::Unit(OWN_UNIT), &query, lines).await;
+            }
+            // what an earlier run has left; nothing will come
+            let left = Query { follow: false, ..query.clone() };
+            journald::read(Of::Unit(OWN_UNIT), &left, lines).await?;
+            Err(in_no_unit())
+        }
         (Source::Unit(unit), _) => journald::read(Of::Unit(unit), &query, lines).await,
         (Source::Container(container), Some(podman)) => {
             container::read(&podman, container, &query, lines).await
         }
         (Source::Container(_), None) => Err("this node has no container runtime".to_owned()),
     }
+}
+
+/// Whether a process with these `cgroups`, as `/proc/PID/cgroup` has them, is systemd's.
+fn is_in_unit(cgroups: &str, unit: &str) -> bool {
+    cgroups.lines().any(|line| line.split('/').any(|part| part == unit))
+}
+
+fn in_no_unit() -> String {
+    format!(
+        "the agent does not run as {OWN_UNIT}, so that the journal has no lines of it: they are on the stderr of \
+         whoever started it"
+    )
 }
 
 fn allow(credit: &Semaphore, chunks: u32) {
@@ -148,5 +169,25 @@ fn allow(credit: &Semaphore, chunks: u32) {
 impl Drop for Running {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_in_a_unit_whose_folder_is_on_its_cgroups_way() {
+        for (cgroups, expected) in [
+            ("0::/system.slice/piccolo-nodeagent.service\n", true),
+            ("0::/system.slice/piccolo-nodeagent.service/inner\n", true),
+            ("12:pids:/\n1:name=systemd:/system.slice/piccolo-nodeagent.service\n", true),
+            ("0::/user.slice/user-0.slice/session-3.scope\n", false),
+            ("0::/system.slice/not-piccolo-nodeagent.service\n", false),
+            ("0::/\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_in_unit(cgroups, OWN_UNIT), expected, "{cgroups}");
+        }
     }
 }
