@@ -149,6 +149,13 @@ impl Cluster {
         for (address, problem) in problems {
             failure = failure.cause(format!("{address}: {problem}"));
         }
+        if problems.iter().all(|(_, problem)| problem == fault::CLOSED_BEFORE_TLS) {
+            return failure.help(format!(
+                "{}:\nis the address in {} right (the gRPC port is 47098)?",
+                fault::WHY_CLOSED_BEFORE_TLS,
+                self.context.path.display()
+            ));
+        }
         failure.help(format!(
             "is piccolo-master running there (systemctl status piccolo-master), is the address in\n\
              {} right, and does a firewall let it through?",

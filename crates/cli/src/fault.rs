@@ -154,6 +154,7 @@ pub fn dial_problem(error: &ChannelError) -> String {
     }
     let deepest = deepest(error);
     match find::<ConnectError>(error) {
+        Some(error) if is_closed_before_tls(error) => CLOSED_BEFORE_TLS.to_owned(),
         Some(tls @ ConnectError::Tls(_)) => format!("{tls}: {deepest}"),
         Some(
             ConnectError::NoAddress(_)
@@ -164,6 +165,19 @@ pub fn dial_problem(error: &ChannelError) -> String {
         )
         | None => deepest,
     }
+}
+
+/// It took the connection, and ended it without a word of TLS.
+pub const CLOSED_BEFORE_TLS: &str = "it closed the connection before TLS";
+/// What is behind that.
+pub const WHY_CLOSED_BEFORE_TLS: &str = "a master does so where connections from one address are too many: more than 100 a second, \
+                                         or more at once than it takes; wait a second, and open fewer. Else it is no PICCOLO master";
+
+/// Where the other side does not read what we say first, the end is a reset.
+pub fn is_closed_before_tls(error: &ConnectError) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let ends = [UnexpectedEof, ConnectionReset, ConnectionAborted, BrokenPipe];
+    matches!(error, ConnectError::Tls(error) if ends.contains(&error.kind()))
 }
 
 /// What it all comes from.

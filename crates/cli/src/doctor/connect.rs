@@ -16,6 +16,7 @@ use tokio::{
 use crate::{
     connection::{Cluster, DIAL_TIMEOUT, host_of},
     failure::Failure,
+    fault::{CLOSED_BEFORE_TLS, WHY_CLOSED_BEFORE_TLS, is_closed_before_tls},
 };
 
 /// One master, as far as it was reached.
@@ -132,6 +133,11 @@ fn not_a_master(error: &ConnectError) -> Trouble {
         ConnectError::Peer(peer) => {
             Trouble { step: Step::Certificate, why: peer.to_string(), remedy: of_peer(peer).to_owned() }
         }
+        error if is_closed_before_tls(error) => Trouble {
+            step: Step::Tls,
+            why: CLOSED_BEFORE_TLS.to_owned(),
+            remedy: format!("{WHY_CLOSED_BEFORE_TLS}: ss -ltnp on that machine"),
+        },
         ConnectError::Timeout(_)
         | ConnectError::Tls(_)
         | ConnectError::Io(_)

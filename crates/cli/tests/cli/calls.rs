@@ -1,6 +1,6 @@
 //! Calls: contexts, exit codes, and what an error says.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, process::Output, sync::Arc};
+use std::{fs, io::Read as _, os::unix::fs::PermissionsExt as _, process::Output, sync::Arc};
 
 use piccolo_core::api_server::{Code, Refusal};
 use piccolo_rpc::status;
@@ -138,6 +138,35 @@ fn a_master_that_does_not_answer_is_code_4_with_every_address() {
     let two = home.context("two.yaml", &servers, &authority.identity("admin", "first"));
     let output = home.piccolo(&["--context", two.to_str().unwrap(), "status"]);
     check(&output, 4, &[&gone, "127.0.0.1:1: "]);
+}
+
+#[test]
+fn a_connection_that_is_closed_before_tls_is_told_as_such() {
+    let authority = Authority::new();
+    let home = Home::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    // read first, and not: an end of the stream, and a reset
+    std::thread::spawn(move || {
+        for (n, stream) in listener.incoming().map_while(Result::ok).enumerate() {
+            if n % 2 == 0 {
+                let _ = (&stream).read(&mut [0; 4096]);
+            }
+        }
+    });
+    let context =
+        home.context("c.yaml", &format!("\"{address}\""), &authority.identity("viewer", "kim"));
+    let at = format!("{address}: it closed the connection before TLS");
+    for _ in 0..4 {
+        let output = home.piccolo(&["--context", context.to_str().unwrap(), "status"]);
+        check(
+            &output,
+            4,
+            &["no master answers", &at, "more than 100 a second", "no PICCOLO master"],
+        );
+    }
+    let output = home.piccolo(&["--context", context.to_str().unwrap(), "doctor"]);
+    assert!(stdout(&output).contains("more than 100 a second"), "{output:?}");
 }
 
 #[test]
