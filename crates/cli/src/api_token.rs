@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use crate::{
     args::Globals,
-    connection::Cluster,
+    connection::{Cluster, each},
     failure::Failure,
     output::{Cell, Format, Look, OutputArgs, Table, Tone, document, figure, print, say, word},
-    text::{age, or_nothing, parse_duration, until},
+    text::{age, clean, or_nothing, parse_duration, until},
     token::whole_seconds,
     words::{self, UserRoleArg},
 };
@@ -120,14 +120,13 @@ async fn list(cluster: &Cluster, format: Format) -> Result<(), Failure> {
 }
 
 async fn revoke(cluster: &Cluster, args: &RevokeArgs) -> Result<(), Failure> {
-    let mut client = cluster.connect().await?;
-    for token in &args.tokens {
+    each(cluster, &args.tokens, async |client, token| {
         let what = format!("cannot revoke API token {token}");
-        let request = v1::RevokeApiTokenRequest { token: token.clone() };
+        let request = v1::RevokeApiTokenRequest { token: token.to_owned() };
         client.call(&what, request, async |api, r| api.revoke_api_token(r).await).await?;
-        print(&format!("API token {token} revoked\n"))?;
-    }
-    Ok(())
+        Ok(format!("API token {} revoked\n", clean(token)))
+    })
+    .await
 }
 
 /// `piccolo api-token create`.

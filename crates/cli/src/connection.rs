@@ -30,8 +30,9 @@ use crate::{
     context::{Context, expiry_warning},
     failure::{Exit, Failure},
     fault,
-    output::{now, say},
+    output::{now, print, say},
     progress::Progress,
+    report,
 };
 
 /// The generated client.
@@ -235,6 +236,30 @@ impl Client<'_> {
     pub fn failure(&self, what: &str, status: &Status) -> Failure {
         fault::of_status(what, status, &self.cluster.context, &self.address)
     }
+}
+
+/// Does something with each of `names` in turn and prints what came of it. One with which it fails
+/// does not keep the others from it; the first failure is the exit code.
+///
+/// # Errors
+/// As the first failure, which was reported.
+pub async fn each(
+    cluster: &Cluster,
+    names: &[String],
+    mut act: impl AsyncFnMut(&mut Client<'_>, &str) -> Result<String, Failure>,
+) -> Result<(), Failure> {
+    let mut client = cluster.connect().await?;
+    let mut first = None;
+    for name in names {
+        match act(&mut client, name).await {
+            Ok(text) => print(&text)?,
+            Err(failure) => {
+                report(&failure);
+                first.get_or_insert(failure.exit);
+            }
+        }
+    }
+    first.map_or(Ok(()), |exit| Err(Failure::silent(exit)))
 }
 
 /// What a watch sees next.

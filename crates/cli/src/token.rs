@@ -12,12 +12,12 @@ use serde::Serialize;
 
 use crate::{
     args::Globals,
-    connection::Cluster,
+    connection::{Cluster, each},
     failure::Failure,
     output::{
         Cell, Format, Look, OutputArgs, Table, Tone, document, figure, now, print, say, text, word,
     },
-    text::{age, or_nothing, parse_duration, until},
+    text::{age, clean, or_nothing, parse_duration, until},
     words::{self, NodeRoleArg},
 };
 
@@ -152,14 +152,13 @@ async fn list(cluster: &Cluster, format: Format) -> Result<(), Failure> {
 }
 
 async fn revoke(cluster: &Cluster, args: &RevokeArgs) -> Result<(), Failure> {
-    let mut client = cluster.connect().await?;
-    for id in &args.ids {
+    each(cluster, &args.ids, async |client, id| {
         let what = format!("cannot revoke token {id}");
-        let request = v1::RevokeTokenRequest { id: id.clone() };
+        let request = v1::RevokeTokenRequest { id: id.to_owned() };
         client.call(&what, request, async |api, r| api.revoke_token(r).await).await?;
-        print(&format!("token {id} revoked\n"))?;
-    }
-    Ok(())
+        Ok(format!("token {} revoked\n", clean(id)))
+    })
+    .await
 }
 
 /// `piccolo token create`.

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{
     args::Globals,
-    connection::Cluster,
+    connection::{Cluster, each},
     context::{ContextFile, PrivateFile},
     failure::Failure,
     output::{Cell, Format, Look, OutputArgs, Table, Tone, document, figure, print, word},
@@ -194,14 +194,13 @@ async fn list(cluster: &Cluster, format: Format) -> Result<(), Failure> {
 }
 
 async fn revoke(cluster: &Cluster, args: &RevokeArgs) -> Result<(), Failure> {
-    let mut client = cluster.connect().await?;
-    for name in &args.names {
+    each(cluster, &args.names, async |client, name| {
         let what = format!("cannot revoke user {name}");
-        let request = v1::RevokeUserRequest { name: name.clone() };
+        let request = v1::RevokeUserRequest { name: name.to_owned() };
         client.call(&what, request, async |api, r| api.revoke_user(r).await).await?;
-        print(&format!("user {name} revoked\n"))?;
-    }
-    Ok(())
+        Ok(format!("user {} revoked\n", clean(name)))
+    })
+    .await
 }
 
 /// `piccolo user create`.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::rules::{FileArgs, read};
 use crate::{
-    connection::{Client, Cluster},
+    connection::{Client, Cluster, each},
     failure::{Exit, Failure},
     output::{Cell, Format, Look, OutputArgs, Table, Tone, document, figure, print, text, word},
     text::{age, clean, parse_duration},
@@ -207,14 +207,13 @@ async fn apply(cluster: &Cluster, args: &FileArgs) -> Result<(), Failure> {
 }
 
 async fn delete(cluster: &Cluster, args: &NamesArgs) -> Result<(), Failure> {
-    let mut client = cluster.connect().await?;
-    for name in &args.names {
+    each(cluster, &args.names, async |client, name| {
         let what = format!("cannot delete channel {name}");
-        let request = v1::DeleteAlertChannelRequest { name: name.clone() };
+        let request = v1::DeleteAlertChannelRequest { name: name.to_owned() };
         client.call(&what, request, async |api, r| api.delete_alert_channel(r).await).await?;
-        print(&format!("channel {} deleted\n", clean(name)))?;
-    }
-    Ok(())
+        Ok(format!("channel {} deleted\n", clean(name)))
+    })
+    .await
 }
 
 async fn test(cluster: &Cluster, name: &str) -> Result<(), Failure> {

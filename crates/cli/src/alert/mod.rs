@@ -11,7 +11,7 @@ pub mod view;
 
 use crate::{
     args::Globals,
-    connection::{Client, Cluster, follow},
+    connection::{Client, Cluster, each, follow},
     failure::{Exit, Failure},
     live::{self, Moment},
     output::{Format, Look, OutputArgs, document, print, say, streamed},
@@ -244,12 +244,11 @@ async fn silence(cluster: &Cluster, args: &SilenceArgs) -> Result<(), Failure> {
 }
 
 async fn unsilence(cluster: &Cluster, args: &UnsilenceArgs) -> Result<(), Failure> {
-    let mut client = cluster.connect().await?;
-    for id in &args.ids {
+    each(cluster, &args.ids, async |client, id| {
         let what = format!("cannot end silence {id}");
-        let request = v1::UnsilenceAlertsRequest { id: id.clone() };
+        let request = v1::UnsilenceAlertsRequest { id: id.to_owned() };
         client.call(&what, request, async |api, r| api.unsilence_alerts(r).await).await?;
-        print(&format!("silence {} ended\n", clean(id)))?;
-    }
-    Ok(())
+        Ok(format!("silence {} ended\n", clean(id)))
+    })
+    .await
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::ChannelFile;
 use crate::{
-    connection::{Client, Cluster},
+    connection::{Client, Cluster, each},
     failure::{Exit, Failure},
     input::read_text,
     output::{Cell, Format, Look, OutputArgs, Table, Tone, document, figure, print, text, word},
@@ -184,14 +184,13 @@ async fn apply(cluster: &Cluster, args: &FileArgs) -> Result<(), Failure> {
 }
 
 async fn delete(cluster: &Cluster, args: &DeleteArgs) -> Result<(), Failure> {
-    let mut client = cluster.connect().await?;
-    for name in &args.names {
+    each(cluster, &args.names, async |client, name| {
         let what = format!("cannot delete rule {name}");
-        let request = v1::DeleteAlertRuleRequest { name: name.clone() };
+        let request = v1::DeleteAlertRuleRequest { name: name.to_owned() };
         client.call(&what, request, async |api, r| api.delete_alert_rule(r).await).await?;
-        print(&format!("rule {} deleted\n", clean(name)))?;
-    }
-    Ok(())
+        Ok(format!("rule {} deleted\n", clean(name)))
+    })
+    .await
 }
 
 /// `piccolo alert rules list` for people.

@@ -18,11 +18,10 @@ pub mod watch;
 
 use crate::{
     args::Globals,
-    connection::{Client, Cluster, follow},
+    connection::{Client, Cluster, each, follow},
     failure::Failure,
     live::{self, Moment, Screen},
     output::{Format, Look, OutputArgs, Tone, document, now, print, say, streamed},
-    report,
     text::{age, clean, parse_duration, precise_moment},
 };
 use deploy::{DeployArgs, undeploy::UndeployArgs};
@@ -367,27 +366,6 @@ async fn describe_nodes(cluster: &Cluster, args: &DescribeArgs) -> Result<(), Fa
         print(&document(&DescribedNodesView { nodes: views }, format)?)?;
     }
     done
-}
-
-/// Does something with each node in turn and prints what came of it. A node with which it fails
-/// does not keep the others from it; the first failure is the exit code.
-async fn each(
-    cluster: &Cluster,
-    nodes: &[String],
-    mut act: impl AsyncFnMut(&mut Client<'_>, &str) -> Result<String, Failure>,
-) -> Result<(), Failure> {
-    let mut client = cluster.connect().await?;
-    let mut first = None;
-    for node in nodes {
-        match act(&mut client, node).await {
-            Ok(text) => print(&text)?,
-            Err(failure) => {
-                report(&failure);
-                first.get_or_insert(failure.exit);
-            }
-        }
-    }
-    first.map_or(Ok(()), |exit| Err(Failure::silent(exit)))
 }
 
 /// The id and the name, for the lines that say what was done.
