@@ -138,6 +138,16 @@ export interface Token {
   used_by: string[];
 }
 
+/** A user, or an API token, which has an id too. */
+export interface Access {
+  id?: string;
+  name: string;
+  role: string;
+  created_at: string | null;
+  expires_at: string | null;
+  created_by: string;
+}
+
 export interface AuditEntry {
   id: number;
   at: string | null;
@@ -230,6 +240,8 @@ export class Problem extends Error {
 const ROOT = 'api/v1';
 /** An answer that has not come after so long does not come. */
 const ANSWER_WITHIN_MS = 30_000;
+/** Of a page of a list. */
+const LIST_MAX = 1000;
 /** The master sends a comment more often than that. */
 const SILENCE_MS = 35_000;
 
@@ -311,6 +323,14 @@ export const api = {
   createToken: (wish: { role: string; ttl_seconds: number; uses: number; node_name?: string }) =>
     call<{ token: string; info: Token }>('POST', 'tokens', wish),
   revokeToken: (token: string) => call<void>('DELETE', `tokens/${id(token)}`),
+
+  apiTokens: () => call<{ items: Access[] }>('GET', `api-tokens${query({ limit: LIST_MAX })}`),
+  createApiToken: (wish: { name: string; role: Role; ttl_seconds: number }) => call<{ token: string }>('POST', 'api-tokens', wish),
+  revokeApiToken: (token: string) => call<unknown>('DELETE', `api-tokens/${id(token)}`),
+  users: () => call<{ items: Access[] }>('GET', `users${query({ limit: LIST_MAX })}`),
+  createUser: (wish: { name: string; role: Role; ttl_seconds: number; certificate_signing_request: string }) =>
+    call<{ certificate: string; ca_certificate: string }>('POST', 'users', wish),
+  revokeUser: (name: string) => call<unknown>('DELETE', `users/${id(name)}`),
 
   alerts: () => call<{ alerts: Alert[]; silences: Silence[] }>('GET', 'alerts'),
   acknowledge: (alert: string, comment: string) => call<Alert>('POST', `alerts/${id(alert)}/acknowledge`, { comment }),

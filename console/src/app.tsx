@@ -2,6 +2,7 @@
 
 import type { Key } from './i18n';
 import { language, t } from './i18n';
+import { AccessPage } from './access';
 import { AlertsPage } from './alerts';
 import { AuditPage } from './audit';
 import { EventsPage } from './events';
@@ -22,6 +23,7 @@ const PAGES: { path: string; name: Key; icon: string; role?: 'operator' | 'admin
   { path: 'events', name: 'events', icon: 'M3 3.5h.1M3 8h.1M3 12.5h.1M6 3.5h8M6 8h8M6 12.5h8' },
   { path: 'audit', name: 'audit', icon: 'M8 1.5 13.5 4v4c0 3.5-2.5 5.5-5.5 6.5C5 13.5 2.5 11.5 2.5 8V4zM5.5 8l2 2 3-4', role: 'admin' },
   { path: 'join', name: 'join', icon: 'M8 3v10M3 8h10', role: 'admin' },
+  { path: 'access', name: 'access', icon: 'M5.5 8a3 3 0 1 1 0-.1M8.5 8h6v2.5M12 8v2', role: 'admin' },
   { path: 'master', name: 'master', icon: 'M2 9h3l2-5 2.5 9L11.5 7l1 2H14' },
 ];
 
@@ -97,6 +99,8 @@ function Page() {
       return may('admin') ? <AuditPage /> : <TopologyPage />;
     case 'join':
       return may('admin') ? <JoinPage /> : <TopologyPage />;
+    case 'access':
+      return may('admin') ? <AccessPage /> : <TopologyPage />;
     case 'master':
       return <MasterPage />;
     default:

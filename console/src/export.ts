@@ -45,10 +45,15 @@ export async function save(svg: SVGSVGElement | null, picture: Picture, name: st
   if (!svg) return;
   const drawn = new Blob([standalone(svg, picture)], { type: 'image/svg+xml' });
   const file = kind === 'svg' ? drawn : await painted(drawn, picture);
+  offer(file, `${name.replace(/[^\w.-]+/g, '-') || 'piccolo'}-topology.${kind}`);
+}
+
+/** Has the browser save it. */
+export function offer(file: Blob, name: string): void {
   const address = URL.createObjectURL(file);
   const anchor = document.createElement('a');
   anchor.href = address;
-  anchor.download = `${name.replace(/[^\w.-]+/g, '-') || 'piccolo'}-topology.${kind}`;
+  anchor.download = name;
   anchor.click();
   setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }

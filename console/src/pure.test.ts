@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Alert, Container, Node, NodeChange } from './api';
 import { KnownAlerts, firingByNode, isMatched, scopeOf, stateOf } from './alert';
+import { contextFile, integer, makeUserKey } from './csr';
 import { bytes, clean, containerTone, fit, span, toneOf, traffic } from './format';
 import { en, ko, language, t } from './i18n';
 import { KnownNodes } from './known';
@@ -199,4 +200,24 @@ describe('of ten thousand rows', () => {
       expect(last * 38).toBeGreaterThanOrEqual(Math.min(380_000, top + 570));
     }
   });
+});
+
+test.each([
+  [[0x00], [0x02, 1, 0x00]],
+  [[0x00, 0x00, 0x05], [0x02, 1, 0x05]],
+  [[0x80, 0x01], [0x02, 3, 0x00, 0x80, 0x01]],
+])('the octets %j are a positive integer in DER', (octets, written) => expect(integer(octets)).toEqual(written));
+
+test('the key of a user is made here, and a request that is for it', async () => {
+  const { key, request } = await makeUserKey('minji');
+  expect(key).toMatch(/^-----BEGIN PRIVATE KEY-----\n[\w+/=\n]+-----END PRIVATE KEY-----\n$/);
+  const octets = Uint8Array.from(atob(request.split('\n').slice(1, -2).join('')), (letter) => letter.charCodeAt(0));
+  expect([octets[0], octets[1]]).toEqual([0x30, 0x81]);
+  expect(octets.length).toBe(3 + (octets[2] as number));
+  expect(new TextDecoder('latin1').decode(octets)).toContain('minji');
+});
+
+test('a context file is YAML in which texts of several lines are one', () => {
+  const file = contextFile({ server: 'm:1', cluster: 'c', ca: 'a\nb\n', certificate: 'c', key: 'k' });
+  expect(file).toBe('server: "m:1"\ncluster: "c"\nca: "a\\nb\\n"\ncertificate: "c"\nkey: "k"\n');
 });

@@ -1,9 +1,9 @@
 // What people do with the console, done by a browser against a real cluster of three boards.
 
-import { readFileSync } from 'node:fs';
-import { URL, accessible, ask, check, open, picture, signIn, step, stories } from './browser.mjs';
+import { chmodSync, readFileSync, rmSync } from 'node:fs';
+import { PICTURES, URL, accessible, ask, check, open, picture, signIn, step, stories } from './browser.mjs';
 
-const PAGES = { topology: '', nodes: 'nodes', node: 'nodes/node-1', alerts: 'alerts', events: 'events', audit: 'audit', join: 'join', master: 'master' };
+const PAGES = { topology: '', nodes: 'nodes', node: 'nodes/node-1', alerts: 'alerts', events: 'events', audit: 'audit', join: 'join', access: 'access', master: 'master' };
 
 const tell = (sentence) => process.stdout.write(`${sentence}\n`);
 const at = (page, path) => page.evaluate((hash) => (location.hash = hash), `#/${path}`);
@@ -265,6 +265,56 @@ await stories(async (browser) => {
     await page.locator('tbody tr', { hasText: 'board-9' }).waitFor({ state: 'detached' });
   });
 
+  await step('an API token is made, shown once, good, and revoked', async () => {
+    await at(page, 'access');
+    const form = page.locator('form[data-new=apiToken]');
+    await form.locator('input').fill('dash board');
+    await form.locator('button').click();
+    await form.getByRole('alert').waitFor();
+    await accessible(page, 'a refused API token');
+    await form.locator('input').fill('dashboard');
+    await form.locator('select').first().selectOption('operator');
+    await form.locator('button').click();
+    const token = await page.locator('.made code').textContent();
+    await accessible(page, 'an API token that was made');
+    await picture(page, 'api-token-made');
+    const who = (bearer) => page.evaluate(async (of) => {
+      const answer = await fetch('api/v1/session', { headers: { authorization: `Bearer ${of}` }, credentials: 'omit' });
+      return answer.ok ? (await answer.json()).role : answer.status;
+    }, bearer);
+    check((await who(token)) === 'operator', 'the token speaks for an operator', String(await who(token)));
+    await at(page, 'master');
+    await at(page, 'access');
+    await page.locator('tr[data-name=dashboard]', { hasText: 'operator' }).waitFor();
+    check((await page.locator('.made').count()) === 0, 'it is shown this once');
+    await button(page, 'Revoke: dashboard').click();
+    await accessible(page, 'a question about an API token');
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('tr[data-name=dashboard]').waitFor({ state: 'detached' });
+    check((await who(token)) === 401, 'nobody may do anything with it any more', String(await who(token)));
+  });
+
+  await step('a user is made whose key is this browser’s, reaches the cluster, and is revoked', async () => {
+    const form = page.locator('form[data-new=user]');
+    await form.locator('input').fill('minji');
+    await form.locator('button').click();
+    await page.locator('.made').waitFor();
+    await accessible(page, 'a user who was made');
+    const [download] = await Promise.all([page.waitForEvent('download'), button(page, 'Save minji.context.yaml').click()]);
+    const file = `${PICTURES}/minji.context.yaml`;
+    await download.saveAs(file);
+    chmodSync(file, 0o600);
+    try {
+      const listed = await ask('piccolo', '--context', file, 'node', 'list', '-o', 'json').catch((error) => error.message);
+      check(listed.includes('node-1'), 'the command line takes the file', listed);
+    } finally {
+      rmSync(file);
+    }
+    await button(page, 'Revoke: minji').click();
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('tr[data-name=minji]').waitFor({ state: 'detached' });
+  });
+
   await step('what was done is in the audit log, and what somebody wrote stays text', async () => {
     const evil = '<img src=x onerror=alert(1)>';
     await page.evaluate(
@@ -272,7 +322,7 @@ await stories(async (browser) => {
       evil,
     );
     await at(page, 'audit');
-    for (const call of ['SetMaintenance', 'CreateToken', 'RemoveNode', evil]) await page.locator('tr', { hasText: call }).first().waitFor();
+    for (const call of ['SetMaintenance', 'CreateToken', 'RemoveNode', 'CreateApiToken', 'RevokeUser', evil]) await page.locator('tr', { hasText: call }).first().waitFor();
     check((await page.locator('main img').count()) === 0, 'it became no element');
   });
 
@@ -315,7 +365,7 @@ await stories(async (browser) => {
     await signIn(viewer.page, viewerToken);
     await hasStatus(viewer.page, 'node-1', 'Ready');
     const links = await viewer.page.locator('.bar nav a').allTextContents();
-    check(!links.some((link) => /Audit|Add a node/.test(link)), 'no page for administrators', links.join());
+    check(!links.some((link) => /Audit|Add a node|Access/.test(link)), 'no page for administrators', links.join());
     await at(viewer.page, 'nodes/node-1');
     await viewer.page.locator('.panels').waitFor();
     check((await viewer.page.locator('.buttons button').count()) === 0, 'no action');

@@ -85,7 +85,7 @@ fn grant(
     match words {
         ["piccolo", arguments @ ..] => {
             let told = cluster.piccolo(arguments)?;
-            let text = String::from_utf8_lossy(&told.stdout).trim().to_owned();
+            let text = String::from_utf8_lossy(&told.stdout).trim().replace('\n', " ");
             let problem = String::from_utf8_lossy(&told.stderr);
             return if told.status.success() { Ok(text) } else { Err(problem.into()) };
         }
