@@ -8,7 +8,8 @@ import type { AlertState } from './alert';
 import { clean, severityTone } from './format';
 import { t } from './i18n';
 import type { Key } from './i18n';
-import { alerts, alertsComplete, link, may } from './state';
+import { Channels, Rules } from './rules';
+import { alerts, alertsComplete, link, may, route } from './state';
 import { Age, Confirm, Panel, Sign, useLoaded } from './widgets';
 import type { Question } from './widgets';
 
@@ -22,7 +23,36 @@ const SPANS: [number, Key, number][] = [
   [7 * 86_400, 'days', 7],
 ];
 
+const PARTS: { path: string[]; name: Key; role?: 'operator' }[] = [
+  { path: ['alerts'], name: 'alerts' },
+  { path: ['alerts', 'rules'], name: 'rules' },
+  { path: ['alerts', 'channels'], name: 'channels', role: 'operator' },
+];
+
 export function AlertsPage() {
+  const part = route.value[1];
+  const isFor = (path: string[]) => (path[1] ?? '') === (part ?? '');
+  const name = PARTS.find(({ path, role }) => isFor(path) && (!role || may(role)))?.name ?? 'alerts';
+  return (
+    <div class="page">
+      <div class="head">
+        <h1>{t(name)}</h1>
+        <nav class="chips" aria-label={t('parts')}>
+          {PARTS.filter(({ role }) => !role || may(role)).map((one) => (
+            <a key={one.name} class="button chip" href={link(...one.path)} aria-current={one.name === name ? 'page' : undefined}>
+              {t(one.name)}
+            </a>
+          ))}
+        </nav>
+      </div>
+      {name === 'rules' && <Rules />}
+      {name === 'channels' && <Channels />}
+      {name === 'alerts' && <Alerts />}
+    </div>
+  );
+}
+
+function Alerts() {
   const [text, setText] = useState('');
   const [chosen, setChosen] = useState<ReadonlySet<AlertState>>(new Set(['firing', 'acknowledged', 'silenced']));
   const [asked, setAsked] = useState<Question | null>(null);
@@ -37,9 +67,8 @@ export function AlertsPage() {
   const { value: listed, again } = useLoaded(() => api.alerts(), [silencedBy]);
   const refresh = (done: Promise<unknown>) => done.then(again);
   return (
-    <div class="page">
+    <>
       <div class="head">
-        <h1>{t('alerts')}</h1>
         <input type="search" aria-label={t('filter')} placeholder={t('filter')} value={text} onInput={(event) => setText(event.currentTarget.value)} />
         <div class="chips" role="group" aria-label={t('state')}>
           {STATES.map((state) => (
@@ -108,7 +137,7 @@ export function AlertsPage() {
         </Panel>
       )}
       {asked && <Confirm question={asked} close={() => setAsked(null)} />}
-    </div>
+    </>
   );
 }
 

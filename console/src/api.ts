@@ -194,6 +194,46 @@ export interface Silence {
   comment: string | null;
 }
 
+export interface AlertRule {
+  name: string;
+  on: string;
+  when: string;
+  clear?: string;
+  for?: string;
+  keep_firing?: string;
+  severity: string;
+  labels?: Record<string, string>;
+  message: string;
+  group?: { min: number; by?: string };
+  escalate?: string;
+  in_maintenance?: boolean;
+  disabled?: boolean;
+}
+
+export type RuleTold = AlertRule & { builtin: boolean; problem: string | null };
+
+export interface Channel {
+  name: string;
+  kind: string;
+  target: string;
+  severity: string;
+  only: string;
+  escalations: boolean;
+  disabled: boolean;
+  per_minute: number;
+  waiting: number;
+  problem: string | null;
+  changed_at: string | null;
+}
+
+export interface DeadLetter {
+  channel: string;
+  alert: string;
+  message: string;
+  given_up_at: string | null;
+  why: string;
+}
+
 export interface Session {
   who: string;
   role: Role;
@@ -232,6 +272,8 @@ export class Problem extends Error {
     readonly status: number,
     readonly title: string,
     readonly detail: string,
+    /** The field that is wrong, where one is. */
+    readonly field?: string,
   ) {
     super(detail || title);
   }
@@ -245,10 +287,12 @@ const LIST_MAX = 1000;
 /** The master sends a comment more often than that. */
 const SILENCE_MS = 35_000;
 
-async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
+async function call<T>(method: string, path: string, body?: unknown, generation = 0): Promise<T> {
   const headers: Record<string, string> = { accept: 'application/json' };
   // a page of another origin cannot send it
   if (method !== 'GET') headers['x-piccolo-csrf'] = '1';
+  // refused where somebody else has changed it meanwhile
+  if (generation > 0) headers['if-match'] = `"${generation}"`;
   if (body !== undefined) headers['content-type'] = 'application/json';
   const answer = await fetch(`${ROOT}/${path}`, {
     method,
@@ -268,10 +312,11 @@ interface Told {
   title: string;
   detail?: string;
   help?: string;
+  field?: string;
 }
 
-function told({ status, title, detail, help }: Told): Problem {
-  return new Problem(status, title, [detail, help].filter(Boolean).join('; '));
+function told({ status, title, detail, help, field }: Told): Problem {
+  return new Problem(status, title, [detail, help].filter(Boolean).join('; '), field);
 }
 
 async function problem(answer: Response): Promise<Problem> {
@@ -336,6 +381,15 @@ export const api = {
   acknowledge: (alert: string, comment: string) => call<Alert>('POST', `alerts/${id(alert)}/acknowledge`, { comment }),
   silence: (wish: { only: string; seconds: number; comment: string }) => call<Silence>('POST', 'silences', wish),
   unsilence: (silence: string) => call<unknown>('DELETE', `silences/${id(silence)}`),
+
+  alertRules: () => call<{ rules: RuleTold[]; generation: number }>('GET', 'alert-rules'),
+  checkRules: (rules: AlertRule[]) => call<unknown>('POST', 'alert-rules/check', { rules }),
+  applyRules: (rules: AlertRule[], generation: number) => call<unknown>('POST', 'alert-rules', { rules }, generation),
+  deleteRule: (rule: string) => call<unknown>('DELETE', `alert-rules/${id(rule)}`),
+  alertChannels: () => call<{ channels: Channel[]; dead_letters: DeadLetter[] }>('GET', 'alert-channels'),
+  applyChannels: (channels: unknown[]) => call<unknown>('POST', 'alert-channels', { channels }),
+  deleteChannel: (channel: string) => call<unknown>('DELETE', `alert-channels/${id(channel)}`),
+  testChannel: (channel: string) => call<unknown>('POST', `alert-channels/${id(channel)}/test`),
 
   watchNodes: (tell: (changes: NodeChange[]) => void, stop: AbortSignal) =>
     stream<NodeChange>('watch/nodes', tell, stop),

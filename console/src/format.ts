@@ -69,9 +69,9 @@ function letterWidth(letter: string): number {
   return code < 0x61 ? 0.64 : 0.56;
 }
 
-/** A control character in a name or message must be seen, and do nothing. */
-export function clean(text: string): string {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g, (c) => `\\u{${c.charCodeAt(0).toString(16)}}`);
+/** A control character in a name or message must be seen, and do nothing; but `allowed`. */
+export function clean(text: string, allowed = ''): string {
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g, (c) => c === allowed ? c : `\\u{${c.charCodeAt(0).toString(16)}}`);
 }
 
 /** Bytes a second over the network, where the node tells them. */

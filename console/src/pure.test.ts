@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import type { Alert, Container, Node, NodeChange } from './api';
+import type { Alert, AlertRule, Container, Node, NodeChange } from './api';
 import { KnownAlerts, firingByNode, isMatched, scopeOf, stateOf } from './alert';
 import { contextFile, integer, makeUserKey } from './csr';
 import { bytes, clean, containerTone, fit, span, toneOf, traffic } from './format';
 import { en, ko, language, t } from './i18n';
+import { channelOf, placeOf, ruleOf, ruleValues } from './forms';
 import { KnownNodes } from './known';
 import { matches } from './match';
 import { rowsInSight } from './rows';
@@ -220,4 +221,41 @@ test('the key of a user is made here, and a request that is for it', async () =>
 test('a context file is YAML in which texts of several lines are one', () => {
   const file = contextFile({ server: 'm:1', cluster: 'c', ca: 'a\nb\n', certificate: 'c', key: 'k' });
   expect(file).toBe('server: "m:1"\ncluster: "c"\nca: "a\\nb\\n"\ncertificate: "c"\nkey: "k"\n');
+});
+
+describe('forms', () => {
+  const rule: AlertRule = {
+    name: 'Hot', on: 'node', when: 'node.metrics.load1 > 4', severity: 'warning', message: 'hot', for: '300s', labels: { team: 'a=b' },
+    group: { min: 3, by: 'site' }, disabled: true,
+  };
+
+  test('a rule is the same after it was in a form', () => expect(ruleOf(ruleValues(rule))).toEqual(rule));
+
+  test('what is left empty in the form of a rule is not given', () => {
+    const small = { name: 'A', on: 'node', when: 'true', severity: 'info', message: 'm' };
+    expect(ruleOf({ ...small, clear: ' ', labels: ' , ', group_min: '' })).toEqual(small);
+  });
+
+  test('a number that is none is left for the master to refuse', () => {
+    expect(ruleOf({ group_min: 'many' }).group).toEqual({ min: 'many' });
+  });
+
+  test('a channel has what its way has, and nothing that was typed for another', () => {
+    const typed = { name: 'ops', way: 'smtp', severity: 'warning', host: 'mail', port: '25', from: 'a@b', to: 'c@d, e@f', url: 'http://x', escalations: 'true' };
+    expect(channelOf(typed)).toEqual({
+      name: 'ops', severity: 'warning', escalations: true, smtp: { host: 'mail', port: 25, protection: 'tls', from: 'a@b', to: ['c@d', 'e@f'] },
+    });
+    expect(channelOf({ name: 'run', way: 'command', command: 'tell\n--loud\n' })).toEqual({ name: 'run', severity: 'info', command: ['tell', '--loud'] });
+  });
+
+  test.each([
+    ['rules[0].when', 'when'],
+    ['rules[0].group.by', 'group_by'],
+    ['channels[0].smtp.to[1]', null],
+    ['channels[0].url', 'url'],
+    ['rules[0]', null],
+    [undefined, null],
+  ])('what is said of %s stands at %s', (path, name) => {
+    expect(placeOf(path, ['name', 'when', 'group_by', 'url'])).toBe(name);
+  });
 });

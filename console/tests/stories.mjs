@@ -1,9 +1,10 @@
 // What people do with the console, done by a browser against a real cluster of three boards.
 
 import { chmodSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { PICTURES, URL, accessible, ask, check, open, picture, signIn, step, stories } from './browser.mjs';
 
-const PAGES = { topology: '', nodes: 'nodes', node: 'nodes/node-1', alerts: 'alerts', events: 'events', audit: 'audit', join: 'join', access: 'access', master: 'master' };
+const PAGES = { topology: '', nodes: 'nodes', node: 'nodes/node-1', alerts: 'alerts', rules: 'alerts/rules', channels: 'alerts/channels', events: 'events', audit: 'audit', join: 'join', access: 'access', master: 'master' };
 
 const tell = (sentence) => process.stdout.write(`${sentence}\n`);
 const at = (page, path) => page.evaluate((hash) => (location.hash = hash), `#/${path}`);
@@ -143,6 +144,76 @@ await stories(async (browser) => {
     await at(page, 'alerts');
     await page.locator('.chip', { hasText: 'resolved' }).click();
     await page.locator('tr[data-alert="BoardAway"][data-state="resolved"]').waitFor();
+    await at(page, '');
+  });
+
+  await step('a rule is refused where it is wrong, applied, switched off and deleted', async () => {
+    await at(page, 'alerts/rules');
+    await page.locator('tr[data-rule=NodeNotReady]', { hasText: 'built in' }).waitFor();
+    await button(page, 'New rule').click();
+    const field = (name) => page.locator(`dialog [name=${name}]`);
+    await field('name').fill('Hot');
+    await field('when').fill('node.metrics.load1 > > 4');
+    await field('message').fill('{{ node.name }} is hot');
+    await button(page, 'Check only').click();
+    await page.locator('dialog [name=when][aria-invalid]').waitFor();
+    await page.locator('#why-when').waitFor();
+    await accessible(page, 'a rule that is refused');
+    await picture(page, 'rule-refused');
+    await field('when').fill('node.metrics.load1 > 4000');
+    await button(page, 'Check only').click();
+    await page.locator('dialog [role=status]').waitFor();
+    check((await page.locator('tr[data-rule=Hot]').count()) === 0, 'a check changes nothing');
+    await button(page, 'Apply').click();
+    await page.locator('tr[data-rule=Hot][data-on=true]').waitFor();
+    await button(page, 'Edit: Hot').click();
+    await field('severity').selectOption('critical');
+    await button(page, 'Apply').click();
+    await page.locator('tr[data-rule=Hot]', { hasText: 'critical' }).waitFor();
+    await button(page, 'Switch off: Hot').click();
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('tr[data-rule=Hot][data-on=false]').waitFor();
+    await button(page, 'Delete: Hot').click();
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('tr[data-rule=Hot]').waitFor({ state: 'detached' });
+  });
+
+  await step('a channel is refused, made, tested and deleted', async () => {
+    const told = [];
+    const receiver = createServer((request, answer) => request.on('data', (part) => told.push(String(part))).on('end', () => answer.end()));
+    await new Promise((resolve) => receiver.listen(0, '127.0.0.1', resolve));
+    await at(page, 'alerts/channels');
+    await button(page, 'New channel').click();
+    const field = (name) => page.locator(`dialog [name=${name}]`);
+    for (const way of ['smtp', 'mqtt', 'command', 'webhook']) {
+      await field('way').selectOption(way);
+      await accessible(page, `the form of a channel by ${way}`);
+    }
+    await field('name').fill('collector');
+    await field('url').fill('nonsense');
+    await button(page, 'Apply').click();
+    await page.locator('dialog [name=url][aria-invalid]').waitFor();
+    await accessible(page, 'a channel that is refused');
+    await field('url').fill(`http://127.0.0.1:${receiver.address().port}/`);
+    await field('key').fill('a key that is secret');
+    await button(page, 'Apply').click();
+    await page.locator('tr[data-channel=collector]').waitFor();
+    await button(page, 'Test: collector').click();
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('dialog').waitFor({ state: 'detached' });
+    check(told.join('').includes('"test"'), 'the receiver was told', told.join(''));
+    receiver.close();
+    await button(page, 'Test: collector').click();
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('dialog [role=alert]').waitFor();
+    await button(page, 'Cancel').click();
+    await picture(page, 'channels');
+    await button(page, 'Replace: collector').click();
+    check((await field('key').inputValue()) === '', 'no secret comes back');
+    await button(page, 'Cancel').click();
+    await button(page, 'Delete: collector').click();
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('tr[data-channel=collector]').waitFor({ state: 'detached' });
     await at(page, '');
   });
 
@@ -374,6 +445,10 @@ await stories(async (browser) => {
     await viewer.page.locator('.chip', { hasText: 'resolved' }).click();
     await viewer.page.locator('tr[data-state="resolved"]').first().waitFor();
     check((await viewer.page.locator('tbody button').count()) === 0, 'nothing to do about alerts');
+    check((await viewer.page.locator('.head nav a', { hasText: 'Channels' }).count()) === 0, 'channels are not for viewers');
+    await at(viewer.page, 'alerts/rules');
+    await viewer.page.locator('tr[data-rule=NodeNotReady]').waitFor();
+    check((await viewer.page.locator('main button').count()) === 0, 'no rule to change');
     check(viewer.problems.length === 0, 'no complaint', viewer.problems.join('\n'));
     await viewer.context.close();
   });
