@@ -351,6 +351,8 @@ export const api = {
   pauseRecovery: (node: string, seconds: number) =>
     call<unknown>('PUT', `nodes/${id(node)}/recovery/pause`, { seconds }),
   resumeRecovery: (node: string) => call<unknown>('DELETE', `nodes/${id(node)}/recovery/pause`),
+  forceRecovery: (node: string, step: string, container: string) =>
+    call<{ message?: string }>('POST', `nodes/${id(node)}/recovery/force`, { step, container }),
   probe: (node: string) => call<unknown>('POST', `nodes/${id(node)}/probe`),
   audit: (q: { after?: number; limit: number }) =>
     call<{ items: AuditEntry[] }>('GET', `audit${query(q)}`),

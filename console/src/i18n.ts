@@ -333,6 +333,13 @@ export const en = {
   f_escalations: 'only what nobody acknowledged in time',
   f_no_resolved: 'not what is over',
 
+  force: 'Force a step',
+  forceAsk: 'Have {name} do this now, out of turn? What runs there may be interrupted.',
+  step: 'Step',
+  stepContainer: 'Restart the container {name}',
+  stepPodman: 'Restart Podman',
+  stepReboot: 'Reboot the board',
+
   loading: 'Loading',
   failed: 'This could not be loaded: {why}',
   again: 'Try again',
@@ -666,6 +673,13 @@ export const ko: Record<Key, string> = {
   f_per_minute: '1분에 최대 알림 수',
   f_escalations: '제때 확인되지 않은 것만',
   f_no_resolved: '끝난 것은 제외',
+
+  force: '단계 강제',
+  forceAsk: '{name}이(가) 차례를 기다리지 않고 지금 하게 할까요? 그곳에서 실행 중인 것이 중단될 수 있습니다.',
+  step: '단계',
+  stepContainer: '컨테이너 {name} 재시작',
+  stepPodman: 'Podman 재시작',
+  stepReboot: '보드 재부팅',
 
   loading: '불러오는 중',
   failed: '불러오지 못했습니다: {why}',

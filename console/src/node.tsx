@@ -177,6 +177,7 @@ function RecoveryPanel({ node }: { node: Node }) {
       : { title: t('pause'), ask: t('pauseAsk', { name }), act: () => then(api.pauseRecovery(node.id, PAUSE_SECONDS)) },
     ...(node.connected ? [{ title: t('probe'), ask: t('probeAsk', { name }), act: () => then(api.probe(node.id)) }] : []),
   ];
+  if (node.connected) questions.push(forcing(node, (step, container) => api.forceRecovery(node.id, step, container).then((told) => (again(), told))));
   return (
     <Panel title={t('recovery')} wide aside={<span class="muted">{t('recoverySpent', { spent: told.spent, max: told.spent_max })}</span>}>
       {isPaused && (
@@ -211,7 +212,7 @@ function RecoveryPanel({ node }: { node: Node }) {
       {may('operator') && (
         <div class="buttons">
           {questions.map((question) => (
-            <button key={question.title} type="button" onClick={() => setAsked(question)}>
+            <button key={question.title} type="button" class={question.danger ? 'danger' : ''} onClick={() => setAsked(question)}>
               {question.title}
             </button>
           ))}
@@ -220,4 +221,20 @@ function RecoveryPanel({ node }: { node: Node }) {
       {asked && <Confirm question={asked} close={() => setAsked(null)} />}
     </Panel>
   );
+}
+
+/** A step out of turn: the mildest is chosen, unless somebody chooses. */
+function forcing(node: Node, act: (step: string, container: string) => Promise<unknown>): Question {
+  const containers = node.containers.map(({ name }): [string, string] => [`restart-container ${name}`, t('stepContainer', { name: clean(name) })]);
+  const steps: [string, string][] = [...containers, ['restart-podman', t('stepPodman')], ['reboot', t('stepReboot')]];
+  return {
+    title: t('force'),
+    ask: t('forceAsk', { name: clean(node.name) }),
+    choice: { label: t('step'), of: steps },
+    danger: true,
+    act: (_, choice) => {
+      const [step = '', ...container] = choice.split(' ');
+      return act(step, container.join(' '));
+    },
+  };
 }

@@ -295,6 +295,22 @@ await stories(async (browser) => {
     await accessible(page, 'a node that was probed');
   });
 
+  await step('a step of recovery is forced, and one that is not allowed is refused in the node’s words', async () => {
+    await button(page, 'Force a step').click();
+    await accessible(page, 'a question about a step');
+    await page.locator('dialog select').selectOption('restart-container camera');
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('.toast.ok', { hasText: 'camera' }).waitFor();
+    await page.locator('dialog').waitFor({ state: 'detached' });
+    await page.locator('.event', { hasText: 'RecoveryAttempted' }).first().waitFor();
+    await button(page, 'Force a step').click();
+    await page.locator('dialog select').selectOption('reboot');
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('dialog [role=alert]').waitFor();
+    await button(page, 'Cancel').click();
+    await page.locator('dialog').waitFor({ state: 'detached' });
+  });
+
   await step('its log level changes, once it is one', async () => {
     await button(page, 'Log level').click();
     await page.locator('dialog input').fill('nonsense==');
