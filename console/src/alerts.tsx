@@ -10,7 +10,7 @@ import { t } from './i18n';
 import type { Key } from './i18n';
 import { Channels, Rules } from './rules';
 import { alerts, alertsComplete, link, may, route } from './state';
-import { Age, Confirm, Panel, Sign, useLoaded } from './widgets';
+import { Age, Confirm, Panel, Parts, Sign, useLoaded } from './widgets';
 import type { Question } from './widgets';
 
 const STATES: AlertState[] = ['firing', 'acknowledged', 'silenced', 'resolved'];
@@ -37,13 +37,7 @@ export function AlertsPage() {
     <div class="page">
       <div class="head">
         <h1>{t(name)}</h1>
-        <nav class="chips" aria-label={t('parts')}>
-          {PARTS.filter(({ role }) => !role || may(role)).map((one) => (
-            <a key={one.name} class="button chip" href={link(...one.path)} aria-current={one.name === name ? 'page' : undefined}>
-              {t(one.name)}
-            </a>
-          ))}
-        </nav>
+        <Parts of={PARTS.filter(({ role }) => !role || may(role))} here={name} />
       </div>
       {name === 'rules' && <Rules />}
       {name === 'channels' && <Channels />}

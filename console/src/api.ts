@@ -234,6 +234,32 @@ export interface DeadLetter {
   why: string;
 }
 
+export interface PastContainer {
+  name: string;
+  state: string;
+  exit_code: number | null;
+  since: string | null;
+}
+
+export interface PastNode {
+  id: string;
+  name: string;
+  /** Null: nothing that is kept tells it. */
+  status: Status | null;
+  since: string | null;
+  message: string | null;
+  conditions: Condition[];
+  containers: PastContainer[];
+}
+
+export interface Past {
+  at: string;
+  kept_since: string | null;
+  whole: boolean;
+  in_gap: boolean;
+  nodes: PastNode[];
+}
+
 export interface Session {
   who: string;
   role: Role;
@@ -345,6 +371,7 @@ export const api = {
   /** The oldest after one, or else the newest. */
   events: (q: { after?: number; limit: number }) =>
     call<{ items: ClusterEvent[]; first_kept_id: number }>('GET', `events${query(q)}`),
+  history: (at: string) => call<Past>('GET', `history${query({ at })}`),
   series: (figure: string, q: { filter: string; since_seconds: number }) =>
     call<Series>('GET', `metrics/${id(figure)}${query(q)}`),
   recovery: (node: string) => call<Recovery>('GET', `nodes/${id(node)}/recovery`),

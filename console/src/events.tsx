@@ -5,14 +5,28 @@ import type { ClusterEvent, Severity } from './api';
 import { clean, severityTone } from './format';
 import { t } from './i18n';
 import type { Key } from './i18n';
+import { EVENT_PARTS, PastPage } from './past';
 import { rowsInSight } from './rows';
-import { events, eventsMissed, firstKept, link, loadOlder, sorted, toast } from './state';
-import { Sign, moment } from './widgets';
+import { events, eventsMissed, firstKept, link, loadOlder, route, sorted, toast } from './state';
+import { Parts, Sign, moment } from './widgets';
 
 const ROW = 38;
 const LEVELS: Severity[] = ['info', 'warning', 'critical'];
 
 export function EventsPage() {
+  const name = route.value[1] === 'past' ? 'past' : 'events';
+  return (
+    <div class={name === 'past' ? 'page' : 'page fill'}>
+      <div class="head">
+        <h1>{t(name)}</h1>
+        <Parts of={EVENT_PARTS} here={name} />
+      </div>
+      {name === 'past' ? <PastPage /> : <Events />}
+    </div>
+  );
+}
+
+function Events() {
   const [text, setText] = useState('');
   const [level, setLevel] = useState(0);
   const [node, setNode] = useState('');
@@ -29,9 +43,8 @@ export function EventsPage() {
     setWorking(false);
   };
   return (
-    <div class="page fill">
+    <>
       <div class="head">
-        <h1>{t('events')}</h1>
         <input type="search" aria-label={t('filter')} placeholder={t('filter')} value={text} onInput={(event) => setText(event.currentTarget.value)} />
         <label class="inline">
           <span>{t('atLeast')}</span>
@@ -65,7 +78,7 @@ export function EventsPage() {
       </div>
       {eventsMissed.value && <p class="note warn">{t('missed', { ...eventsMissed.value })}</p>}
       <EventList events={shown} />
-    </div>
+    </>
   );
 }
 
@@ -94,21 +107,30 @@ export function EventList({ events: all, rows }: { events: ClusterEvent[]; rows?
     >
       <div class="events-all" style={{ height: `${all.length * ROW}px` }}>
         {all.slice(first, last).map((event, i) => (
-          <EventRow key={event.id} event={event} y={(first + i) * ROW} at={first + i + 1} of={all.length} />
+          <EventRow key={event.id} event={event} isLinked={!rows} y={(first + i) * ROW} at={first + i + 1} of={all.length} />
         ))}
       </div>
     </div>
   );
 }
 
-function EventRow({ event, y, at, of }: { event: ClusterEvent; y: number; at: number; of: number }) {
+function EventRow({ event, isLinked, y, at, of }: { event: ClusterEvent; isLinked: boolean; y: number; at: number; of: number }) {
+  const time = (
+    <time class="mono" dateTime={event.at ?? ''}>
+      {moment(event.at)}
+    </time>
+  );
   return (
     <div class="event" role="listitem" aria-posinset={at} aria-setsize={of} style={{ transform: `translateY(${y}px)` }}>
       <Sign tone={severityTone(event.severity)} size={14} />
       <span class="visually-hidden">{t(event.severity as Key)}</span>
-      <time class="mono" dateTime={event.at ?? ''}>
-        {moment(event.at)}
-      </time>
+      {isLinked ? (
+        <a class="when" href={link('events', 'past', event.at ?? '')} title={t('seeThen')}>
+          {time}
+        </a>
+      ) : (
+        time
+      )}
       {event.node_name ? <a href={link('nodes', event.node_name)}>{clean(event.node_name)}</a> : <span class="muted">{t('cluster')}</span>}
       <b>{clean(event.kind)}</b>
       <span class="text" title={clean(event.message)}>

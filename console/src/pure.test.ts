@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { Alert, AlertRule, Container, Node, NodeChange } from './api';
+import type { Alert, AlertRule, ClusterEvent, Container, Node, NodeChange } from './api';
 import { KnownAlerts, firingByNode, isMatched, scopeOf, stateOf } from './alert';
 import { contextFile, integer, makeUserKey } from './csr';
 import { bytes, clean, containerTone, fit, span, toneOf, traffic } from './format';
@@ -10,6 +10,7 @@ import { matches } from './match';
 import { rowsInSight } from './rows';
 import { linesOf } from './series';
 import { SseParser } from './sse';
+import { neighbours, parseMoment } from './when';
 
 const placeholders = (text: string) => (text.match(/\{\w+\}/g) ?? []).sort();
 
@@ -257,5 +258,26 @@ describe('forms', () => {
     [undefined, null],
   ])('what is said of %s stands at %s', (path, name) => {
     expect(placeOf(path, ['name', 'when', 'group_by', 'url'])).toBe(name);
+  });
+});
+
+describe('moments', () => {
+  test.each([
+    ['2030-01-31 12:00:05Z', '2030-01-31T12:00:05.000Z'],
+    [' 2030-01-31T12:00 ', '2030-01-31T12:00:00.000Z'],
+    ['2030-01-31 12:00:05.5Z', '2030-01-31T12:00:05.500Z'],
+    ['2030-13-31 12:00', null],
+    ['yesterday', null],
+    ['', null],
+  ])('%j is %s', (text, at) => {
+    const parsed = parseMoment(text);
+    expect(parsed === null ? null : new Date(parsed).toISOString()).toBe(at);
+  });
+
+  test('the events before and after a moment are the nearest, whatever their order', () => {
+    const events = [30, 10, 20, 40].map((at) => ({ at: new Date(at).toISOString() }) as ClusterEvent);
+    expect(neighbours(events, 20)).toEqual({ before: 10, after: 30 });
+    expect(neighbours(events, 5)).toEqual({ before: null, after: 10 });
+    expect(neighbours([], 5)).toEqual({ before: null, after: null });
   });
 });

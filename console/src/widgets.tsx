@@ -8,7 +8,7 @@ import type { Tone } from './format';
 import { span, toneOf } from './format';
 import { t } from './i18n';
 import type { Key } from './i18n';
-import { since, toast } from './state';
+import { link, since, toast } from './state';
 
 /** A state told by shape and by colour, in a square of 16. */
 export function Sign({ tone, x = 0, y = 0, size = 16 }: { tone: Tone; x?: number; y?: number; size?: number }) {
@@ -97,6 +97,19 @@ export function Panel({ title, aside, wide, children }: { title: string; aside?:
       </header>
       {children}
     </section>
+  );
+}
+
+/** Pages that belong together. */
+export function Parts({ of, here }: { of: { path: string[]; name: Key }[]; here: Key }) {
+  return (
+    <nav class="chips" aria-label={t('parts')}>
+      {of.map(({ path, name }) => (
+        <a key={name} class="button chip" href={link(...path)} aria-current={name === here ? 'page' : undefined}>
+          {t(name)}
+        </a>
+      ))}
+    </nav>
   );
 }
 

@@ -4,7 +4,7 @@ import { chmodSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { PICTURES, URL, accessible, ask, check, open, picture, signIn, step, stories } from './browser.mjs';
 
-const PAGES = { topology: '', nodes: 'nodes', node: 'nodes/node-1', alerts: 'alerts', rules: 'alerts/rules', channels: 'alerts/channels', events: 'events', audit: 'audit', join: 'join', access: 'access', master: 'master' };
+const PAGES = { topology: '', nodes: 'nodes', node: 'nodes/node-1', alerts: 'alerts', rules: 'alerts/rules', channels: 'alerts/channels', events: 'events', past: 'events/past', audit: 'audit', join: 'join', access: 'access', master: 'master' };
 
 const tell = (sentence) => process.stdout.write(`${sentence}\n`);
 const at = (page, path) => page.evaluate((hash) => (location.hash = hash), `#/${path}`);
@@ -239,6 +239,32 @@ await stories(async (browser) => {
     await page.locator('.head input').fill('no-such-thing');
     await page.locator('.empty').waitFor();
     await page.locator('.head input').fill('');
+  });
+
+  await step('the cluster is seen as it was when a board was lost, and nothing can be done there', async () => {
+    const then = (name, status) => page.locator(`tr[data-past="${name}"][data-status="${status}"]`).waitFor();
+    await page.locator('.head input').fill('NodeNotReady node-2');
+    await page.locator('.event', { hasText: 'node node-2 is NotReady' }).first().locator('.when').click();
+    await then('node-2', 'NotReady');
+    await then('node-1', 'Ready');
+    await page.locator('tr[data-past="node-1"] .status', { hasText: 'camera running' }).waitFor();
+    check((await page.locator('.past button, .past a').count()) === 0, 'nothing can be done in the past');
+    await accessible(page, 'the past');
+    await picture(page, 'past');
+    await button(page, 'Event before').click();
+    await then('node-2', 'Ready');
+    await page.getByLabel('Moment, UTC').fill('yesterday');
+    await page.locator('.when-form [aria-invalid]').waitFor();
+    check(await button(page, 'Show').isDisabled(), 'a moment that is none cannot be asked for');
+    await page.getByLabel('Moment, UTC').fill('2020-01-31 12:00');
+    await button(page, 'Show').click();
+    await page.locator('.past .empty').waitFor();
+    await page.locator('.past', { hasText: 'Events are kept since' }).waitFor();
+    await accessible(page, 'a past that is not kept');
+    await page.getByRole('slider').focus();
+    await page.keyboard.press('End');
+    await then('node-2', 'Ready');
+    await at(page, 'events');
   });
 
   await step('maintenance begins and ends, each after a question', async () => {

@@ -25,6 +25,7 @@ pub mod monitoring_server;
 pub mod mutant;
 pub mod node_agent;
 pub mod node_lifecycle;
+pub mod past;
 pub mod redact;
 pub mod session;
 pub mod state_manager;

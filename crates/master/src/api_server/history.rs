@@ -3,11 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use piccolo_core::{
-    api_server::{Call, Refusal},
+    api_server::{Call, Refusal, Selector},
     model::{
         AuditEnds, AuditEntry, ChainError, Event, FieldError, Severity, check_text, verify_chain,
     },
+    past::{Fold, Past},
     state_manager::keys,
+    time::WallTime,
 };
 use piccolo_rpc::{convert::severity, v1};
 use piccolo_store::Range;
@@ -119,6 +121,21 @@ pub(super) async fn verify_audit(
 }
 
 impl Api {
+    /// The cluster as the kept events, all of which are read, and the present nodes tell of it.
+    pub(crate) async fn past(&self, at: WallTime) -> Result<Past, Status> {
+        let last_id = self.board.last_event();
+        let mut fold = Fold::new(at);
+        let mut after = 0;
+        while after < last_id {
+            let page: Vec<Event> = self.page(keys::EVENTS, keys::event(after + 1), PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            page.iter().filter(|event| event.id <= last_id).for_each(|event| fold.push(event));
+        }
+        let (nodes, _) = self.board.nodes(&Selector::default());
+        Ok(fold.finish(nodes.iter().map(AsRef::as_ref)))
+    }
+
     /// Events with ids in `(after, until]`, oldest first.
     pub(super) async fn events_between(
         &self,

@@ -162,6 +162,29 @@ async fn events_are_read_forth_from_one_and_back_from_the_newest() {
 }
 
 #[tokio::test]
+async fn the_cluster_is_told_as_it_was_at_a_moment() {
+    let (cluster, _sessions) = cluster_of(&["n1", "n2"]).await;
+    let admin = cluster.admin_identity();
+    let events = get(&cluster, Some(&admin), "/api/v1/events?after=0").await.json();
+    let events = events["items"].as_array().unwrap();
+    let first = |kind: &str| {
+        let found = events.iter().find(|event| event["kind"] == kind).unwrap();
+        found["at"].as_str().unwrap().to_owned()
+    };
+    let names = async |at: &str| {
+        let past = get(&cluster, Some(&admin), &format!("/api/v1/history?at={at}")).await.json();
+        let told = |node: &Value| format!("{} {}", node["name"], node["status"]).replace('"', "");
+        let nodes: Vec<_> = past["nodes"].as_array().unwrap().iter().map(told).collect();
+        (past["whole"].as_bool(), nodes.join(", "))
+    };
+    let (before, ready) = (first("ClusterCreated"), events.last().unwrap()["at"].clone());
+    assert_eq!(names("2020-01-01T00:00:00Z").await, (Some(false), String::new()));
+    assert_eq!(names(&before).await.0, Some(true));
+    let after = names(ready.as_str().unwrap()).await;
+    assert_eq!(after, (Some(true), "host-n1 Ready, host-n2 Ready".to_owned()));
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_a_problem_with_its_code() {
     let cluster = Cluster::start().await;
     let admin = cluster.admin_identity();
@@ -183,6 +206,10 @@ async fn what_cannot_be_read_is_a_problem_with_its_code() {
         (Some(&viewer), "/api/v1/watch/logs?target=n1&since=yesterday", 400, "InvalidField"),
         (Some(&viewer), "/api/v1/watch/logs?target=n1&level=9", 400, "InvalidField"),
         (Some(&viewer), "/api/v1/watch/logs", 400, "InvalidField"),
+        (Some(&viewer), "/api/v1/history", 400, "InvalidField"),
+        (Some(&viewer), "/api/v1/history?at=yesterday", 400, "InvalidField"),
+        (Some(&viewer), "/api/v1/history?at=2999-01-01T00:00:00Z", 400, "InvalidField"),
+        (Some(&node), "/api/v1/history?at=2020-01-01T00:00:00Z", 403, "RoleNotAllowed"),
         (Some(&viewer), "/api/v1/alert-channels", 403, "RoleNotAllowed"),
         (Some(&viewer), "/api/v1/alerts?only=x", 400, "InvalidField"),
         (Some(&viewer), "/api/v2/nodes", 404, "NoSuchPath"),

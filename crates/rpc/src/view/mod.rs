@@ -10,6 +10,7 @@ pub mod event;
 pub mod log;
 pub mod metrics;
 pub mod node;
+pub mod past;
 pub mod recovery;
 pub mod topology;
 pub mod words;

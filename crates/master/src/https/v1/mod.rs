@@ -2,6 +2,7 @@
 //!
 //! - `asker`: who asks, and how it becomes a call of the API Server
 //! - `reads`: nodes, status, topology, events, figures
+//! - `past`: the cluster at a past moment
 //! - `watches`: the same as it happens
 //! - `writes`, `recovery`, `access`: what changes something; `once`: what was made before
 //! - `alerts`: alerts, silences, rules and channels
@@ -21,6 +22,7 @@ mod cache;
 mod document;
 mod once;
 mod page;
+mod past;
 mod problem;
 mod reads;
 mod recovery;
@@ -40,7 +42,7 @@ use utoipa::OpenApi as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(super) use self::asker::Asker;
-use self::{body::LargeBodies, cache::Newest, once::Memory, problem::Problem};
+use self::{body::LargeBodies, cache::Newest, once::Memory, past::OnePast, problem::Problem};
 use crate::api_server::Api;
 
 /// What a route answers.
@@ -55,6 +57,7 @@ fn api() -> OpenApiRouter<Api> {
         .routes(routes!(reads::get_status))
         .routes(routes!(reads::get_topology, writes::put_topology))
         .routes(routes!(reads::list_events))
+        .routes(routes!(past::get_history))
         .routes(routes!(reads::list_figures))
         .routes(routes!(reads::query_metrics))
         .routes(routes!(watches::watch_nodes))
@@ -101,11 +104,13 @@ pub(super) fn router() -> Router<Api> {
     let places = Extension(LargeBodies::default());
     let memory = Extension(Memory::default());
     let newest = Extension(Newest::default());
+    let one_past = Extension(OnePast::default());
     router
         .merge(document::router())
         .layer(places)
         .layer(memory)
         .layer(newest)
+        .layer(one_past)
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_so)
         .layer(map_response(as_it_is_called))

@@ -247,7 +247,11 @@ fn logged(message: &v1::ReadLogsResponse, names: &mut Vec<String>) -> Option<Str
     })
 }
 
-fn moment(field: &'static str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
+/// RFC 3339.
+pub(super) fn moment(
+    field: &'static str,
+    text: Option<&str>,
+) -> Result<Option<Timestamp>, Problem> {
     let moment = text.map(str::parse::<Timestamp>).transpose();
     moment.map_err(|_| {
         let detail = format!("{field}: is no time such as 2030-01-31T12:00:00Z");
