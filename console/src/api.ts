@@ -287,6 +287,18 @@ export interface LogLine {
   cut: boolean;
 }
 
+export interface LogQuery {
+  /** Joined by commas: `NODE`, `NODE:UNIT`, `NODE/CONTAINER`. */
+  target: string;
+  level: number;
+  grep: string;
+  /** The newest of each source. */
+  lines: number;
+  since?: string;
+  until?: string;
+  follow: boolean;
+}
+
 export type LogChange =
   | { type: 'line'; line: LogLine }
   | { type: 'notice'; source: string; reason: string; message: string; dropped: number }
@@ -426,8 +438,8 @@ export const api = {
     stream<EventChange>(`watch/events${query({ after })}`, tell, stop),
   watchAlerts: (tell: (changes: AlertChange[]) => void, stop: AbortSignal) =>
     stream<AlertChange>('watch/alerts', tell, stop),
-  watchLogs: (q: { target: string; level: number; lines: number }, tell: (changes: LogChange[]) => void, stop: AbortSignal) =>
-    stream<LogChange>(`watch/logs${query({ ...q, follow: 'true' })}`, tell, stop),
+  watchLogs: (q: LogQuery, tell: (changes: LogChange[]) => void, stop: AbortSignal) =>
+    stream<LogChange>(`watch/logs${query({ ...q, follow: String(q.follow) })}`, tell, stop),
 };
 
 /** Until the stream ends, breaks, is silent for too long, or `stop` says so; always throws or returns then. */

@@ -8,6 +8,7 @@ import { AuditPage } from './audit';
 import { EventsPage } from './events';
 import { JoinPage } from './join';
 import { Login } from './login';
+import { LogsPage } from './logs';
 import { MasterPage } from './master';
 import { NodePage } from './node';
 import { NodesPage } from './nodes';
@@ -21,6 +22,7 @@ const PAGES: { path: string; name: Key; icon: string; role?: 'operator' | 'admin
   { path: 'nodes', name: 'nodes', icon: 'M2 3h12v4H2zM2 9h12v4H2zM4.5 5h.1M4.5 11h.1' },
   { path: 'alerts', name: 'alerts', icon: 'M4 11.5V7a4 4 0 0 1 8 0v4.5M2.5 11.5h11M6.5 14h3M8 1.5V3' },
   { path: 'events', name: 'events', icon: 'M3 3.5h.1M3 8h.1M3 12.5h.1M6 3.5h8M6 8h8M6 12.5h8' },
+  { path: 'logs', name: 'logs', icon: 'M2.5 2.5h11v11h-11zM5 6l2 2-2 2M8.5 10.5H11' },
   { path: 'audit', name: 'audit', icon: 'M8 1.5 13.5 4v4c0 3.5-2.5 5.5-5.5 6.5C5 13.5 2.5 11.5 2.5 8V4zM5.5 8l2 2 3-4', role: 'admin' },
   { path: 'join', name: 'join', icon: 'M8 3v10M3 8h10', role: 'admin' },
   { path: 'access', name: 'access', icon: 'M5.5 8a3 3 0 1 1 0-.1M8.5 8h6v2.5M12 8v2', role: 'admin' },
@@ -95,6 +97,8 @@ function Page() {
       return <AlertsPage />;
     case 'events':
       return <EventsPage />;
+    case 'logs':
+      return <LogsPage />;
     case 'audit':
       return may('admin') ? <AuditPage /> : <TopologyPage />;
     case 'join':

@@ -1,49 +1,86 @@
-// What a node's agent or a container says, as it says it; read only while somebody looks.
+// What agents, units and containers say, as they say it; read only while somebody looks.
 
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { api } from './api';
-import type { LogChange, Node } from './api';
+import type { LogChange, LogQuery, Node } from './api';
 import { clean } from './format';
 import { t } from './i18n';
-import { may } from './state';
+import type { Key } from './i18n';
+import { RANGES, logQuery } from './logquery';
+import type { LogWish } from './logquery';
+import { clockOffset, isComplete, may, now, sorted } from './state';
 import { Panel, moment } from './widgets';
 
-const LINES_FIRST = 200;
 const LINES_MAX = 1000;
 const LEVELS = { debug: 7, info: 6, warning: 4, err: 3 };
+/** That the master reads for one reader. */
+const SOURCES_IN_SIGHT = 8;
 
-interface Shown {
-  id: number;
-  tone: string;
-  text: string;
+export function LogsPage() {
+  const connected = sorted.value.filter((node) => node.connected);
+  return (
+    <div class="page">
+      <div class="head">
+        <h1>{t('logs')}</h1>
+      </div>
+      <Panel title={t('sources')}>
+        <p class="muted">{t('logsHelp')}</p>
+        {isComplete.value && connected.length === 0 && <p class="empty">{t('noNodes')}</p>}
+        {connected.length > 0 && <LogViewer nodes={connected} />}
+      </Panel>
+    </div>
+  );
 }
 
 export function LogsPanel({ node }: { node: Node }) {
-  const [isOpen, setOpen] = useState(false);
-  const [container, setContainer] = useState('');
-  const [level, setLevel] = useState(LEVELS.debug);
-  const target = container ? `${node.name}/${container}` : node.name;
-  // whose log it is, containers may say secrets: those who may not see them are not offered them
-  const containers = may('operator') ? node.containers : [];
   return (
     <Panel title={t('logs')} wide>
-      <div class="row">
-        {containers.length > 0 && (
+      <LogViewer nodes={[node]} />
+    </Panel>
+  );
+}
+
+function LogViewer({ nodes }: { nodes: Node[] }) {
+  // what containers and units say may be secret: those who may not see it are not offered it
+  const mayMore = may('operator');
+  const sources = nodes.flatMap((node) => [node.name, ...(mayMore ? node.containers.map(({ name }) => `${node.name}/${name}`) : [])]);
+  const [wish, setWish] = useState<LogWish>({ targets: sources.slice(0, 1), units: '', level: LEVELS.debug, grep: '', range: 'newest', from: '', to: '' });
+  const [shown, setShown] = useState<{ of: string; query: LogQuery } | null>(null);
+  const change = (part: Partial<LogWish>) => setWish({ ...wish, ...part });
+  const query = logQuery(wish, now.value + clockOffset.value);
+  const isSame = shown?.of === JSON.stringify(wish);
+  const submit = (event: Event) => {
+    event.preventDefault();
+    setShown(isSame || query === null ? null : { of: JSON.stringify(wish), query });
+  };
+  return (
+    <>
+      <form class="row" onSubmit={submit}>
+        {sources.length > 1 && (
           <label>
             {t('from')}
-            <select value={container} onChange={(event) => setContainer(event.currentTarget.value)}>
-              <option value="">{t('agent')}</option>
-              {containers.map(({ id, name }) => (
-                <option key={id} value={name}>
-                  {clean(name)}
+            <select
+              multiple
+              size={Math.min(SOURCES_IN_SIGHT, sources.length)}
+              onChange={(event) => change({ targets: [...event.currentTarget.selectedOptions].map(({ value }) => value) })}
+            >
+              {sources.map((source) => (
+                <option key={source} value={source} selected={wish.targets.includes(source)}>
+                  {clean(source)}
                 </option>
               ))}
             </select>
           </label>
         )}
+        {mayMore && (
+          <label>
+            {t('units')}
+            <input value={wish.units} autocomplete="off" placeholder="podman.service" onInput={(event) => change({ units: event.currentTarget.value })} />
+          </label>
+        )}
         <label>
           {t('atLeast')}
-          <select value={level} onChange={(event) => setLevel(Number(event.currentTarget.value))}>
+          <select value={wish.level} onChange={(event) => change({ level: Number(event.currentTarget.value) })}>
             {Object.entries(LEVELS).map(([name, number]) => (
               <option key={name} value={number}>
                 {name}
@@ -51,19 +88,53 @@ export function LogsPanel({ node }: { node: Node }) {
             ))}
           </select>
         </label>
-        <button type="button" aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>
-          {t(isOpen ? 'hideLogs' : 'showLogs')}
+        <label>
+          {t('logText')}
+          <input type="search" value={wish.grep} onInput={(event) => change({ grep: event.currentTarget.value })} />
+        </label>
+        <label>
+          {t('range')}
+          <select value={wish.range} onChange={(event) => change({ range: event.currentTarget.value as LogWish['range'] })}>
+            {RANGES.map((range) => (
+              <option key={range} value={range}>
+                {t(`r_${range}` as Key)}
+              </option>
+            ))}
+          </select>
+        </label>
+        {wish.range === 'between' && (
+          <>
+            <label>
+              {t('between')}
+              <input class="mono" placeholder="2030-01-31 12:00" value={wish.from} onInput={(event) => change({ from: event.currentTarget.value })} />
+            </label>
+            <label>
+              {t('and')}
+              <input class="mono" placeholder="2030-01-31 12:30" value={wish.to} onInput={(event) => change({ to: event.currentTarget.value })} />
+            </label>
+          </>
+        )}
+        <button type="submit" aria-expanded={shown !== null} disabled={query === null}>
+          {t(isSame ? 'hideLogs' : 'showLogs')}
         </button>
-      </div>
-      {isOpen && <Lines key={`${target} ${level}`} target={target} level={level} />}
-    </Panel>
+      </form>
+      {shown && <Lines key={shown.of} query={shown.query} />}
+    </>
   );
 }
 
-function Lines({ target, level }: { target: string; level: number }) {
+interface Shown {
+  id: number;
+  tone: string;
+  source: string;
+  text: string;
+}
+
+function Lines({ query }: { query: LogQuery }) {
   const box = useRef<HTMLDivElement>(null);
   const [lines, setLines] = useState<Shown[]>([]);
   const [over, setOver] = useState('');
+  const isMany = query.target.includes(',');
   useEffect(() => {
     const stop = new AbortController();
     let count = 0;
@@ -74,12 +145,12 @@ function Lines({ target, level }: { target: string; level: number }) {
     const ended = (why: string) => {
       if (!stop.signal.aborted) setOver(why);
     };
-    api.watchLogs({ target, level, lines: LINES_FIRST }, tell, stop.signal).then(
+    api.watchLogs(query, tell, stop.signal).then(
       () => ended(t('logsOver')),
       (error: Error) => ended(t('failed', { why: clean(error.message) })),
     );
     return () => stop.abort();
-  }, [target, level]);
+  }, []);
   // who has scrolled up reads there
   const wasAtEnd = !box.current || box.current.scrollHeight - box.current.scrollTop - box.current.clientHeight < 40;
   useEffect(() => {
@@ -88,11 +159,13 @@ function Lines({ target, level }: { target: string; level: number }) {
   return (
     <>
       <div ref={box} class="log mono" tabindex={0} role="region" aria-label={t('logs')}>
-        {lines.map(({ id, tone, text }) => (
+        {lines.map(({ id, tone, source, text }) => (
           <div key={id} class={tone}>
+            {isMany && source && <b>{source} </b>}
             {text}
           </div>
         ))}
+        {over && lines.length === 0 && <div>{t('noLines')}</div>}
       </div>
       {over && (
         <p class="note warn" role="status">
@@ -106,9 +179,10 @@ function Lines({ target, level }: { target: string; level: number }) {
 function shownOf(change: LogChange, id: () => number): Shown[] {
   if (change.type === 'over') return [];
   if (change.type === 'notice') {
-    return [{ id: id(), tone: 'warn', text: clean(change.dropped > 0 ? `${change.reason}: ${change.dropped}` : `${change.reason}: ${change.message}`) }];
+    const { source, reason, message, dropped } = change;
+    return [{ id: id(), tone: 'warn', source: clean(source), text: clean(dropped > 0 ? `${reason}: ${dropped}` : `${reason}: ${message}`) }];
   }
-  const { at, level, message, cut } = change.line;
+  const { at, source, level, message, cut } = change.line;
   const tone = ['emerg', 'alert', 'crit', 'err'].includes(level) ? 'bad' : level === 'warning' ? 'warn' : '';
-  return [{ id: id(), tone, text: `${moment(at)} ${clean(message)}${cut ? ' …' : ''}` }];
+  return [{ id: id(), tone, source: clean(source), text: `${moment(at)} ${clean(message)}${cut ? ' …' : ''}` }];
 }

@@ -6,6 +6,8 @@ import { bytes, clean, containerTone, fit, span, toneOf, traffic } from './forma
 import { en, ko, language, t } from './i18n';
 import { channelOf, placeOf, ruleOf, ruleValues } from './forms';
 import { KnownNodes } from './known';
+import { logQuery } from './logquery';
+import type { LogWish } from './logquery';
 import { matches } from './match';
 import { rowsInSight } from './rows';
 import { linesOf } from './series';
@@ -280,4 +282,21 @@ describe('moments', () => {
     expect(neighbours(events, 5)).toEqual({ before: null, after: 10 });
     expect(neighbours([], 5)).toEqual({ before: null, after: null });
   });
+});
+
+describe('what is asked of logs', () => {
+  const wish: LogWish = { targets: ['a', 'b/web'], units: '', level: 4, grep: ' lens ', range: 'newest', from: '', to: '' };
+  const shared = { target: 'a,b/web', level: 4, grep: 'lens' };
+
+  test.each<[string, Partial<LogWish>, unknown]>([
+    ['the newest, and what comes', {}, { ...shared, lines: 200, follow: true }],
+    ['of the last hour', { range: '1h' }, { ...shared, lines: 1000, since: '1970-01-01T00:00:00.000Z', follow: true }],
+    ['units, on nodes alone', { units: 'x.service, y.service' }, { ...shared, target: 'a:x.service,a:y.service,b/web', lines: 200, follow: true }],
+    ['between', { range: 'between', from: '2030-01-31 12:00', to: '2030-01-31 12:30' },
+      { ...shared, lines: 1000, since: '2030-01-31T12:00:00.000Z', until: '2030-01-31T12:30:00.000Z', follow: false }],
+    ['since then', { range: 'between', from: '2030-01-31 12:00' }, { ...shared, lines: 1000, since: '2030-01-31T12:00:00.000Z', follow: true }],
+    ['nothing without a source', { targets: [] }, null],
+    ['nothing between no times', { range: 'between' }, null],
+    ['nothing since a time that is none', { range: 'between', from: 'noon', to: '2030-01-31 12:30' }, null],
+  ])('%s', (_, part, query) => expect(logQuery({ ...wish, ...part }, 3_600_000)).toEqual(query));
 });

@@ -4,7 +4,7 @@ import { chmodSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { PICTURES, URL, accessible, ask, check, open, picture, signIn, step, stories } from './browser.mjs';
 
-const PAGES = { topology: '', nodes: 'nodes', node: 'nodes/node-1', alerts: 'alerts', rules: 'alerts/rules', channels: 'alerts/channels', events: 'events', past: 'events/past', audit: 'audit', join: 'join', access: 'access', master: 'master' };
+const PAGES = { topology: '', nodes: 'nodes', node: 'nodes/node-1', alerts: 'alerts', rules: 'alerts/rules', channels: 'alerts/channels', events: 'events', past: 'events/past', logs: 'logs', audit: 'audit', join: 'join', access: 'access', master: 'master' };
 
 const tell = (sentence) => process.stdout.write(`${sentence}\n`);
 const at = (page, path) => page.evaluate((hash) => (location.hash = hash), `#/${path}`);
@@ -294,12 +294,41 @@ await stories(async (browser) => {
   });
 
   await step('what a container says is read on the page of its node', async () => {
+    await page.getByLabel('From').selectOption('node-1/camera');
     await button(page, 'Show the log').click();
-    await page.getByLabel('From').selectOption('camera');
     await page.locator('.log', { hasText: 'lens is clean' }).waitFor();
     await accessible(page, 'a log');
     await picture(page, 'log');
     await button(page, 'Hide the log').click();
+    await page.locator('.log').waitFor({ state: 'detached' });
+  });
+
+  await step('several logs are read together, by their text, their time and their units', async () => {
+    const lines = (text) => page.locator('.log > div', { hasText: text });
+    await at(page, 'logs');
+    await page.getByLabel('From').selectOption(['node-1/camera', 'node-3']);
+    await page.getByLabel('With this text').fill('lens');
+    await page.getByLabel('Time').selectOption('1h');
+    await button(page, 'Show the log').click();
+    await lines('node-1/camera').first().waitFor();
+    check((await lines('lens').count()) === (await page.locator('.log > div:not(.warn)').count()), 'no other line is shown');
+    await accessible(page, 'several logs');
+    await picture(page, 'logs-several');
+    await page.getByLabel('With this text').fill('nobody says this');
+    await page.getByLabel('Time').selectOption('between');
+    check(await button(page, 'Show the log').isDisabled(), 'without a time there is nothing between');
+    await page.getByLabel('and (UTC)').fill('2020-01-31 12:30');
+    await page.getByLabel('Between (UTC)').fill('2020-01-31 12:00');
+    await button(page, 'Show the log').click();
+    await page.locator('.log', { hasText: 'No line is so.' }).waitFor();
+    await page.getByLabel('Time').selectOption('newest');
+    await page.getByLabel('From').selectOption('node-3');
+    await page.getByLabel('Units of systemd').fill('podman.service, ssh.service');
+    await button(page, 'Show the log').click();
+    await lines('node-3:ssh.service').first().waitFor();
+    await lines('node-3:podman.service').first().waitFor();
+    await accessible(page, 'logs of units that may not be read');
+    await at(page, 'nodes/node-1');
   });
 
   await step('what a node cannot do is said in its own words', async () => {

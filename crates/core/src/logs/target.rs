@@ -1,4 +1,4 @@
-//! What a person calls a source: `NODE`, `NODE/CONTAINER`, or `CONTAINER` where one node alone has it.
+//! What a person calls a source: `NODE`, `NODE:UNIT`, `NODE/CONTAINER`, or `CONTAINER` where one node alone has it.
 
 use std::collections::BTreeSet;
 
@@ -83,6 +83,10 @@ fn one(text: &str, unit: &str, nodes: &[Known<'_>]) -> Result<Target, Refusal> {
     if let Some(node) = find(text, nodes) {
         return Ok(of_node(node, unit));
     }
+    if let Some((node, unit)) = text.split_once(':').filter(|(_, unit)| !unit.is_empty()) {
+        let node = find(node, nodes).ok_or_else(|| missing(NO_NODE, &format!("no node {node}")))?;
+        return Ok(of_node(node, unit));
+    }
     let owners: Vec<_> = nodes.iter().filter(|node| node.containers.contains(&text)).collect();
     match owners[..] {
         [] => Err(missing(NO_NODE, &format!("no node and no container {text}"))),
@@ -156,6 +160,13 @@ mod tests {
         check(&["db"], false, "", Ok("zone-a/db"));
         check(&["db", "zone-a/db"], false, "", Ok("zone-a/db"));
         check(&["zone-a"], false, "podman.service", Ok("zone-a:podman.service"));
+        check(
+            &["zone-a:a.service", "id-a:b.service", "zone-a/db", "zone-a"],
+            false,
+            "",
+            Ok("zone-a:a.service zone-a:b.service zone-a/db zone-a"),
+        );
+        check(&["zone-b:a.service"], false, "x.service", Ok("zone-b:a.service"));
         check(&[], true, "", Ok("zone-a zone-a/web zone-a/db zone-b zone-b/web"));
         check(&[], true, "x.service", Ok("zone-a:x.service zone-b:x.service"));
     }
@@ -164,6 +175,8 @@ mod tests {
     fn what_is_not_clear_is_refused() {
         check(&["web"], false, "", Err("Ambiguous"));
         check(&["nobody"], false, "", Err("NoSuchNode"));
+        check(&["nobody:a.service"], false, "", Err("NoSuchNode"));
+        check(&["zone-a:"], false, "", Err("NoSuchNode"));
         check(&["nobody/web"], false, "", Err("NoSuchNode"));
         check(&["zone-b/db"], false, "", Err("NoSuchContainer"));
         check(&[], false, "", Err("InvalidField"));

@@ -166,7 +166,7 @@ pub(super) async fn watch_alerts(asker: Asker) -> Result<Response, Problem> {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct LogsParams {
-    /// Joined by commas: `NODE`, `NODE/CONTAINER`, or `CONTAINER` where one node alone has it.
+    /// Joined by commas: `NODE`, `NODE:UNIT`, `NODE/CONTAINER`, or `CONTAINER` where one node alone has it.
     #[param(required)]
     target: Option<String>,
     /// Of systemd, of the targets that are nodes; absent: the agent's own.
