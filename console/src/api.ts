@@ -260,6 +260,14 @@ export interface Past {
   nodes: PastNode[];
 }
 
+export interface MasterSetting {
+  key: string;
+  /** Empty: not set. */
+  value: string;
+  /** Null: its default. */
+  said_by: string | null;
+}
+
 export interface Session {
   who: string;
   role: Role;
@@ -379,6 +387,7 @@ export const api = {
   signOut: () => call<void>('DELETE', 'session'),
 
   status: () => call<ClusterStatus>('GET', 'status'),
+  settings: () => call<{ settings: MasterSetting[] }>('GET', 'settings'),
   topology: () => call<Topology>('GET', 'topology'),
   /** The oldest after one, or else the newest. */
   events: (q: { after?: number; limit: number }) =>

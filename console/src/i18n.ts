@@ -368,6 +368,13 @@ export const en = {
   and: 'and (UTC)',
   noLines: 'No line is so.',
 
+  settings: 'Settings in force',
+  settingsHelp: 'As the master has read them when it started. They are changed where they are said; a secret is never among them.',
+  setting: 'Setting',
+  saidBy: 'Said by',
+  byDefault: 'default',
+  onlySaid: 'Only what somebody said',
+
   loading: 'Loading',
   failed: 'This could not be loaded: {why}',
   again: 'Try again',
@@ -736,6 +743,13 @@ export const ko: Record<Key, string> = {
   between: '부터 (UTC)',
   and: '까지 (UTC)',
   noLines: '해당하는 줄이 없습니다.',
+
+  settings: '적용 중인 설정',
+  settingsHelp: '마스터가 시작할 때 읽은 그대로입니다. 정해진 곳에서 바꾸며, 비밀은 여기 없습니다.',
+  setting: '설정',
+  saidBy: '정한 곳',
+  byDefault: '기본값',
+  onlySaid: '누군가 정한 것만',
 
   loading: '불러오는 중',
   failed: '불러오지 못했습니다: {why}',

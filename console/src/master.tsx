@@ -7,7 +7,7 @@ import type { ClusterStatus } from './api';
 import { bytes, clean } from './format';
 import { t } from './i18n';
 import { may, status } from './state';
-import { Age, Confirm, Facts, Panel, Sign } from './widgets';
+import { Age, Confirm, Facts, Failed, Panel, Sign, useLoaded } from './widgets';
 import type { Question } from './widgets';
 
 export function MasterPage() {
@@ -62,8 +62,55 @@ export function MasterPage() {
           <Facts of={store} />
         </Panel>
       </div>
+      {may('operator') && <SettingsPanel />}
       {asked && <Confirm question={asked} close={() => setAsked(null)} />}
     </div>
+  );
+}
+
+/** In force since the master has started; changed where they are said, not here. */
+function SettingsPanel() {
+  const { value, error, again } = useLoaded(api.settings, [status.value?.started_at]);
+  const [text, setText] = useState('');
+  const [onlySaid, setOnlySaid] = useState(false);
+  const words = text.toLowerCase().split(/\s+/).filter(Boolean);
+  const shown = (value?.settings ?? [])
+    .filter(({ said_by }) => !onlySaid || said_by)
+    .filter(({ key, value: of, said_by }) => words.every((word) => `${key} ${of} ${said_by ?? ''}`.toLowerCase().includes(word)));
+  return (
+    <Panel title={t('settings')}>
+      <p class="muted">{t('settingsHelp')}</p>
+      <div class="row">
+        <input type="search" aria-label={t('filter')} placeholder={t('filter')} value={text} onInput={(event) => setText(event.currentTarget.value)} />
+        <label class="inline">
+          <input type="checkbox" checked={onlySaid} onChange={(event) => setOnlySaid(event.currentTarget.checked)} />
+          <span>{t('onlySaid')}</span>
+        </label>
+      </div>
+      {error && <Failed why={clean(error)} again={again} />}
+      <div class="scroll" tabindex={0} role="region" aria-label={t('settings')}>
+        <table class="rows">
+          <thead>
+            <tr>
+              <th scope="col">{t('setting')}</th>
+              <th scope="col">{t('value')}</th>
+              <th scope="col">{t('saidBy')}</th>
+            </tr>
+          </thead>
+          <tbody>
+            {shown.map(({ key, value: of, said_by }) => (
+              <tr key={key} data-setting={key}>
+                <th scope="row" class="mono">
+                  {key}
+                </th>
+                <td class="text mono">{clean(of) || '-'}</td>
+                <td class="text">{said_by ? <span class="mono">{clean(said_by)}</span> : <span class="muted">{t('byDefault')}</span>}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </Panel>
   );
 }
 

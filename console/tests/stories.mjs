@@ -468,6 +468,17 @@ await stories(async (browser) => {
     check((await page.locator('main img').count()) === 0, 'it became no element');
   });
 
+  await step('the settings in force are told with who said so', async () => {
+    await at(page, 'master');
+    const setting = (key) => page.locator(`tr[data-setting="${key}"]`);
+    await setting('approval').filter({ hasText: 'manual' }).filter({ hasText: '.yaml:' }).waitFor();
+    await setting('limits.events').filter({ hasText: 'default' }).waitFor();
+    await page.getByLabel('Only what somebody said').check();
+    await setting('limits.events').waitFor({ state: 'detached' });
+    await accessible(page, 'settings');
+    await picture(page, 'settings');
+  });
+
   await step('the master goes and comes, and the page says so', async () => {
     await at(page, '');
     await ask('stop', 'master');

@@ -300,6 +300,7 @@ impl Parts {
             health: Arc::clone(&self.health),
             backup: Arc::default(),
             state_dir: self.config.state_dir.clone(),
+            settings: self.config.said.clone().into(),
             figures: Arc::clone(&self.figures),
             watchers: Arc::default(),
             published: Arc::new(Published::default()),

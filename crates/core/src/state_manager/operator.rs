@@ -169,6 +169,7 @@ fn is_audited(call: Call) -> bool {
         | Call::GetSession
         | Call::ListAudit
         | Call::VerifyAudit
+        | Call::GetSettings
         | Call::ListAlerts
         | Call::WatchAlerts
         | Call::ListAlertRules

@@ -26,6 +26,16 @@ use self::{
 pub const GRPC_PORT: u16 = 47098;
 pub const HTTPS_PORT: u16 = 47099;
 
+/// A setting that is in force. None is a secret: where one is needed a file is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    pub key: &'static str,
+    /// On one line; empty where it is not set.
+    pub value: String,
+    /// A place in a file, a variable or a flag; `None`: its default.
+    pub by: Option<String>,
+}
+
 /// Every setting, with its default where none was given.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -59,6 +69,8 @@ pub struct Config {
     pub log_filter: String,
     /// All of it as a configuration file, for backups.
     pub written: String,
+    /// The same for people: each setting, and who said so.
+    pub said: Vec<Said>,
     /// `None`: nobody makes backups but people.
     pub backup: Option<BackupConfig>,
 }

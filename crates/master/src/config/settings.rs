@@ -21,7 +21,7 @@ use piccolo_settings::{
     },
 };
 
-use super::{BackupConfig, Config, Error, EtcdConfig, GRPC_PORT, HTTPS_PORT, StoreConfig};
+use super::{BackupConfig, Config, Error, EtcdConfig, GRPC_PORT, HTTPS_PORT, Said, StoreConfig};
 
 /// Nodes at most: when each of them was heard last is one value in the store, and that has 512 KiB.
 const NODES_MAX: u64 = 6_000;
@@ -222,9 +222,15 @@ where
 pub(super) fn config_of(loaded: Loaded<Written>) -> Result<Config, Error> {
     let mut loaded = loaded;
     let written = SCHEMA.to_yaml(&mut loaded);
+    let said = SCHEMA.show(&mut loaded).into_iter().map(|(key, value, by)| Said {
+        key,
+        value: value.to_string(),
+        by: by.map(|origin| origin.to_string()),
+    });
+    let said = said.collect();
     let Loaded { config, origins } = loaded;
     let config = config.into_config().map_err(|clash| origins.blame(clash))?;
-    Ok(Config { written, ..config })
+    Ok(Config { written, said, ..config })
 }
 
 impl Written {
@@ -273,6 +279,7 @@ impl Written {
             log_filter: self.log_filter,
             backup: self.backup.into_config()?,
             written: String::new(),
+            said: Vec::new(),
         })
     }
 }

@@ -144,6 +144,20 @@ fn values_that_do_not_go_together_are_refused() {
 }
 
 #[test]
+fn each_setting_is_told_with_who_said_so() {
+    let config = read("log: debug\ntiming: {beat_interval: 4s}\n").unwrap();
+    let told = |key: &str| {
+        let said = config.said.iter().find(|said| said.key == key).unwrap();
+        (said.value.as_str(), said.by.as_deref())
+    };
+    assert_eq!(told("log"), ("debug", Some("master.yaml:1")));
+    assert_eq!(told("timing.beat_interval"), ("4s", Some("master.yaml:2")));
+    assert_eq!(told("limits.events"), ("10000", None));
+    assert_eq!(told("backup.folder"), ("", None));
+    assert_eq!(config.said.len(), SCHEMA.settings.len());
+}
+
+#[test]
 fn what_is_shown_is_a_configuration_that_says_the_same() {
     for yaml in [
         "",
@@ -159,6 +173,8 @@ fn what_is_shown_is_a_configuration_that_says_the_same() {
         let config = read(yaml).unwrap();
         let shown = SCHEMA.to_yaml(&mut load(yaml).unwrap());
         let again = read(&shown).unwrap_or_else(|error| panic!("{error}\n{shown}"));
+        // where it is said differs
+        let [again, config] = [again, config].map(|config| Config { said: Vec::new(), ..config });
         assert_eq!(format!("{again:?}"), format!("{config:?}"), "{shown}");
     }
     let shown = SCHEMA.to_yaml(&mut Loaded::default());

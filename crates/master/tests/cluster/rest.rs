@@ -185,6 +185,17 @@ async fn the_cluster_is_told_as_it_was_at_a_moment() {
 }
 
 #[tokio::test]
+async fn the_settings_in_force_are_told() {
+    let cluster = Cluster::start().await;
+    let admin = cluster.admin_identity();
+    let told = get(&cluster, Some(&admin), "/api/v1/settings").await.json();
+    let settings = told["settings"].as_array().unwrap();
+    let kept = settings.iter().find(|setting| setting["key"] == "limits.events");
+    assert_eq!(kept.unwrap()["value"], "10000", "{told}");
+    assert_eq!(kept.unwrap()["said_by"], Value::Null);
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_a_problem_with_its_code() {
     let cluster = Cluster::start().await;
     let admin = cluster.admin_identity();
@@ -210,6 +221,7 @@ async fn what_cannot_be_read_is_a_problem_with_its_code() {
         (Some(&viewer), "/api/v1/history?at=yesterday", 400, "InvalidField"),
         (Some(&viewer), "/api/v1/history?at=2999-01-01T00:00:00Z", 400, "InvalidField"),
         (Some(&node), "/api/v1/history?at=2020-01-01T00:00:00Z", 403, "RoleNotAllowed"),
+        (Some(&viewer), "/api/v1/settings", 403, "RoleNotAllowed"),
         (Some(&viewer), "/api/v1/alert-channels", 403, "RoleNotAllowed"),
         (Some(&viewer), "/api/v1/alerts?only=x", 400, "InvalidField"),
         (Some(&viewer), "/api/v2/nodes", 404, "NoSuchPath"),

@@ -8,6 +8,7 @@
 //! - `alerts`: alerts, silences, rules and channels
 //! - `document`: OpenAPI, and a page for people
 //! - `session`: signing in, for browsers
+//! - `settings`: those of the master
 //! - `body`: what comes along with a request
 //! - `cache`: the newest list of nodes, written once
 //! - `page`, `problem`: how lists and refusals look
@@ -27,6 +28,7 @@ mod problem;
 mod reads;
 mod recovery;
 mod session;
+mod settings;
 mod watches;
 mod writes;
 
@@ -55,6 +57,7 @@ fn api() -> OpenApiRouter<Api> {
         .routes(routes!(reads::list_nodes))
         .routes(routes!(reads::get_node, writes::remove))
         .routes(routes!(reads::get_status))
+        .routes(routes!(settings::get_settings))
         .routes(routes!(reads::get_topology, writes::put_topology))
         .routes(routes!(reads::list_events))
         .routes(routes!(past::get_history))
