@@ -117,6 +117,26 @@ function answers(state) {
     'GET /audit': () => ({ items: [{ id: 8, at: ago(600), who: 'viewer:alice', from: '192.168.7.40', call: 'RemoveNode', target: 'zone-a', outcome: 'refused: role viewer may not call RemoveNode' }, { id: 9, at: ago(60), who: 'admin:first', from: '192.168.7.2', call: 'CreateToken', target: '3f2a91c04b7d', outcome: 'ok' }] }),
     'GET /alerts': () => ({ alerts: [], silences: [{ id: '3-15', only: 'node=zone-left', until: ago(-5400), by: 'operator:otto', comment: 'it is being moved' }] }),
     'GET /tokens': () => ({ items: [{ id: '3f2a91c04b7d', role: 'sub', created_at: ago(600), expires_at: ago(-3000), uses_left: 2, node_name: null, created_by: 'admin:first', used_by: [] }] }),
+    'GET /api-tokens': () => ({ items: [{ id: '91c0', name: 'dashboard', role: 'viewer', created_at: ago(600), expires_at: ago(-2592000), created_by: 'admin:first' }] }),
+    'POST /api-tokens': () => ({ token: 'PICCOLO-API1-recorded' }),
+    'GET /users': () => ({ items: [{ name: 'first', role: 'admin', created_at: ago(600), expires_at: ago(-31536000), serial: '01', created_by: 'master' }] }),
+    'POST /users': () => ({ certificate: '', ca_certificate: '' }),
+    'GET /alert-rules': () => ({ generation: 1, rules: [
+      { name: 'NodeNotReady', on: 'node', when: 'node.status == "NotReady"', for: '30s', severity: 'critical', message: '{{ node.name }}', builtin: true, problem: null },
+      { name: 'Hot', on: 'node', when: 'node.metrics.temperature_celsius > 90', severity: 'warning', message: 'hot', disabled: true, builtin: false, problem: null },
+    ] }),
+    'GET /alert-channels': () => ({
+      channels: [{ name: 'collector', kind: 'webhook', target: 'https://collector.example/', severity: 'warning', only: '', escalations: false, disabled: false, per_minute: 30, waiting: 2, problem: 'connection refused', changed_at: ago(60) }],
+      dead_letters: [{ channel: 'collector', kind: 'firing', alert: '3-1', message: 'node zone-rear is NotReady', created_at: ago(90000), given_up_at: ago(3600), why: 'connection refused' }],
+    }),
+    'GET /settings': () => ({ settings: [{ key: 'approval', value: 'manual', said_by: '/etc/piccolo/master.yaml:3' }, { key: 'limits.events', value: '10000', said_by: null }] }),
+    'GET /history': (query) => ({
+      at: query.get('at'), kept_since: ago(370000), whole: true, in_gap: false,
+      nodes: state.nodes.map(({ id, name, status: now, containers }, i) => ({
+        id, name, status: i === 2 ? null : i === 4 ? 'NotReady' : now, since: ago(7200), message: `node ${name} is ${now}`, conditions: [],
+        containers: containers.map(({ name: of }) => ({ name: of, state: 'running', exit_code: null, since: ago(7200) })),
+      })),
+    }),
     'POST /tokens': () => ({ token: 'PICCOLO1-0b6a…-recorded', info: { id: '91c04b7d3f2a' } }),
   };
 }

@@ -48,7 +48,7 @@ export function App() {
         </a>
         <nav aria-label={t('pages')}>
           {PAGES.filter(({ role }) => !role || may(role)).map(({ path, name, icon }) => (
-            <a key={path} href={link(path)} aria-current={path === page ? 'page' : undefined}>
+            <a key={path} href={link(path)} title={t(name)} aria-current={path === page ? 'page' : undefined}>
               <svg viewBox="0 0 16 16" width="16" height="16" aria-hidden="true">
                 <path class="mark" d={icon} />
               </svg>

@@ -303,7 +303,7 @@ export const en = {
   f_on: 'Looks at',
   f_when: 'When',
   f_clear: 'Over when (else: no longer so)',
-  f_for: 'for',
+  f_for: 'For',
   f_keep_firing: 'Over for',
   f_severity: 'Severity',
   f_labels: 'Labels: key=value, key=value',

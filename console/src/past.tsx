@@ -86,8 +86,8 @@ function PastTable({ nodes }: { nodes: PastNode[] }) {
             <th scope="col">{t('name')}</th>
             <th scope="col">{t('status')}</th>
             <th scope="col">{t('since')}</th>
-            <th scope="col">{t('containers')}</th>
             <th scope="col">{t('message')}</th>
+            <th scope="col">{t('containers')}</th>
           </tr>
         </thead>
         <tbody>
@@ -106,13 +106,13 @@ function PastTable({ nodes }: { nodes: PastNode[] }) {
                 ))}
               </td>
               <td class="mono">{moment(node.since)}</td>
-              <td>
+              <td class="text">{clean(node.message ?? '')}</td>
+              <td class="text containers-then">
                 {node.containers.map((container) => (
                   <ContainerThen key={container.name} container={container} />
                 ))}
                 {node.containers.length === 0 && '-'}
               </td>
-              <td class="text">{clean(node.message ?? '')}</td>
             </tr>
           ))}
         </tbody>

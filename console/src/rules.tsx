@@ -74,7 +74,7 @@ export function Rules() {
                   <code>{clean(rule.when)}</code>
                   <div class="image">
                     {rule.on}
-                    {rule.for ? `, ${t('f_for')} ${rule.for}` : ''}
+                    {rule.for ? `, ${t('forAge', { age: rule.for })}` : ''}
                   </div>
                 </td>
                 {may('admin') && (

@@ -531,6 +531,13 @@ await stories(async (browser) => {
     await at(viewer.page, 'alerts/rules');
     await viewer.page.locator('tr[data-rule=NodeNotReady]').waitFor();
     check((await viewer.page.locator('main button').count()) === 0, 'no rule to change');
+    await at(viewer.page, 'logs');
+    const sources = await viewer.page.getByLabel('From').locator('option').allTextContents();
+    check(sources.join() === 'node-1,node-2,node-3', 'logs of agents, and of nothing else', sources.join());
+    check((await viewer.page.getByLabel('Units of systemd').count()) === 0, 'no log of a unit');
+    await at(viewer.page, 'master');
+    await viewer.page.locator('.facts').first().waitFor();
+    check((await viewer.page.locator('[data-setting]').count()) === 0, 'no settings');
     check(viewer.problems.length === 0, 'no complaint', viewer.problems.join('\n'));
     await viewer.context.close();
   });
