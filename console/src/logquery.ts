@@ -19,6 +19,8 @@ export interface LogWish {
 const SECONDS = { '5m': 300, '1h': 3_600, '1d': 86_400 };
 const LINES_NEWEST = 200;
 const LINES_OF_A_RANGE = 1000;
+/** That are looked through for a text. */
+const LINES_SEARCHED = 10_000;
 
 /** Null where nothing can be asked for yet. */
 export function logQuery({ targets, units, level, grep, range, from, to }: LogWish, now: number): LogQuery | null {
@@ -27,11 +29,12 @@ export function logQuery({ targets, units, level, grep, range, from, to }: LogWi
   const all = names.length > 0 ? [...nodes.flatMap((node) => names.map((unit) => `${node}:${unit}`)), ...targets.filter((one) => one.includes('/'))] : targets;
   if (all.length === 0) return null;
   const shared = { target: all.join(','), level, grep: grep.trim() };
-  if (range === 'newest') return { ...shared, lines: LINES_NEWEST, follow: true };
-  if (range !== 'between') return { ...shared, lines: LINES_OF_A_RANGE, since: new Date(now - SECONDS[range] * 1000).toISOString(), follow: true };
+  const lines = shared.grep ? LINES_SEARCHED : range === 'newest' ? LINES_NEWEST : LINES_OF_A_RANGE;
+  if (range === 'newest') return { ...shared, lines, follow: true };
+  if (range !== 'between') return { ...shared, lines, since: new Date(now - SECONDS[range] * 1000).toISOString(), follow: true };
   const [begin, end] = [parseMoment(from), parseMoment(to)];
   // a time that is none is not another one
   if ((from.trim() && begin === null) || (to.trim() && end === null) || (begin === null && end === null)) return null;
   const until = end === null ? {} : { until: new Date(end).toISOString() };
-  return { ...shared, lines: LINES_OF_A_RANGE, ...(begin !== null && { since: new Date(begin).toISOString() }), ...until, follow: end === null };
+  return { ...shared, lines, ...(begin !== null && { since: new Date(begin).toISOString() }), ...until, follow: end === null };
 }

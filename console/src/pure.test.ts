@@ -285,11 +285,12 @@ describe('moments', () => {
 });
 
 describe('what is asked of logs', () => {
-  const wish: LogWish = { targets: ['a', 'b/web'], units: '', level: 4, grep: ' lens ', range: 'newest', from: '', to: '' };
-  const shared = { target: 'a,b/web', level: 4, grep: 'lens' };
+  const wish: LogWish = { targets: ['a', 'b/web'], units: '', level: 4, grep: '', range: 'newest', from: '', to: '' };
+  const shared = { target: 'a,b/web', level: 4, grep: '' };
 
   test.each<[string, Partial<LogWish>, unknown]>([
     ['the newest, and what comes', {}, { ...shared, lines: 200, follow: true }],
+    ['a text, looked for in more', { grep: ' lens ' }, { ...shared, grep: 'lens', lines: 10_000, follow: true }],
     ['of the last hour', { range: '1h' }, { ...shared, lines: 1000, since: '1970-01-01T00:00:00.000Z', follow: true }],
     ['units, on nodes alone', { units: 'x.service, y.service' }, { ...shared, target: 'a:x.service,a:y.service,b/web', lines: 200, follow: true }],
     ['between', { range: 'between', from: '2030-01-31 12:00', to: '2030-01-31 12:30' },
