@@ -128,6 +128,8 @@ interface Shown {
   tone: string;
   source: string;
   text: string;
+  /** And no notice. */
+  isLine: boolean;
 }
 
 function Lines({ query }: { query: LogQuery }) {
@@ -165,7 +167,7 @@ function Lines({ query }: { query: LogQuery }) {
             {text}
           </div>
         ))}
-        {over && lines.length === 0 && <div>{t('noLines')}</div>}
+        {over && !lines.some(({ isLine }) => isLine) && <div>{t('noLines')}</div>}
       </div>
       {over && (
         <p class="note warn" role="status">
@@ -180,9 +182,9 @@ function shownOf(change: LogChange, id: () => number): Shown[] {
   if (change.type === 'over') return [];
   if (change.type === 'notice') {
     const { source, reason, message, dropped } = change;
-    return [{ id: id(), tone: 'warn', source: clean(source), text: clean(dropped > 0 ? `${reason}: ${dropped}` : `${reason}: ${message}`) }];
+    return [{ id: id(), tone: 'warn', source: clean(source), text: clean(dropped > 0 ? `${reason}: ${dropped}` : `${reason}: ${message}`), isLine: false }];
   }
   const { at, source, level, message, cut } = change.line;
   const tone = ['emerg', 'alert', 'crit', 'err'].includes(level) ? 'bad' : level === 'warning' ? 'warn' : '';
-  return [{ id: id(), tone, source: clean(source), text: `${moment(at)} ${clean(message)}${cut ? ' …' : ''}` }];
+  return [{ id: id(), tone, source: clean(source), text: `${moment(at)} ${clean(message)}${cut ? ' …' : ''}`, isLine: true }];
 }

@@ -203,6 +203,7 @@ await stories(async (browser) => {
     await page.locator('dialog').waitFor({ state: 'detached' });
     check(told.join('').includes('"test"'), 'the receiver was told', told.join(''));
     receiver.close();
+    receiver.closeAllConnections();
     await button(page, 'Test: collector').click();
     await page.locator('dialog button[type=submit]').click();
     await page.locator('dialog [role=alert]').waitFor();

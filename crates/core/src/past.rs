@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    model::{Condition, Event, EventKind, NodeId, NodeName, NodeStatus, NodeView},
+    model::{Condition, Event, EventKind, NodeId, NodeName, NodeRecord, NodeStatus, NodeView},
     time::WallTime,
 };
 
@@ -156,7 +156,12 @@ impl Fold {
     /// `present`: all nodes as they are now, after the newest event.
     pub fn finish<'a>(mut self, present: impl Iterator<Item = &'a NodeView>) -> Past {
         let mut nodes = Vec::new();
-        for node in present.filter(|node| node.record.created_at <= self.at) {
+        let was_there = |node: &&NodeView| {
+            let NodeRecord { status, status_since, created_at, .. } = &node.record;
+            let has_left = *status == NodeStatus::Terminating && *status_since <= self.at;
+            *created_at <= self.at && !has_left
+        };
+        for node in present.filter(was_there) {
             let line = self.lines.remove(&node.record.id);
             nodes.push(of_present(node, line, self.at));
         }

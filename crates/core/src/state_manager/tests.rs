@@ -20,6 +20,7 @@ use crate::{
 
 mod figures;
 mod hardware;
+mod past;
 
 fn entries(sequences: std::ops::RangeInclusive<u64>) -> ToMaster {
     let entry = |sequence| JournalEntry {
