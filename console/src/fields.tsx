@@ -36,8 +36,12 @@ export function FormDialog({ title, fields, values: given, check, apply, close }
       await act(values);
       then();
     } catch (error) {
-      const place = error instanceof Problem ? placeOf(error.field, names) : null;
-      setRefused({ place, why: clean((error as Error).message, '\n') });
+      const { message } = error as Error;
+      const field = error instanceof Problem ? error.field : undefined;
+      const place = placeOf(field, names);
+      // where it stands says already which field it is
+      const why = place !== null && message.startsWith(`${field}: `) ? message.slice(`${field}: `.length) : message;
+      setRefused({ place, why: clean(why, '\n') });
       dialog.current?.querySelector<HTMLElement>(`[name="${place}"]`)?.focus();
     }
     setWorking(false);
