@@ -1,3 +1,5 @@
+//! What events tell of moments, told by hand; whole stories are in `state_manager/tests/past.rs`.
+
 use EventKind::*;
 
 use super::*;
