@@ -274,6 +274,7 @@ impl World {
                 serial: certificate.serial.to_string(),
                 credential: None,
                 valid_from: WallTime((certificate.not_before.0 - BACKDATED_MS) / 1_000 * 1_000),
+                expires_at: Some(certificate.not_after),
                 expired: certificate.not_after <= self.master.clock.now(self.now).wall,
                 from,
             },
