@@ -145,13 +145,13 @@ fn values_that_do_not_go_together_are_refused() {
 
 #[test]
 fn each_setting_is_told_with_who_said_so() {
-    let config = read("log: debug\ntiming: {beat_interval: 4s}\n").unwrap();
+    let config = read("log: debug\ntiming: {beat_interval: 1s}\n").unwrap();
     let told = |key: &str| {
         let said = config.said.iter().find(|said| said.key == key).unwrap();
         (said.value.as_str(), said.by.as_deref())
     };
     assert_eq!(told("log"), ("debug", Some("master.yaml:1")));
-    assert_eq!(told("timing.beat_interval"), ("4s", Some("master.yaml:2")));
+    assert_eq!(told("timing.beat_interval"), ("1s", Some("master.yaml:2")));
     assert_eq!(told("limits.events"), ("10000", None));
     assert_eq!(told("backup.folder"), ("", None));
     assert_eq!(config.said.len(), SCHEMA.settings.len());
