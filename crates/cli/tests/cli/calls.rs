@@ -141,6 +141,24 @@ fn a_master_that_does_not_answer_is_code_4_with_every_address() {
 }
 
 #[test]
+fn more_events_than_an_answer_holds_are_read_page_by_page() {
+    let (home, _peer, context) = start();
+    for (place, count, first, last) in [
+        (&["-n", "2200"][..], 2_200, 301, 2_500),
+        (&["-n", "9999"][..], 2_500, 1, 2_500),
+        (&["-n", "2000", "--before", "2001"][..], 2_000, 1, 2_000),
+        (&["-n", "2", "--before", "2001"][..], 2, 1_999, 2_000),
+        (&["-n", "1500", "--after", "10"][..], 1_500, 11, 1_510),
+    ] {
+        let asked = [&["--context", &context, "events", "--node", "many", "-o", "json"][..], place];
+        let output = home.piccolo(&asked.concat());
+        let listed: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+        let ids: Vec<_> = listed["events"].as_array().unwrap().iter().map(|e| &e["id"]).collect();
+        assert_eq!((ids.len(), ids[0], ids[count - 1]), (count, &first.into(), &last.into()));
+    }
+}
+
+#[test]
 fn a_connection_that_is_closed_before_tls_is_told_as_such() {
     let authority = Authority::new();
     let home = Home::new();

@@ -145,6 +145,12 @@ pub(crate) fn nodes() -> Vec<v1::Node> {
     vec![zone_b, zone_a, hpc, fresh]
 }
 
+/// More than one answer holds, of a node of their own.
+pub(crate) fn many_events() -> Vec<v1::Event> {
+    let event = |id| v1::Event { id, node_name: "many".to_owned(), ..v1::Event::default() };
+    (1..=2_500).map(event).collect()
+}
+
 pub(crate) fn events() -> Vec<v1::Event> {
     let event =
         |id, seconds, severity: v1::Severity, kind: &str, node: &str, message: &str| v1::Event {

@@ -461,12 +461,20 @@ impl ApiServerService for Served {
     where
         'a: 'b,
     {
-        let node = request.into_inner().node;
-        let mut events = fixtures::events();
+        let v1::ListEventsRequest { after_id, before_id, limit, newest, node, .. } =
+            request.into_inner();
+        let mut events = if node == "many" { fixtures::many_events() } else { fixtures::events() };
         let by_id = fixtures::nodes().into_iter().find(|known| known.id == node);
         let node = by_id.map_or(node, |known| known.name);
         let of = |event: &v1::Event| event.node_name == node;
         events.retain(|event| node.is_empty() || of(event));
+        if newest {
+            events.retain(|event| before_id == 0 || event.id < before_id);
+            events.drain(..events.len().saturating_sub(limit as usize));
+        } else {
+            events.retain(|event| event.id > after_id);
+            events.truncate(limit as usize);
+        }
         Box::pin(self.answer(v1::ListEventsResponse { events, first_kept_id: 1, last_id: 44 }))
     }
 
