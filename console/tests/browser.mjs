@@ -83,9 +83,13 @@ export async function picture(page, name) {
   await page.screenshot({ path: `${PICTURES}/${name}.png` });
 }
 
+export function launch() {
+  return chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
+}
+
 export async function stories(tell) {
   mkdirSync(PICTURES, { recursive: true });
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
+  const browser = await launch();
   try {
     await tell(browser);
     process.stdout.write(`${passed} steps\n`);

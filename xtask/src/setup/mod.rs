@@ -87,6 +87,8 @@ pub(crate) fn make_ready(workspace: &Workspace, purposes: &[Purpose]) -> Result<
     if purposes.contains(&Purpose::Test) {
         tools::install_buf(workspace, &mut missing)?;
         tools::install_cargo_deny(workspace, &mut missing)?;
+    }
+    if purposes.iter().any(|purpose| [Purpose::Test, Purpose::Bench].contains(purpose)) {
         tools::install_console(workspace, &mut missing)?;
     }
     if purposes.iter().any(|purpose| [Purpose::Test, Purpose::Packages].contains(purpose)) {

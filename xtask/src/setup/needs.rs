@@ -54,9 +54,9 @@ const NEEDS: &[Need] = &[
     need("debootstrap", "makes the disk of hosts with systemd", &[Hosts, Test]),
     program("systemd-container", "systemd-nspawn", "boots such hosts", &[Hosts, Test]),
     program("openssh-client", "ssh", "reaches them as a person does", &[Hosts, Test]),
-    program("nodejs", "node", "runs buf, and builds the web console", &[Test]),
-    need("npm", "fetches buf, and what the web console is built with", &[Test]),
-    need("chromium", "looks at the web console", &[Test]),
+    program("nodejs", "node", "runs buf, and builds the web console", &[Test, Bench]),
+    need("npm", "fetches buf, and what the web console is built with", &[Test, Bench]),
+    need("chromium", "looks at the web console", &[Test, Bench]),
     need("rpm", "looks into our packages, and installs them aside", &[Test]),
     program(
         "python3",

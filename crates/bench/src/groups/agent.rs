@@ -74,7 +74,7 @@ pub(crate) fn measure(ground: &Ground) -> Result<Vec<Figure>> {
     ])
 }
 
-fn wait_for_containers(cluster: &Cluster, board: &str, count: usize) -> Result<()> {
+pub(super) fn wait_for_containers(cluster: &Cluster, board: &str, count: usize) -> Result<()> {
     cluster.wait("the containers are seen", |cluster| {
         let node = cluster.node(board)?;
         let containers = node["containers"].as_array();
@@ -85,7 +85,7 @@ fn wait_for_containers(cluster: &Cluster, board: &str, count: usize) -> Result<(
 }
 
 /// Rules that do nothing but count.
-fn count_bytes_of(cluster: &Cluster, board: &str) -> Result<()> {
+pub(super) fn count_bytes_of(cluster: &Cluster, board: &str) -> Result<()> {
     let address = cluster.agent_address(board);
     for direction in ["-s", "-d"] {
         iptables(cluster, &["-A", "OUTPUT", direction, &address])?;
@@ -93,7 +93,7 @@ fn count_bytes_of(cluster: &Cluster, board: &str) -> Result<()> {
     Ok(())
 }
 
-fn bytes_of(cluster: &Cluster) -> Result<f64> {
+pub(super) fn bytes_of(cluster: &Cluster) -> Result<f64> {
     let table = iptables(cluster, &["-L", "OUTPUT", "-v", "-x", "-n"])?;
     // two lines of heading, then packets and bytes of each rule
     let bytes = table.lines().skip(2).filter_map(|line| line.split_whitespace().nth(1));

@@ -3,13 +3,16 @@
 mod agent;
 mod alerts;
 mod cli;
+mod console;
 mod container;
 mod detect;
+mod history;
 mod hosts;
 mod join;
 mod load;
 mod loss;
 mod master;
+mod monitored;
 mod rest;
 mod simulator;
 mod size;
@@ -26,8 +29,12 @@ pub(crate) enum Group {
     Size,
     /// What an idle agent takes: memory, wire, CPU, and what it makes Podman take
     Agent,
+    /// What an agent takes whose ten containers' logs are read, and whose figures are looked at
+    Monitored,
     /// What an idle master takes, and how often it writes to its disk
     Master,
+    /// A master that remembers a month of ten nodes with ten containers each
+    History,
     /// How long `piccolo node list` takes
     Cli,
     /// From the start of an agent to Ready
@@ -44,6 +51,8 @@ pub(crate) enum Group {
     Rest,
     /// From a condition to a webhook, a mail server and a subscriber of MQTT
     Alerts,
+    /// The web console in a browser: its first paint, its bytes, and a change on a node
+    Console,
     /// On real hosts with systemd: the system check, a boot, a killed master, an agent's memory
     Hosts,
     /// Ten minutes of heavy churn, and what has grown by it
@@ -61,7 +70,9 @@ impl Group {
         match self {
             Self::Size => size::measure(ground),
             Self::Agent => agent::measure(ground),
+            Self::Monitored => monitored::measure(ground),
             Self::Master => master::measure(ground),
+            Self::History => history::measure(ground),
             Self::Cli => cli::measure(ground),
             Self::Join => join::measure(ground),
             Self::Detect => detect::measure(ground),
@@ -70,6 +81,7 @@ impl Group {
             Self::Load => load::measure(ground),
             Self::Rest => rest::measure(ground),
             Self::Alerts => alerts::measure(ground),
+            Self::Console => console::measure(ground),
             Self::Hosts => hosts::measure(ground),
             Self::Soak => soak::measure(ground),
             Self::Simulator => simulator::measure(ground),

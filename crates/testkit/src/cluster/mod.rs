@@ -181,10 +181,13 @@ impl Cluster {
         } else {
             "podman:\n  socket: none\n"
         };
+        // often enough to be seen, and nothing that a figure of the idle agent would notice
+        let sampling =
+            if config.contains("sampling_interval_s:") { "" } else { "sampling_interval_s: 30\n" };
         let index = self.agent_index(name);
         let text = format!(
             "masters: [\"{}\"]\nstate_dir: {}\ncontrol_socket: {}/agent.sock\n\
-             sampling_interval_s: 30\nname: {name}\n\
+             {sampling}name: {name}\n\
              bind_address: 127.0.1.{index}\n{podman}{}{config}",
             self.address,
             state.display(),
