@@ -35,17 +35,20 @@ mod writes;
 use axum::{
     Extension, Json, Router,
     body::Bytes,
+    handler::Handler,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::map_response,
     response::{IntoResponse, Response},
+    routing::MethodRouter,
 };
 use serde::Serialize;
-use utoipa::OpenApi as _;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::{PathItemExt as _, paste};
 
 pub(super) use self::asker::Asker;
 use self::{body::LargeBodies, cache::Newest, once::Memory, past::OnePast, problem::Problem};
 use crate::api_server::Api;
+
+const PREFIX: &str = "/api/v1";
 
 /// What a route answers.
 type Answer<T> = Result<Shown<T>, Problem>;
@@ -100,15 +103,105 @@ fn api() -> OpenApiRouter<Api> {
         .routes(routes!(watches::watch_alerts))
         .routes(routes!(watches::watch_logs));
     OpenApiRouter::with_openapi(document::Document::openapi()).nest("/api/v1", v1)
+/// One list of handlers: what is served, and what the document says of it.
+///
+/// They are two functions, because to tell of all that takes megabytes: a master only serves.
+macro_rules! api {
+    ($($module:ident :: $handler:ident),+ $(,)?) => {
+        fn routes() -> Router<Api> {
+            let mut router = Router::new();
+            $(router = paste! {
+                route::<$module::[<__path_ $handler>], _>(router, $module::$handler)
+            };)+
+            Router::new().nest(PREFIX, router)
+        }
+
+        #[cfg(test)]
+        fn described() -> utoipa::openapi::OpenApi {
+            use utoipa::OpenApi as _;
+            use utoipa_axum::{router::OpenApiRouter, routes};
+
+            let v1 = OpenApiRouter::<Api>::new()$(.routes(routes!($module::$handler)))+;
+            let document = document::Document::openapi();
+            OpenApiRouter::with_openapi(document).nest(PREFIX, v1).into_openapi()
+        }
+    };
+}
+
+api! {
+    session::sign_in,
+    session::who_am_i,
+    session::sign_out,
+    reads::list_nodes,
+    reads::get_node,
+    writes::remove,
+    reads::get_status,
+    reads::get_topology,
+    writes::put_topology,
+    reads::list_events,
+    reads::list_figures,
+    reads::query_metrics,
+    watches::watch_nodes,
+    watches::watch_events,
+    writes::approve,
+    writes::reject,
+    writes::set_maintenance,
+    writes::label,
+    writes::reset_identity,
+    writes::restart_container,
+    writes::check,
+    writes::set_log_level,
+    recovery::get_recovery,
+    recovery::pause,
+    recovery::resume,
+    recovery::force,
+    recovery::probe,
+    access::list_tokens,
+    access::create_token,
+    access::revoke_token,
+    access::list_api_tokens,
+    access::create_api_token,
+    access::revoke_api_token,
+    access::list_users,
+    access::create_user,
+    access::revoke_user,
+    access::list_audit,
+    access::verify_audit,
+    alerts::list_alerts,
+    alerts::get_alert,
+    alerts::acknowledge,
+    alerts::silence,
+    alerts::unsilence,
+    alerts::list_rules,
+    alerts::apply_rules,
+    alerts::check_rules,
+    alerts::delete_rule,
+    alerts::list_channels,
+    alerts::apply_channels,
+    alerts::delete_channel,
+    alerts::test_channel,
+    watches::watch_alerts,
+    watches::watch_logs,
+}
+
+/// What the attribute of `handler` says of where it is served, `P`, without all that it says besides.
+fn route<P: utoipa::Path, T: 'static>(
+    router: Router<Api>,
+    handler: impl Handler<T, Api>,
+) -> Router<Api> {
+    let filters = P::methods().into_iter().map(|method| method.to_method_filter());
+    let methods =
+        filters.fold(MethodRouter::new(), |methods, filter| methods.on(filter, handler.clone()));
+    router.route(&P::path(), methods)
 }
 
 pub(super) fn router() -> Router<Api> {
-    let (router, _) = api().split_for_parts();
     let places = Extension(LargeBodies::default());
     let memory = Extension(Memory::default());
     let newest = Extension(Newest::default());
     let one_past = Extension(OnePast::default());
     router
+    routes()
         .merge(document::router())
         .layer(places)
         .layer(memory)
