@@ -53,56 +53,6 @@ const PREFIX: &str = "/api/v1";
 /// What a route answers.
 type Answer<T> = Result<Shown<T>, Problem>;
 
-/// The routes, and what the document says of them.
-fn api() -> OpenApiRouter<Api> {
-    let v1 = OpenApiRouter::new()
-        .routes(routes!(session::sign_in, session::who_am_i, session::sign_out))
-        .routes(routes!(reads::list_nodes))
-        .routes(routes!(reads::get_node, writes::remove))
-        .routes(routes!(reads::get_status))
-        .routes(routes!(settings::get_settings))
-        .routes(routes!(reads::get_topology, writes::put_topology))
-        .routes(routes!(reads::list_events))
-        .routes(routes!(past::get_history))
-        .routes(routes!(reads::list_figures))
-        .routes(routes!(reads::query_metrics))
-        .routes(routes!(watches::watch_nodes))
-        .routes(routes!(watches::watch_events))
-        .routes(routes!(writes::approve))
-        .routes(routes!(writes::reject))
-        .routes(routes!(writes::set_maintenance))
-        .routes(routes!(writes::label))
-        .routes(routes!(writes::reset_identity))
-        .routes(routes!(writes::restart_container))
-        .routes(routes!(writes::check))
-        .routes(routes!(writes::set_log_level))
-        .routes(routes!(recovery::get_recovery))
-        .routes(routes!(recovery::pause, recovery::resume))
-        .routes(routes!(recovery::force))
-        .routes(routes!(recovery::probe))
-        .routes(routes!(access::list_tokens, access::create_token))
-        .routes(routes!(access::revoke_token))
-        .routes(routes!(access::list_api_tokens, access::create_api_token))
-        .routes(routes!(access::revoke_api_token))
-        .routes(routes!(access::list_users, access::create_user))
-        .routes(routes!(access::revoke_user))
-        .routes(routes!(access::list_audit))
-        .routes(routes!(access::verify_audit))
-        .routes(routes!(alerts::list_alerts))
-        .routes(routes!(alerts::get_alert))
-        .routes(routes!(alerts::acknowledge))
-        .routes(routes!(alerts::acknowledge_several))
-        .routes(routes!(alerts::silence))
-        .routes(routes!(alerts::unsilence))
-        .routes(routes!(alerts::list_rules, alerts::apply_rules))
-        .routes(routes!(alerts::check_rules))
-        .routes(routes!(alerts::delete_rule))
-        .routes(routes!(alerts::list_channels, alerts::apply_channels))
-        .routes(routes!(alerts::delete_channel))
-        .routes(routes!(alerts::test_channel))
-        .routes(routes!(watches::watch_alerts))
-        .routes(routes!(watches::watch_logs));
-    OpenApiRouter::with_openapi(document::Document::openapi()).nest("/api/v1", v1)
 /// One list of handlers: what is served, and what the document says of it.
 ///
 /// They are two functions, because to tell of all that takes megabytes: a master only serves.
@@ -136,9 +86,11 @@ api! {
     reads::get_node,
     writes::remove,
     reads::get_status,
+    settings::get_settings,
     reads::get_topology,
     writes::put_topology,
     reads::list_events,
+    past::get_history,
     reads::list_figures,
     reads::query_metrics,
     watches::watch_nodes,
@@ -170,6 +122,7 @@ api! {
     alerts::list_alerts,
     alerts::get_alert,
     alerts::acknowledge,
+    alerts::acknowledge_several,
     alerts::silence,
     alerts::unsilence,
     alerts::list_rules,
@@ -200,7 +153,6 @@ pub(super) fn router() -> Router<Api> {
     let memory = Extension(Memory::default());
     let newest = Extension(Newest::default());
     let one_past = Extension(OnePast::default());
-    router
     routes()
         .merge(document::router())
         .layer(places)
