@@ -19,6 +19,36 @@ fn start_counting(cluster: &HostCluster, node: &str) -> Story {
     Ok(cluster.wait_for_container(node, "talker", "running")?)
 }
 
+/// A unit of node-1 whose important lines the master keeps.
+fn keep_lines_of_a_unit(cluster: &HostCluster) -> Story {
+    let host = cluster.host("node-1")?;
+    let add = "printf 'logs:\\n  units: [fan.service]\\n' >> /etc/piccolo/nodeagent.yaml";
+    host.shell(add)?;
+    host.run(&["systemctl", "restart", "piccolo-nodeagent"])?;
+    cluster.wait_until_in_session("node-1")?;
+    complain(cluster, "the fan is slow")?;
+    cluster.wait("its complaint is kept", |cluster| Ok(kept(cluster)? == 1))?;
+    Ok(())
+}
+
+/// A warning of that unit, beside a line that is none.
+fn complain(cluster: &HostCluster, warning: &str) -> Story {
+    let say = format!("echo '<4>{warning}'; echo '<6>all is well'");
+    let unit = ["systemd-run", "--quiet", "--wait", "--collect", "--unit=fan.service"];
+    cluster.host("node-1")?.run(&[&unit[..], &["sh", "-c", &say]].concat())?;
+    Ok(())
+}
+
+/// Lines of that unit that are kept: warnings alone, each once.
+fn kept(cluster: &HostCluster) -> piccolo_testkit::cluster::Result<usize> {
+    let text = cluster.done(&["logs", "--kept", "node-1/fan.service"])?;
+    let mut lines: Vec<_> = text.lines().collect();
+    assert!(lines.iter().all(|line| line.contains("the fan ")), "{text}");
+    lines.dedup();
+    assert_eq!(lines.len(), text.lines().count(), "{text}");
+    Ok(lines.len())
+}
+
 /// The number in a line of it.
 fn count(line: &str) -> Option<u64> {
     line.split_once("count ")?.1.split(' ').next()?.parse().ok()
@@ -44,6 +74,7 @@ fn logs_of_units_and_containers_are_read_and_followed_over_a_cut_beside_a_frozen
     for node in ["node-1", "node-2"] {
         start_counting(&cluster, node)?;
     }
+    keep_lines_of_a_unit(&cluster)?;
     let both = ["logs", "node-1/talker", "node-2/talker"];
     let ambiguous = cluster.piccolo(&["logs", "talker"])?;
     assert_eq!(ambiguous.status.code(), Some(2), "{ambiguous:?}");
@@ -66,10 +97,13 @@ fn logs_of_units_and_containers_are_read_and_followed_over_a_cut_beside_a_frozen
     let host = cluster.host("node-1")?;
     host.cut_link()?;
     cluster.wait_for_status("node-1", "NotReady")?;
+    complain(&cluster, "the fan stands still")?;
+    assert_eq!(kept(&cluster)?, 1, "what was kept before is there without the node");
     // the other node goes on, and is not held up for long
     read_beyond(&mut watch, "node-2", at_cut + 60)?;
     host.heal_link()?;
     cluster.wait_until_in_session("node-1")?;
+    cluster.wait("what was said alone is kept too", |cluster| Ok(kept(cluster)? == 2))?;
     let after = read_beyond(&mut watch, "node-1", before + 60)?;
     let seen = watch.so_far();
     let of_node_1 = seen.iter().filter(|line| line.contains("node-1/talker"));

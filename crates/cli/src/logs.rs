@@ -33,7 +33,9 @@ pub const EXAMPLES: &str = "Examples:
   piccolo logs --all -f --level warning
   piccolo logs master-node --unit piccolo-master.service -n 500
   piccolo logs zone-a/web --since 1h --grep 'out of memory' -o json
-  piccolo logs --all --since 1d --output-file cluster.log";
+  piccolo logs --all --since 1d --output-file cluster.log
+  piccolo logs --kept --since 7d --level err      # what the master keeps, of every node
+  piccolo logs --kept zone-a/podman.service       # also while the node is away";
 
 /// Where nobody says how many.
 const LINES: u32 = 100;
@@ -47,11 +49,15 @@ const COLOURS: [&str; 10] = ["36", "35", "34", "32", "96", "95", "94", "92", "33
 #[derive(Debug, Args)]
 pub struct LogsArgs {
     /// NODE, NODE/CONTAINER, or CONTAINER where one node alone has it
-    #[arg(value_name = "TARGET", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_name = "TARGET", required_unless_present_any = ["all", "kept"],
+          conflicts_with = "all")]
     targets: Vec<String>,
     /// Of every node and every container
     #[arg(long)]
     all: bool,
+    /// Important lines of units that the master keeps: of NODE, NODE/UNIT, or every node
+    #[arg(long, conflicts_with = "follow")]
+    kept: bool,
     /// Of another unit of systemd on the nodes; what may be read is in their configuration
     #[arg(long, value_name = "UNIT")]
     unit: Option<String>,
@@ -164,7 +170,8 @@ fn request(args: &LogsArgs, places: &BTreeMap<String, v1::LogPlace>) -> v1::Read
         .map(|(source, place)| v1::LogPlaceOf { source: source.clone(), place: Some(*place) });
     v1::ReadLogsRequest {
         targets: args.targets.clone(),
-        all: args.all,
+        all: args.all || (args.kept && args.targets.is_empty()),
+        kept: args.kept,
         unit: args.unit.clone().unwrap_or_default(),
         filter: Some(filter),
         follow: args.follow,
@@ -280,7 +287,7 @@ impl Shown {
                 "{name}: {} lines were left out: they came faster than they were read",
                 notice.dropped
             ),
-            "Back" => format!("{name}: {}", clean(&notice.message)),
+            "Back" | "NotKept" | "Bounded" => format!("{name}: {}", clean(&notice.message)),
             "Lost" => format!("{name}: {}; waiting for it", clean(&notice.message)),
             // also what a newer master may say
             _ => {

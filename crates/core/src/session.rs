@@ -64,6 +64,8 @@ pub struct Hello {
     pub can_be_watched: bool,
     /// It can be asked for lines of logs.
     pub reads_logs: bool,
+    /// It tells important lines by itself, once it is allowed to.
+    pub keeps_logs: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,6 +17,7 @@ mod clock;
 pub mod config;
 mod figures;
 mod https;
+mod kept_logs;
 mod logging;
 mod logs;
 mod master;

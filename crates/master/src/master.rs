@@ -30,6 +30,7 @@ use crate::{
     config::{Config, StoreConfig},
     figures::Figures,
     https,
+    kept_logs::KeptLogs,
     logging::LogLevel,
     monitoring_server::Monitoring,
     startup,
@@ -71,6 +72,7 @@ struct Tasks {
     backups: Option<JoinHandle<()>>,
     history: JoinHandle<()>,
     facts: JoinHandle<()>,
+    kept: JoinHandle<()>,
 }
 
 impl Master {
@@ -169,6 +171,8 @@ impl Master {
         // with nobody left to tell the owner anything it ends by itself; what it decided is stored
         self.tasks.renewal.abort();
         self.tasks.facts.abort();
+        // what was not acknowledged is sent again
+        self.tasks.kept.abort();
         if let Some(backups) = self.tasks.backups {
             backups.abort();
         }
@@ -211,7 +215,10 @@ impl Parts {
     ) -> anyhow::Result<Master> {
         let connections = Arc::new(Connections::default());
         let figures = Arc::clone(&self.figures);
-        let sessions = Arc::new(Sessions::new(Arc::clone(&connections), figures));
+        let (kept, arriving) = KeptLogs::open(&self.config.state_dir, self.config.kept_logs);
+        let sessions =
+            Arc::new(Sessions::new(Arc::clone(&connections), figures, Arc::clone(&kept)));
+        let kept = tokio::spawn(kept.keep(Arc::clone(&sessions), arriving, self.clock.clone()));
         let (state, inputs) = StateHandle::new();
         let (_, last_event) = manager.events_kept();
         let board = Arc::new(Board::new(manager.nodes(), manager.revision(), last_event));
@@ -266,7 +273,7 @@ impl Parts {
             clock: self.clock,
         };
         let (owner, performer, mut failed) = spawn_machine(owner, performer);
-        let tasks = Tasks { servers, owner, performer, renewal, backups, history, facts };
+        let tasks = Tasks { servers, owner, performer, renewal, backups, history, facts, kept };
         // it has started once that is durable
         tokio::select! {
             _ = durable.wait_for(|last| *last >= first_words) => {}

@@ -4,11 +4,14 @@
 //! master in chunks, each of which the master has allowed before ([`CREDIT`]): a reader that stops reading stops its
 //! own sources, and nobody else's. Then they are put in the order of their times ([`merge`]).
 //!
+//! Important lines are told by the agents themselves, and kept by the master ([`kept`]).
+//!
 //! - [`place`]: how far a source was read, so that a reader goes on after a cut without a gap
 //! - [`pace`]: how many lines an agent reads a second
 //! - [`pack`]: lines into chunks
 //! - [`target`]: what a person calls a source
 
+pub mod kept;
 pub mod merge;
 pub mod pace;
 pub mod pack;

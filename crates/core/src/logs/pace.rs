@@ -6,16 +6,24 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// A second, in the long run. A longer line than [`LINE_BYTES`] counts as several.
-const LINES_PER_SECOND: u64 = 2_000;
-/// In a moment.
-const LINES_BURST: u64 = 10_000;
+/// How many lines. A longer one than [`LINE_BYTES`] counts as several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// In the long run; 1 at least.
+    pub per_second: u64,
+    /// In a moment.
+    pub burst: u64,
+}
+
+/// Of one stream.
+const READING: Rate = Rate { per_second: 2_000, burst: 10_000 };
 const LINE_BYTES: usize = 256;
 const MICROS: u64 = 1_000_000;
 
 /// The budget of one stream.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
+    rate: Rate,
     /// In millionths of a line.
     left: u64,
     at: Timestamp,
@@ -23,7 +31,11 @@ pub struct Pace {
 
 impl Pace {
     pub fn new(now: Timestamp) -> Self {
-        Self { left: LINES_BURST * MICROS, at: now }
+        Self::of(READING, now)
+    }
+
+    pub fn of(rate: Rate, now: Timestamp) -> Self {
+        Self { rate, left: rate.burst * MICROS, at: now }
     }
 
     /// Takes a line of so many bytes; otherwise says how long it would have to wait.
@@ -32,16 +44,16 @@ impl Pace {
     /// The time until there is room for it.
     pub fn take(&mut self, now: Timestamp, bytes: usize) -> Result<(), Duration> {
         let micros = u64::try_from(now.since(self.at).as_micros()).unwrap_or(u64::MAX);
-        let filled = self.left.saturating_add(micros.saturating_mul(LINES_PER_SECOND));
-        self.left = filled.min(LINES_BURST * MICROS);
+        let filled = self.left.saturating_add(micros.saturating_mul(self.rate.per_second));
+        self.left = filled.min(self.rate.burst * MICROS);
         self.at = now;
         let lines = u64::try_from(bytes.div_ceil(LINE_BYTES)).unwrap_or(u64::MAX).max(1);
-        let cost = lines.min(LINES_BURST) * MICROS;
+        let cost = lines.min(self.rate.burst) * MICROS;
         if let Some(left) = self.left.checked_sub(cost) {
             self.left = left;
             return Ok(());
         }
-        Err(Duration::from_micros((cost - self.left).div_ceil(LINES_PER_SECOND)))
+        Err(Duration::from_micros((cost - self.left).div_ceil(self.rate.per_second)))
     }
 }
 

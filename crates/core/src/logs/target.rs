@@ -8,7 +8,7 @@ use crate::{
     model::NodeId,
 };
 
-const NO_NODE: &str = "NoSuchNode";
+pub(super) const NO_NODE: &str = "NoSuchNode";
 
 /// What is known of a node for this.
 #[derive(Debug, Clone)]
@@ -100,7 +100,7 @@ fn one(text: &str, unit: &str, nodes: &[Known<'_>]) -> Result<Target, Refusal> {
 }
 
 /// By id, or by name where no id is the same.
-fn find<'a, 'b>(text: &str, nodes: &'a [Known<'b>]) -> Option<&'a Known<'b>> {
+pub(super) fn find<'a, 'b>(text: &str, nodes: &'a [Known<'b>]) -> Option<&'a Known<'b>> {
     let by_id = nodes.iter().find(|node| node.id.as_str() == text);
     by_id.or_else(|| nodes.iter().find(|node| node.name.eq_ignore_ascii_case(text)))
 }
@@ -121,7 +121,7 @@ fn of_container(node: &Known<'_>, container: &str) -> Target {
     }
 }
 
-fn missing(reason: &'static str, message: &str) -> Refusal {
+pub(super) fn missing(reason: &'static str, message: &str) -> Refusal {
     Refusal::new(Code::NotFound, reason, message)
         .help("see what there is: piccolo node list; piccolo top containers")
 }

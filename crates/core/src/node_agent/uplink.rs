@@ -86,6 +86,7 @@ impl NodeAgent {
             recovers: true,
             can_be_watched: true,
             reads_logs: true,
+            keeps_logs: true,
         }));
     }
 

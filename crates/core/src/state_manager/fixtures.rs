@@ -184,6 +184,7 @@ impl Cluster {
             recovers: true,
             can_be_watched: true,
             reads_logs: true,
+            keeps_logs: true,
         }
     }
 

@@ -16,7 +16,7 @@ use piccolo_core::{
         place::Place,
         target::{Known, Target, resolve},
     },
-    model::check_text,
+    model::{FieldError, check_text},
     state_manager::Request,
 };
 use piccolo_rpc::{
@@ -31,6 +31,7 @@ use tonic::{Request as Asked, Response, Status};
 use super::{
     Answered, Api, Streamed,
     caller::DEADLINE,
+    kept::read_kept,
     watches::{Over, Watcher},
 };
 use crate::logs::{Arrival, Arrivals, LogStreams, Opened, Opening, arrivals};
@@ -40,8 +41,8 @@ const NAME_BYTES_MAX: usize = 512;
 /// Targets of one call.
 const TARGETS_MAX: usize = 64;
 /// Lines of one answer, and about how many bytes.
-const ANSWER_LINES_MAX: usize = 256;
-const ANSWER_BYTES_MAX: usize = 32 * 1024;
+pub(super) const ANSWER_LINES_MAX: usize = 256;
+pub(super) const ANSWER_BYTES_MAX: usize = 32 * 1024;
 /// Between two looks for the session of a node that is away.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -51,7 +52,11 @@ pub(super) async fn read_logs(
 ) -> Answered<Streamed<v1::ReadLogsResponse>> {
     let by = api.admit_read(&request, Call::ReadLogs).await?;
     let connection = peer_of(&request).map(|peer| peer.connection);
-    let wanted = match Wanted::of(request.into_inner(), api) {
+    let wire = request.into_inner();
+    if wire.kept {
+        return read_kept(api, by, connection, wire).await;
+    }
+    let wanted = match Wanted::of(wire, api) {
         Ok(wanted) => wanted,
         Err(refusal) => return Err(api.refuse(by, Call::ReadLogs, refusal).await),
     };
@@ -67,6 +72,15 @@ pub(super) async fn read_logs(
     Ok(Response::new(stream))
 }
 
+pub(super) fn check_names(targets: &[String], unit: &str) -> Result<(), FieldError> {
+    check_text("unit", unit, NAME_BYTES_MAX)?;
+    if targets.len() > TARGETS_MAX {
+        let problem = format!("has more than {TARGETS_MAX} entries");
+        return Err(FieldError::new("targets", problem));
+    }
+    targets.iter().try_for_each(|text| check_text("targets", text, NAME_BYTES_MAX))
+}
+
 /// What a call asks for.
 struct Wanted {
     targets: Vec<Target>,
@@ -77,15 +91,8 @@ struct Wanted {
 
 impl Wanted {
     fn of(wire: v1::ReadLogsRequest, api: &Api) -> Result<Self, Refusal> {
-        let v1::ReadLogsRequest { targets, all, unit, filter, follow, after } = wire;
-        check_text("unit", &unit, NAME_BYTES_MAX)?;
-        for text in targets.iter().take(TARGETS_MAX + 1) {
-            check_text("targets", text, NAME_BYTES_MAX)?;
-        }
-        if targets.len() > TARGETS_MAX {
-            let problem = format!("has more than {TARGETS_MAX} entries");
-            return Err(piccolo_core::model::FieldError::new("targets", problem).into());
-        }
+        let v1::ReadLogsRequest { targets, all, unit, filter, follow, after, kept: _ } = wire;
+        check_names(&targets, &unit)?;
         let (nodes, _) = api.board.nodes(&Selector::default());
         let known = nodes.iter().map(|view| Known {
             id: &view.record.id,
@@ -341,6 +348,9 @@ fn micros(micros: u64) -> Duration {
     Duration::from_micros(micros)
 }
 
-async fn send(watcher: &mut Watcher<v1::ReadLogsResponse>, item: Item) -> Result<(), Over> {
+pub(super) async fn send(
+    watcher: &mut Watcher<v1::ReadLogsResponse>,
+    item: Item,
+) -> Result<(), Over> {
     watcher.send(v1::ReadLogsResponse { item: Some(item) }).await
 }

@@ -11,6 +11,7 @@ pub(crate) mod caller;
 pub(crate) mod connections;
 pub(crate) mod credentials;
 mod history;
+mod kept;
 mod logs;
 mod monitoring;
 mod node_agent;

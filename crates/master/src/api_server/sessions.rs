@@ -12,7 +12,10 @@ use std::{
 use piccolo_core::{
     api_server::{Call, Caller, Code, Refusal},
     hex::hex,
-    logs::Order,
+    logs::{
+        Order,
+        kept::{self, KeptLine},
+    },
     model::{FieldError, NodeId, SessionId},
     session::{Goodbye, GoodbyeReason, Hello, ToAgent, ToMaster},
     state_manager::Input,
@@ -27,7 +30,10 @@ use super::{
     outgoing::{Outgoing, OutgoingStream},
 };
 use crate::{
-    certificate_authority::request_spki_sha256, figures::Figures, logs::LogStreams,
+    certificate_authority::request_spki_sha256,
+    figures::Figures,
+    kept_logs::{AGAIN_AFTER, Arrived, KeptLogs},
+    logs::LogStreams,
     state_manager::StateHandle,
 };
 
@@ -50,6 +56,7 @@ pub(crate) struct Sessions {
     connections: Arc<Connections>,
     figures: Arc<Figures>,
     pub(crate) logs: LogStreams,
+    pub(crate) kept: Arc<KeptLogs>,
 }
 
 #[derive(Debug, Clone)]
@@ -58,13 +65,20 @@ struct Live {
     connection: u64,
     node: NodeId,
     reads_logs: bool,
+    keeps_logs: bool,
+    /// It may send a batch for the kept log.
+    kept_allowed: bool,
     /// The owner has taken it for the session of its node.
     welcomed: bool,
 }
 
 impl Sessions {
-    pub(crate) fn new(connections: Arc<Connections>, figures: Arc<Figures>) -> Self {
-        Self { live: Mutex::default(), connections, figures, logs: LogStreams::default() }
+    pub(crate) fn new(
+        connections: Arc<Connections>,
+        figures: Arc<Figures>,
+        kept: Arc<KeptLogs>,
+    ) -> Self {
+        Self { live: Mutex::default(), connections, figures, logs: LogStreams::default(), kept }
     }
 
     /// To an agent; where it does not read, its session ends.
@@ -77,6 +91,60 @@ impl Sessions {
             Arc::clone(&live.outgoing)
         };
         self.push(session, &outgoing, message.into());
+        if welcome {
+            self.allow_kept(session);
+        }
+    }
+
+    /// Says how far the node's lines are kept, and lets one more batch of them come.
+    fn allow_kept(&self, session: &SessionId) {
+        let (outgoing, node) = {
+            let mut live = self.lock();
+            let Some(live) = live.get_mut(session).filter(|live| live.keeps_logs) else { return };
+            live.kept_allowed = true;
+            (Arc::clone(&live.outgoing), live.node.clone())
+        };
+        let ack = v1::KeptAck { sequence: self.kept.through(&node) };
+        let message = Some(v1::master_message::Message::KeptAck(ack));
+        self.push(session, &outgoing, v1::MasterMessage { message });
+    }
+
+    /// The same after a while: so an agent is held up that tells too much, or whose lines could not be kept.
+    pub(crate) fn allow_kept_in(self: &Arc<Self>, wait: Duration, session: SessionId) {
+        if wait.is_zero() {
+            return self.allow_kept(&session);
+        }
+        let sessions = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            sessions.allow_kept(&session);
+        });
+    }
+
+    /// A batch for the kept log.
+    ///
+    /// # Errors
+    /// It was not allowed, or makes no sense.
+    fn kept_arrived(
+        self: &Arc<Self>,
+        node: NodeId,
+        session: SessionId,
+        lines: Vec<KeptLine>,
+    ) -> Result<(), Refusal> {
+        kept::check(&lines)?;
+        let mut live = self.lock();
+        let allowed = live.get_mut(&session).map(|live| std::mem::take(&mut live.kept_allowed));
+        drop(live);
+        match allowed {
+            // it is closed already
+            None => return Ok(()),
+            Some(false) => return Err(protocol("lines for the kept log that were not allowed")),
+            Some(true) => {}
+        }
+        if !self.kept.offer(Arrived { node, session: session.clone(), lines }) {
+            self.allow_kept_in(AGAIN_AFTER, session);
+        }
+        Ok(())
     }
 
     /// About a log. Past the owner, and without any order to what it sends.
@@ -172,6 +240,8 @@ impl SessionTask {
             connection: self.connection,
             node: node.clone(),
             reads_logs: hello.reads_logs,
+            keeps_logs: hello.keeps_logs,
+            kept_allowed: false,
             welcomed: false,
         };
         self.sessions.lock().insert(session.clone(), live);
@@ -197,7 +267,7 @@ impl SessionTask {
         match self.inbound.message().await {
             Ok(Some(message)) => match AgentFrame::try_from(message)? {
                 AgentFrame::Hello(hello) => Ok(*hello),
-                AgentFrame::Message(_) | AgentFrame::Logs(_) => {
+                AgentFrame::Message(_) | AgentFrame::Logs(_) | AgentFrame::Kept(_) => {
                     Err(broken("the first message must be Hello"))
                 }
             },
@@ -238,6 +308,10 @@ impl SessionTask {
                     if !self.sessions.logs.arrived(&session, chunk)? && !allowance.take() {
                         return Err(protocol("too many messages"));
                     }
+                    continue;
+                }
+                AgentFrame::Kept(lines) => {
+                    self.sessions.kept_arrived(node, session, lines)?;
                     continue;
                 }
                 AgentFrame::Message(ToMaster::CertificateRequest { csr }) => {

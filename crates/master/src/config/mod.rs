@@ -11,7 +11,8 @@ mod tests;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use piccolo_core::{
-    failure_detector::Timing, model::NodeName, state_manager::Approval, topology::Readiness,
+    failure_detector::Timing, logs::kept::Retention, model::NodeName, state_manager::Approval,
+    topology::Readiness,
 };
 use piccolo_rpc::tls::{MinVersion, limits::Limits};
 pub use piccolo_settings::Error;
@@ -64,6 +65,8 @@ pub struct Config {
     pub events_max: usize,
     pub events_age_max: Duration,
     pub audit_max: usize,
+    /// How much of the nodes' important lines.
+    pub kept_logs: Retention,
     pub tls_min_version: MinVersion,
     pub limits: Limits,
     pub log_filter: String,

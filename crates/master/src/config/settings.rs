@@ -8,6 +8,7 @@ use std::{
 
 use piccolo_core::{
     failure_detector::Timing,
+    logs::kept::Retention,
     model::NodeName,
     state_manager::{Approval, Settings},
     topology::Readiness,
@@ -67,6 +68,7 @@ pub(super) struct Written {
     events_max: usize,
     events_age_max: Duration,
     audit_max: usize,
+    kept_logs: Retention,
     limits: Limits,
     backup: Backup,
 }
@@ -124,6 +126,7 @@ impl Default for Written {
             events_max: settings.events_max,
             events_age_max: settings.events_age_max,
             audit_max: settings.audit_max,
+            kept_logs: Retention::default(),
             limits: Limits::default(),
             backup: Backup {
                 folder: None,
@@ -195,6 +198,14 @@ const SETTINGS: &[Setting<Written>] = &[
         key: "limits.connections_per_address_per_second",
         field: |c| whole(&mut c.limits.connections_per_address_per_second, 1, 65_536),
     },
+    Setting {
+        key: "kept_logs.size_max_mib",
+        field: |c| {
+            let mebibytes = Whole::within(1, 4096).in_units_of(1 << 20);
+            Box::new(One(&mut c.kept_logs.bytes_max, mebibytes))
+        },
+    },
+    Setting { key: "kept_logs.age_max", field: |c| span(&mut c.kept_logs.age_max) },
     Setting { key: "backup.folder", field: |c| file(&mut c.backup.folder) },
     Setting { key: "backup.every", field: |c| span(&mut c.backup.every) },
     Setting { key: "backup.keep", field: |c| whole(&mut c.backup.keep, 1, 1_000) },
@@ -274,6 +285,7 @@ impl Written {
             events_max: self.events_max,
             events_age_max: self.events_age_max,
             audit_max: self.audit_max,
+            kept_logs: self.kept_logs,
             tls_min_version: self.tls_min_version,
             limits: Limits { connections_per_address_burst: burst, ..self.limits },
             log_filter: self.log_filter,

@@ -9,6 +9,7 @@ mod bad_input;
 mod harness;
 mod https;
 mod join;
+mod kept_logs;
 mod load;
 mod logs;
 mod monitoring;

@@ -56,6 +56,11 @@ pub(super) enum Report {
     },
     Message(Box<ToAgent>),
     Logs(Box<Order>),
+    /// Important lines are kept through here, and a batch more may be sent.
+    Kept {
+        through: u64,
+        outgoing: mpsc::Sender<v1::AgentMessage>,
+    },
     Over {
         why: String,
     },
@@ -188,6 +193,7 @@ async fn converse(
     let (outgoing, messages) = mpsc::channel(OUTGOING_MAX);
     // Hello may be on its way before the master answers the call
     let (logs, chunks) = mpsc::channel(LOGS_MAX);
+    let kept = logs.clone();
     reports.send(Report::Open { ip: applicant.ip(master), outgoing, logs }).await?;
     let mut client = NodeAgentServiceClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -197,6 +203,7 @@ async fn converse(
         let report = match message.try_into()? {
             MasterFrame::Message(message) => Report::Message(Box::new(message)),
             MasterFrame::Logs(order) => Report::Logs(Box::new(order)),
+            MasterFrame::Kept(through) => Report::Kept { through, outgoing: kept.clone() },
         };
         reports.send(report).await?;
     }

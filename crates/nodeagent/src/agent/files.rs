@@ -47,6 +47,11 @@ impl Files {
         self.root.join("journal")
     }
 
+    /// Important lines of logs that wait for the master.
+    pub fn kept(&self) -> PathBuf {
+        self.root.join("kept")
+    }
+
     /// The id of this node: made at the first start, kept for ever after.
     ///
     /// # Errors

@@ -62,7 +62,7 @@ use crate::{
     config::Config,
     journal::Journal,
     ledger::Ledger,
-    logs::{Readable, Readers},
+    logs::{Keeper, Readable, Readers},
     podman,
     system::{HostInfo, Roots, Sampler, beside::Progress},
 };
@@ -137,6 +137,8 @@ struct Shell {
     outgoing: Option<mpsc::Sender<piccolo_rpc::v1::AgentMessage>>,
     /// Of this session.
     log_readers: Option<Readers>,
+    /// Where important lines are kept.
+    keeper: Option<Keeper>,
     tasks: JoinSet<Done>,
     sampler: Sampler,
     sample_every: Duration,
@@ -198,6 +200,7 @@ impl Shell {
         let machine =
             NodeAgent::restore(settings, host, snapshot, standing, seed, now(started, &clock));
         let (reports_sender, reports) = mpsc::channel(connect::OUTGOING_MAX);
+        let keeper = Keeper::start(files.kept(), &config.logs);
         let podman_client = config.podman.socket.clone().map(podman::Client::new);
         let podman = podman_client.clone().map(|client| watch(&config, client));
         Ok(Self {
@@ -215,6 +218,7 @@ impl Shell {
             session: None,
             outgoing: None,
             log_readers: None,
+            keeper,
             tasks: JoinSet::new(),
             sampler,
             sample_every: config.sampling_interval,
@@ -326,6 +330,12 @@ impl Shell {
             Report::Logs(order) => {
                 if let Some(readers) = &mut self.log_readers {
                     readers.take(*order);
+                }
+                Ok(())
+            }
+            Report::Kept { through, outgoing } => {
+                if let Some(keeper) = &self.keeper {
+                    keeper.allowed(through, outgoing);
                 }
                 Ok(())
             }

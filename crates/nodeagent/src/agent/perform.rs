@@ -185,6 +185,9 @@ impl Shell {
         self.attempt += 1;
         self.outgoing = None;
         self.log_readers = None;
+        if let Some(keeper) = &self.keeper {
+            keeper.session_over();
+        }
         if let Some(session) = self.session.take() {
             session.abort();
         }

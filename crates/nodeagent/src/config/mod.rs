@@ -69,6 +69,10 @@ pub struct Config {
 pub struct Logs {
     /// Of systemd, besides the agent's own.
     pub units: Vec<String>,
+    /// So severe at least, as syslog counts, is told to the master, which keeps it; `None`: nothing.
+    pub keep_level: Option<u8>,
+    /// Of what waits for the master.
+    pub keep_bytes_max: u64,
 }
 
 /// Where the system check is.
@@ -155,7 +159,11 @@ impl Default for Config {
             thresholds: Thresholds::default(),
             hardware: Limits::default(),
             journal: journal::Limits::default(),
-            logs: Logs { units: vec!["piccolo-master.service".to_owned()] },
+            logs: Logs {
+                units: vec!["piccolo-master.service".to_owned()],
+                keep_level: Some(4),
+                keep_bytes_max: 1 << 20,
+            },
         }
     }
 }

@@ -36,6 +36,15 @@ pub(super) const LOG_LEVEL: Words<LogLevel> = Words(&[
     ("trace", LogLevel::Trace),
 ]);
 
+/// As syslog counts.
+const KEEP_LEVEL: Words<Option<u8>> = Words(&[
+    ("none", None),
+    ("crit", Some(2)),
+    ("error", Some(3)),
+    ("warning", Some(4)),
+    ("notice", Some(5)),
+]);
+
 const RESTART: Words<RestartPolicy> = Words(&[
     ("no", RestartPolicy::No),
     ("on-failure", RestartPolicy::OnFailure),
@@ -162,6 +171,17 @@ const SETTINGS: &[Setting<Config>] = &[
         },
     },
     Setting { key: "logs.units", field: |c| Box::new(List(&mut c.logs.units, UnitName)) },
+    Setting {
+        key: "logs.keep_level",
+        field: |c| Box::new(One(&mut c.logs.keep_level, KEEP_LEVEL)),
+    },
+    Setting {
+        key: "logs.keep_size_max_mib",
+        field: |c| {
+            let mebibytes = Whole::within(1, 64).in_units_of(1 << 20);
+            Box::new(One(&mut c.logs.keep_bytes_max, mebibytes))
+        },
+    },
 ];
 
 const PERCENT_MAX: u64 = 100;

@@ -12,7 +12,7 @@ use piccolo_core::logs::{
 use serde_json::{Map, Value};
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader},
-    process::Command,
+    process::{Child, ChildStdout, Command},
     sync::mpsc,
 };
 
@@ -22,6 +22,10 @@ const PROGRAM: &str = "journalctl";
 /// Bytes of one entry as it is printed. A longer one is left out, and counted.
 const ENTRY_BYTES_MAX: usize = 64 * 1024;
 const FIELDS: &str = "--output-fields=MESSAGE,PRIORITY,SYSLOG_IDENTIFIER";
+/// What says whose an entry is: of systemd about a unit, and of the unit itself.
+const OWNERS: [&str; 4] = ["UNIT", "_SYSTEMD_UNIT", "OBJECT_SYSTEMD_UNIT", "COREDUMP_UNIT"];
+/// Important lines of before that are of interest.
+const NEWEST_MAX: usize = 100;
 /// Between two looks for who follows.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Bytes of what it says of its own failure.
@@ -70,8 +74,22 @@ async fn read_once(
     place: &mut Option<Place>,
     lines: &mpsc::Sender<Item>,
 ) -> Result<(), String> {
+    let (child, output) = start(&arguments(of, query))?;
+    let mut is_new = |at_ns| {
+        let new = resume.is_new(at_ns);
+        if new {
+            place.get_or_insert_default().note(at_ns);
+        }
+        new
+    };
+    pass_on(output, of, &mut is_new, lines).await?;
+    ended(child).await
+}
+
+/// Dropping the child ends it.
+fn start(arguments: &[String]) -> Result<(Child, BufReader<ChildStdout>), String> {
     let mut child = Command::new(PROGRAM)
-        .args(arguments(of, query))
+        .args(arguments)
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -80,15 +98,12 @@ async fn read_once(
         .spawn()
         .map_err(|error| format!("{PROGRAM} cannot be started on this node: {error}"))?;
     let output = child.stdout.take().ok_or("the output of journalctl cannot be read")?;
+    Ok((child, BufReader::new(output)))
+}
+
+/// Waits for the end of one that has said everything.
+async fn ended(mut child: Child) -> Result<(), String> {
     let complaints = child.stderr.take();
-    let mut is_new = |at_ns| {
-        let new = resume.is_new(at_ns);
-        if new {
-            place.get_or_insert_default().note(at_ns);
-        }
-        new
-    };
-    pass_on(BufReader::new(output), of, &mut is_new, lines).await?;
     let mut complaint = Vec::new();
     if let Some(complaints) = complaints {
         let mut some = complaints.take(COMPLAINT_BYTES_MAX);
@@ -104,6 +119,75 @@ async fn read_once(
         Ok(Err(error)) => Err(format!("{PROGRAM} cannot be waited for: {error}")),
         Err(_) => Err(format!("{PROGRAM} does not end")),
     }
+}
+
+/// From where important lines are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Since {
+    /// The newest: nothing is known of before.
+    Newest,
+    /// Nothing was there until then, since 1970.
+    Time(Duration),
+    /// As journald writes a place.
+    Cursor(String),
+}
+
+/// Gives what units have said that is so severe, with the unit; `None` is a line that was too long to be read. Says
+/// how far it has come, where anything was there.
+pub(super) async fn important(
+    units: &[String],
+    level: u8,
+    since: &Since,
+    take: &mut (dyn FnMut(&str, Option<LogLine>) + Send),
+) -> Result<Option<String>, String> {
+    let (child, mut output) = start(&important_arguments(units, level, since))?;
+    let (mut entry, mut cursor) = (Vec::new(), None);
+    loop {
+        match next(&mut output, &mut entry).await {
+            Ok(Next::Entry) => {
+                let Ok(fields) = serde_json::from_slice(&entry) else { continue };
+                if let (Some(unit), Some(line)) = (unit_of(&fields, units), of_unit(&fields)) {
+                    take(unit, Some(line));
+                }
+                cursor = fields.get("__CURSOR").and_then(text).or(cursor);
+            }
+            // of whom nobody knows
+            Ok(Next::TooLong) => take("", None),
+            Ok(Next::End) => break,
+            Err(error) => return Err(format!("the output of {PROGRAM} cannot be read: {error}")),
+        }
+    }
+    ended(child).await.map(|()| cursor)
+}
+
+fn important_arguments(units: &[String], level: u8, since: &Since) -> Vec<String> {
+    let fields = format!("{FIELDS},{}", OWNERS.join(","));
+    let mut arguments: Vec<String> =
+        ["--no-pager", "--quiet", "--all", "--output=json", &fields].map(Into::into).into();
+    arguments.extend(units.iter().map(|unit| format!("--unit={unit}")));
+    arguments.push(format!("--priority={level}"));
+    arguments.extend(match since {
+        Since::Newest => vec![format!("--lines={NEWEST_MAX}")],
+        Since::Time(at) => vec![
+            format!("--since=@{}.{:06}", at.as_secs(), at.subsec_micros()),
+            "--no-tail".to_owned(),
+        ],
+        Since::Cursor(cursor) => {
+            vec![format!("--after-cursor={cursor}"), "--no-tail".to_owned()]
+        }
+    });
+    arguments
+}
+
+/// Which of the units an entry is of, or about.
+fn unit_of<'a>(fields: &Map<String, Value>, units: &'a [String]) -> Option<&'a str> {
+    let named = OWNERS.iter().filter_map(|owner| fields.get(*owner).and_then(text));
+    let mut known = named.filter_map(|name| units.iter().find(|unit| **unit == name));
+    known.next().map(String::as_str)
+}
+
+fn of_unit(fields: &Map<String, Value>) -> Option<LogLine> {
+    line_of(Of::Unit(""), fields)
 }
 
 fn arguments(of: Of<'_>, query: &Query) -> Vec<String> {
@@ -192,7 +276,10 @@ async fn next(
 
 /// An entry without a time or a message is none.
 fn line(of: Of<'_>, entry: &[u8]) -> Option<LogLine> {
-    let fields: Map<String, Value> = serde_json::from_slice(entry).ok()?;
+    line_of(of, &serde_json::from_slice(entry).ok()?)
+}
+
+fn line_of(of: Of<'_>, fields: &Map<String, Value>) -> Option<LogLine> {
     let micros: i64 = text(fields.get("__REALTIME_TIMESTAMP")?)?.parse().ok()?;
     let message = text(fields.get("MESSAGE")?)?;
     let level = fields.get("PRIORITY").and_then(text).and_then(|level| level.parse().ok());

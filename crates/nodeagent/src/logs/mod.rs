@@ -1,14 +1,16 @@
-//! Logs of this node, read while somebody asks for them (HLD §11.2): the agent keeps none.
+//! Logs of this node, read while somebody asks for them (HLD §11.2); important lines are kept for the master.
 //!
 //! - [`journald`]: a unit's, by `journalctl`
 //! - [`container`]: a container's, by Podman
 //! - [`stream`]: from either to the master, as fast as the master allows
+//! - [`kept`]: what is important, read by somebody or not
 //!
 //! Each stream is a task. None of them is waited for: the loop starts and ends them, and those of a session end
 //! with it.
 
 mod container;
 mod journald;
+mod kept;
 mod stream;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -20,6 +22,7 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub(crate) use self::kept::Keeper;
 use self::{
     journald::Of,
     stream::{Item, Stream},

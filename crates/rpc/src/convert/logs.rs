@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use piccolo_core::{
     logs::{
         CHUNK_LINES_MAX, Chunk, DEBUG, End, FROM_BYTES_MAX, Filter, LINE_BYTES_MAX, LogLine, Order,
-        OrderKind, Query, SOURCES_MAX, Source, place::Place,
+        OrderKind, Query, SOURCES_MAX, Source,
+        kept::{BATCH_LINES_MAX, KeptLine, UNIT_BYTES_MAX},
+        place::Place,
     },
     model::{FieldError, check_text},
     session::TEXT_BYTES_MAX,
@@ -140,6 +142,35 @@ impl TryFrom<v1::LogChunk> for Chunk {
         };
         Ok(Self { id, lines, dropped, end })
     }
+}
+
+impl From<KeptLine> for v1::KeptLine {
+    fn from(KeptLine { sequence, unit, line, dropped }: KeptLine) -> Self {
+        Self { sequence, unit, line: Some(line.into()), dropped }
+    }
+}
+
+impl TryFrom<v1::KeptLine> for KeptLine {
+    type Error = FieldError;
+
+    fn try_from(wire: v1::KeptLine) -> Result<Self, FieldError> {
+        let v1::KeptLine { sequence, unit, line, dropped } = wire;
+        check_text("unit", &unit, UNIT_BYTES_MAX)?;
+        let line = line.unwrap_or_default().try_into().map_err(within("line"))?;
+        Ok(Self { sequence, unit, line, dropped })
+    }
+}
+
+/// One batch for the kept log.
+///
+/// # Errors
+/// Names the field that is wrong, or says that it is too much.
+pub fn kept_lines(wire: v1::KeptLines) -> Result<Vec<KeptLine>, FieldError> {
+    if wire.lines.len() > BATCH_LINES_MAX {
+        return Err(FieldError::new("lines", format!("has more than {BATCH_LINES_MAX}")));
+    }
+    let each = wire.lines.into_iter().enumerate();
+    each.map(|(i, line)| line.try_into().map_err(within(&format!("lines[{i}]")))).collect()
 }
 
 impl From<Order> for v1::MasterMessage {

@@ -35,7 +35,7 @@ pub use self::{
     alert::{alert_channel, alert_id, alert_rule, alert_silence},
     check::{check_level, check_level_to_wire},
     event::{severity, severity_to_wire},
-    logs::{log_filter, log_places},
+    logs::{kept_lines, log_filter, log_places},
     monitoring::metrics_query,
     node::{
         RegistrationText, node_kind, node_kind_to_wire, node_role, node_role_to_wire, node_status,

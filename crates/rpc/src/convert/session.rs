@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use piccolo_core::{
     log_level,
-    logs::{Chunk, Order},
+    logs::{Chunk, Order, kept::KeptLine},
     model::{FieldError, NodeId, SessionId, SystemCheck, check_text},
     session::{
         AgentCommand, Goodbye, GoodbyeReason, Hello, Picture, RecoveryOrders, StatusReport,
@@ -13,6 +13,7 @@ use piccolo_core::{
 };
 
 use super::{
+    logs::kept_lines,
     node::{alerts, conditions, containers},
     node_status, non_empty,
     recovery::recovery_step,
@@ -27,6 +28,8 @@ pub enum AgentFrame {
     Message(ToMaster),
     /// Past the core: nothing is decided by it.
     Logs(Chunk),
+    /// Past the core too: for the kept log.
+    Kept(Vec<KeptLine>),
 }
 
 /// One message of the master on a session.
@@ -35,6 +38,8 @@ pub enum MasterFrame {
     Message(ToAgent),
     /// Past the core: nothing is decided by it.
     Logs(Order),
+    /// Past the core too: kept through here, and one more batch may be sent.
+    Kept(u64),
 }
 
 /// A status report with the node that it says it is from.
@@ -98,6 +103,9 @@ impl TryFrom<v1::AgentMessage> for AgentFrame {
             Message::Logs(chunk) => {
                 return Ok(Self::Logs(chunk.try_into().map_err(within("logs"))?));
             }
+            Message::Kept(batch) => {
+                return Ok(Self::Kept(kept_lines(batch).map_err(within("kept"))?));
+            }
         }))
     }
 }
@@ -109,6 +117,10 @@ impl From<AgentFrame> for v1::AgentMessage {
             AgentFrame::Message(message) => message.into(),
             AgentFrame::Logs(chunk) => {
                 Self { message: Some(v1::agent_message::Message::Logs(chunk.into())) }
+            }
+            AgentFrame::Kept(lines) => {
+                let lines = lines.into_iter().map(Into::into).collect();
+                Self { message: Some(v1::agent_message::Message::Kept(v1::KeptLines { lines })) }
             }
         }
     }
@@ -177,6 +189,7 @@ impl TryFrom<v1::Hello> for Hello {
             recovers: wire.recovers,
             can_be_watched: wire.can_be_watched,
             reads_logs: wire.reads_logs,
+            keeps_logs: wire.keeps_logs,
         })
     }
 }
@@ -203,6 +216,7 @@ impl From<Hello> for v1::Hello {
             recovers: hello.recovers,
             can_be_watched: hello.can_be_watched,
             reads_logs: hello.reads_logs,
+            keeps_logs: hello.keeps_logs,
         }
     }
 }
@@ -353,6 +367,7 @@ impl TryFrom<v1::MasterMessage> for ToAgent {
             }
             Message::Goodbye(goodbye) => Self::Goodbye(goodbye.into()),
             Message::Logs(_) => return Err(FieldError::new("logs", "is not for the core")),
+            Message::KeptAck(_) => return Err(FieldError::new("kept_ack", "is not for the core")),
         })
     }
 }
@@ -364,6 +379,9 @@ impl TryFrom<v1::MasterMessage> for MasterFrame {
         match wire.message {
             Some(v1::master_message::Message::Logs(order)) => {
                 Ok(Self::Logs(order.try_into().map_err(within("logs"))?))
+            }
+            Some(v1::master_message::Message::KeptAck(v1::KeptAck { sequence })) => {
+                Ok(Self::Kept(sequence))
             }
             message => v1::MasterMessage { message }.try_into().map(Self::Message),
         }

@@ -106,7 +106,7 @@ prop_compose! {
         node in node_id(), previous in option::of(word()), numbers: [u64; 3], system in system(),
         hostname in text(), ip in text(), resources in resources(), clock in time(),
         system_check in option::of(system_check()), system_check_pending: bool,
-        [recovers, can_be_watched, reads_logs]: [bool; 3],
+        [recovers, can_be_watched, reads_logs, keeps_logs]: [bool; 4],
     ) -> Hello {
         let [applied_generation, next_sequence, events_dropped] = numbers;
         Hello {
@@ -125,6 +125,7 @@ prop_compose! {
             recovers,
             can_be_watched,
             reads_logs,
+            keeps_logs,
         }
     }
 }

@@ -168,6 +168,7 @@ pub(super) async fn watch_alerts(asker: Asker) -> Result<Response, Problem> {
 pub(super) struct LogsParams {
     /// Joined by commas: `NODE`, `NODE:UNIT`, `NODE/CONTAINER`, or `CONTAINER` where one node alone has it.
     #[param(required)]
+    /// Joined by commas: `NODE`, `NODE/CONTAINER`, or `CONTAINER` where one node alone has it. Absent only with `kept`.
     target: Option<String>,
     /// Of systemd, of the targets that are nodes; absent: the agent's own.
     unit: Option<String>,
@@ -184,6 +185,9 @@ pub(super) struct LogsParams {
     until: Option<String>,
     /// Go on with what is logged from now on.
     follow: Option<bool>,
+    /// What the master keeps of the nodes' units, instead of what is on the nodes now: then a target is `NODE` or
+    /// `NODE/UNIT`, and none is all.
+    kept: Option<bool>,
 }
 
 /// Lines of logs, in the order of their times.
@@ -208,7 +212,10 @@ pub(super) async fn watch_logs(
         level: params.level,
         grep: params.grep.unwrap_or_default(),
     };
+    let kept = params.kept.unwrap_or(false);
     let request = asker.request(v1::ReadLogsRequest {
+        kept,
+        all: kept && params.target.is_none(),
         targets: params.target.iter().flat_map(|all| all.split(',')).map(str::to_owned).collect(),
         unit: params.unit.unwrap_or_default(),
         filter: Some(filter),
