@@ -35,7 +35,7 @@ pub const EXAMPLES: &str = "Examples:
   piccolo logs zone-a/web --since 1h --grep 'out of memory' -o json
   piccolo logs --all --since 1d --output-file cluster.log
   piccolo logs --kept --since 7d --level err      # what the master keeps, of every node
-  piccolo logs --kept zone-a/podman.service       # also while the node is away";
+  piccolo logs --kept zone-a:podman.service       # also while the node is away";
 
 /// Where nobody says how many.
 const LINES: u32 = 100;
@@ -55,7 +55,7 @@ pub struct LogsArgs {
     /// Of every node and every container
     #[arg(long)]
     all: bool,
-    /// Important lines of units that the master keeps: of NODE, NODE/UNIT, or every node
+    /// Important lines of units that the master keeps: of NODE, NODE:UNIT, or every node
     #[arg(long, conflicts_with = "follow")]
     kept: bool,
     /// Of another unit of systemd on the nodes; what may be read is in their configuration

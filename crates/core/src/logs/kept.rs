@@ -238,7 +238,7 @@ pub struct Target {
     pub unit: String,
 }
 
-/// `NODE` or `NODE/UNIT`, of nodes that are there or of which something is kept.
+/// `NODE` or `NODE:UNIT`, of nodes that are there or of which something is kept.
 ///
 /// # Errors
 /// Nothing is named, or something that is not there.
@@ -268,7 +268,7 @@ pub fn targets(
         }
     }
     for text in texts {
-        let (node, unit) = text.split_once('/').unwrap_or((text, unit));
+        let (node, unit) = text.split_once(':').unwrap_or((text, unit));
         let one = match target::find(node, nodes) {
             Some(known) => target(known.id, known.name, unit),
             None => match kept.iter().find(|id| id.as_str() == node) {

@@ -166,9 +166,8 @@ pub(super) async fn watch_alerts(asker: Asker) -> Result<Response, Problem> {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct LogsParams {
-    /// Joined by commas: `NODE`, `NODE:UNIT`, `NODE/CONTAINER`, or `CONTAINER` where one node alone has it.
-    #[param(required)]
-    /// Joined by commas: `NODE`, `NODE/CONTAINER`, or `CONTAINER` where one node alone has it. Absent only with `kept`.
+    /// Joined by commas: `NODE`, `NODE:UNIT`, `NODE/CONTAINER`, or `CONTAINER` where one node alone has it. Absent only
+    /// with `kept`.
     target: Option<String>,
     /// Of systemd, of the targets that are nodes; absent: the agent's own.
     unit: Option<String>,
@@ -186,7 +185,7 @@ pub(super) struct LogsParams {
     /// Go on with what is logged from now on.
     follow: Option<bool>,
     /// What the master keeps of the nodes' units, instead of what is on the nodes now: then a target is `NODE` or
-    /// `NODE/UNIT`, and none is all.
+    /// `NODE:UNIT`, and none is all.
     kept: Option<bool>,
 }
 
