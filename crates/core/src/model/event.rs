@@ -69,6 +69,9 @@ pub enum EventKind {
     AlertAcknowledged,
     AlertEscalated,
     AlertResolved,
+    /// What a node that was alone has judged by itself.
+    LocalAlertFiring,
+    LocalAlertResolved,
     /// A notification of an alert was given up.
     NotificationFailed,
     RecoveryAttempted,

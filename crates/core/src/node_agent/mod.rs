@@ -5,6 +5,7 @@
 //! - `recover`: what is done about what fails here; the plan is `action_controller::recovery`'s
 //! - [`check`]: when the system is checked, and who is told
 //! - [`hardware`]: what a look at the board's hardware means
+//! - [`local_alerts`]: what a node that is alone tells of by itself
 //! - `missed`: figures that no master heard, for the next one
 //! - [`offline_journal`]: events that no master has acknowledged yet, bounded
 //! - [`pressure`]: thresholds with hysteresis
@@ -14,6 +15,7 @@
 mod backoff;
 pub mod check;
 pub mod hardware;
+pub mod local_alerts;
 mod missed;
 mod observe;
 pub mod offline_journal;
@@ -31,6 +33,7 @@ use self::{
     backoff::Backoff,
     check::{CheckPace, Checks},
     hardware::Hardware,
+    local_alerts::{Kept, Local, LocalAlerts, LocalNotice},
     missed::Missed,
     observe::Observed,
     offline_journal::OfflineJournal,
@@ -64,6 +67,7 @@ pub struct Settings {
     /// `None`: this node has no system check.
     pub system_check: Option<CheckPace>,
     pub recovery: Policy,
+    pub alerts: Local,
 }
 
 /// What the agent keeps on disk beside its journal: small, rewritten whole, seldom.
@@ -89,6 +93,8 @@ pub struct Ledger {
     pub recovery_paused_until: WallTime,
     #[serde(default)]
     pub maintenance: bool,
+    #[serde(default)]
+    pub alerts: Kept,
 }
 
 /// A reboot of the node that has begun.
@@ -148,6 +154,8 @@ pub enum Input {
         failure: Failure,
         outcome: Outcome,
     },
+    /// What became of an [`Effect::TellLocally`].
+    ToldLocally(Result<(), String>),
     /// What [`AgentCommand::Probe`] has found.
     Probed {
         id: String,
@@ -255,6 +263,8 @@ pub enum Effect {
         /// An operator wants it: nothing has to be looked at first.
         forced: bool,
     },
+    /// Tell the node's own channel, beside the loop and within a time limit. There is always an answer.
+    TellLocally(Box<LocalNotice>),
     /// Make a new key and a request for it.
     MakeCertificateRequest,
     InstallCertificate {
@@ -354,6 +364,7 @@ pub struct NodeAgent {
     pressure: Pressure,
     hardware: Hardware,
     checks: Checks,
+    local_alerts: LocalAlerts,
     /// Since when, and whether the journal tells of it already.
     alone: Option<(Now, bool)>,
     last_problem: Option<String>,
@@ -404,7 +415,8 @@ impl NodeAgent {
             && snapshot.next_sequence <= 1
             && !mutant!("a lost journal begins again at one");
         let reserved = if journal_lost { snapshot.ledger.sequences_reserved } else { 0 };
-        let ledger = restored(snapshot.ledger, &snapshot.journal, now);
+        let mut ledger = restored(snapshot.ledger, &snapshot.journal, now);
+        let local_alerts = LocalAlerts::restored(settings.alerts.clone(), &mut ledger.alerts, now);
         let journal = OfflineJournal::restored(
             snapshot.journal,
             snapshot.next_sequence.max(reserved),
@@ -433,6 +445,7 @@ impl NodeAgent {
             pressure: Pressure::new(settings.thresholds),
             hardware: Hardware::new(settings.hardware.clone(), now.at),
             checks: Checks::new(settings.system_check, now.at),
+            local_alerts,
             alone: Some((now, false)),
             last_problem: None,
             removed: false,
@@ -482,11 +495,13 @@ impl NodeAgent {
             Input::Recovered { failure, outcome } => {
                 self.recovered(now, &mut out, &failure, outcome);
             }
+            Input::ToldLocally(result) => self.told_locally(now, &mut out, result),
             Input::Probed { id, parts } => self.say(&mut out, ToMaster::Probed { id, parts }),
             Input::StateFolder { problem } => self.state_problem = problem,
             Input::Stop { leave } => self.stop(&mut out, leave),
         }
         self.recover(now, &mut out);
+        self.alert(now, &mut out);
         out
     }
 
@@ -501,6 +516,7 @@ impl NodeAgent {
         self.look_away_if_due(now, &mut out);
         self.uplink_deadline(now, &mut out);
         self.recover(now, &mut out);
+        self.alert(now, &mut out);
         out
     }
 
@@ -509,7 +525,7 @@ impl NodeAgent {
         let looks = earliest(self.checks.deadline(), self.hardware.deadline());
         let recovery = self.recover_at.map(|at| Deadline { at, why: "recovery" });
         let watched = self.watched_until.map(|at| Deadline { at, why: "nobody looks any more" });
-        [self.uplink_deadline_at(), alone, looks, recovery, watched]
+        [self.uplink_deadline_at(), alone, looks, recovery, watched, self.local_alerts_deadline()]
             .into_iter()
             .fold(None, earliest)
     }

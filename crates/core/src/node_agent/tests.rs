@@ -12,11 +12,11 @@ use crate::{
     topology::TopologyType,
 };
 
-fn at(ms: u64) -> Now {
+pub(super) fn at(ms: u64) -> Now {
     Now { at: Timestamp::from_millis(ms), wall: WallTime(i64::try_from(ms).unwrap()) }
 }
 
-fn config(cluster: &str) -> NodeConfig {
+pub(super) fn config(cluster: &str) -> NodeConfig {
     NodeConfig {
         cluster: cluster.to_owned(),
         cluster_name: "robot".to_owned(),
@@ -35,8 +35,17 @@ fn agent_with(
     standing: Standing,
     system_check: Option<CheckPace>,
 ) -> NodeAgent {
-    let settings = Settings {
-        system_check,
+    agent_of(Settings { system_check, ..settings() }, snapshot, standing)
+}
+
+/// With a certificate.
+pub(super) fn agent_that_alerts(snapshot: Snapshot, alerts: Local) -> NodeAgent {
+    agent_of(Settings { alerts, ..settings() }, snapshot, CERTIFIED)
+}
+
+fn settings() -> Settings {
+    Settings {
+        system_check: None,
         node: NodeId::parse("node", "n1").unwrap(),
         masters: vec!["m1:47098".to_owned()],
         reconnect_max: Duration::from_secs(3),
@@ -45,7 +54,11 @@ fn agent_with(
         journal_entries_max: 4,
         journal_bytes_max: 1 << 16,
         recovery: Policy::default(),
-    };
+        alerts: Local::default(),
+    }
+}
+
+fn agent_of(settings: Settings, snapshot: Snapshot, standing: Standing) -> NodeAgent {
     let host = Host {
         hostname: "board".to_owned(),
         boot: "first".to_owned(),
@@ -80,13 +93,13 @@ fn sent_config(generation: u64, cluster: &str) -> Input {
 }
 
 /// Connects and is welcomed at `ms`.
-fn in_session(agent: &mut NodeAgent, ms: u64) -> Vec<Effect> {
+pub(super) fn in_session(agent: &mut NodeAgent, ms: u64) -> Vec<Effect> {
     let _ = agent.handle_deadline(at(ms));
     let _ = agent.handle(at(ms), Input::Connected { ip: "10.0.0.1".to_owned() });
     agent.handle(at(ms), welcome(0, 1_000))
 }
 
-fn container(name: &str, state: &str) -> ContainerReport {
+pub(super) fn container(name: &str, state: &str) -> ContainerReport {
     ContainerReport {
         id: "c1".to_owned(),
         name: name.to_owned(),

@@ -3,7 +3,7 @@
 use super::{Answer, Effect, RequestId, StateManager, log::Draft, node::Node, outbox::Outbox};
 use crate::{
     api_server::{Caller, Refusal},
-    model::{NodeId, NodeStatus, NodeView},
+    model::{JournalEntry, NodeId, NodeStatus, NodeView},
     monitoring_server::alerts::{
         Alerts, Out, Told,
         alert::{Alert, Id},
@@ -83,6 +83,20 @@ impl StateManager {
         let facts = ClusterFacts { name: self.topology.name.to_string(), ..facts };
         let counts = self.node_counts();
         self.with_alerts(now, out, |alerts, told| alerts.told(now, facts, counts, told));
+    }
+
+    /// What a node that was alone has judged by itself, in the commit of the events that say so.
+    pub(super) fn take_past_alerts(
+        &mut self,
+        now: Now,
+        out: &mut Outbox,
+        id: &NodeId,
+        over: &[JournalEntry],
+    ) {
+        let Some(view) = self.nodes.get(id).map(Node::view).filter(|_| !over.is_empty()) else {
+            return;
+        };
+        self.with_alerts(now, out, |alerts, told| alerts.journaled(now, &view, over, told));
     }
 
     pub(super) fn delivered(

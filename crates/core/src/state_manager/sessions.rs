@@ -406,7 +406,11 @@ impl StateManager {
         }
         let is_new =
             |e: &JournalEntry| e.sequence > acknowledged || mutant!("events are appended again");
+        let mut past = Vec::new();
         for entry in entries.into_iter().filter(is_new) {
+            if entry.kind == EventKind::LocalAlertResolved {
+                past.push(entry.clone());
+            }
             let event = Event {
                 id: 0,
                 at: entry.at,
@@ -421,6 +425,7 @@ impl StateManager {
             };
             self.log.append(event, out);
         }
+        self.take_past_alerts(now, out, id, &past);
         let message = ToAgent::EventAck { sequence: newest };
         let (node, session) = (id.clone(), session.clone());
         out.effects.push(Effect::Send { node, session, message });

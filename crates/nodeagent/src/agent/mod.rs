@@ -4,6 +4,7 @@
 //! - `connect`: joining and the session, in tasks of their own
 //! - `files`: identity, token and id in the state folder
 //! - `recover`: steps of recovery, and probes
+//! - `tell`: the node's own channel for alerts
 //! - `observe`: what the system and Podman say, in the words of the core
 //! - `told`: each problem once in the log
 //! - `systemd`: ready, stopping, and a watchdog that this loop feeds
@@ -21,6 +22,7 @@ mod observe;
 mod perform;
 mod recover;
 mod systemd;
+mod tell;
 mod told;
 mod view;
 
@@ -36,7 +38,7 @@ use piccolo_core::{
     model::{JournalEntry, NodeId, ProbePart, SystemCheck},
     node_agent::{
         self, Effect, Host, Input, NodeAgent, Observation, Runtime, Snapshot, check::CheckPace,
-        hardware::Reading,
+        hardware::Reading, local_alerts::Local,
     },
     session::ToAgent,
     time::{Now, Timestamp, WallTime},
@@ -116,6 +118,7 @@ enum Done {
     HardwareSeen(Vec<Reading>),
     Recovered { failure: Failure, outcome: Outcome },
     Proved { id: String, parts: Vec<ProbePart> },
+    ToldLocally(Result<(), String>),
 }
 
 struct Shell {
@@ -412,6 +415,12 @@ fn settings(config: &Config, node: NodeId, checks: bool) -> node_agent::Settings
             attempts_per_hour_max: config.recovery.attempts_per_hour_max,
             back_off_max: config.recovery.back_off_max,
             ..Policy::default()
+        },
+        alerts: Local {
+            channel: config.alerts.command.is_some(),
+            when: config.alerts.when,
+            after: config.alerts.after,
+            clear_after: config.alerts.clear_after,
         },
     }
 }

@@ -108,6 +108,7 @@ impl Shell {
             Effect::CheckSystem => self.check_system(),
             Effect::LookAtHardware => self.look_at_hardware(),
             Effect::Recover { failure, step, forced } => self.recover(failure, step, forced),
+            Effect::TellLocally(notice) => self.tell_locally(*notice),
             Effect::Run { id, command } => self.run_command(id, command)?,
             Effect::MakeCertificateRequest => self.make_certificate_request()?,
             Effect::InstallCertificate { certificate, ca } => self.install(certificate, &ca)?,
@@ -267,6 +268,14 @@ impl Shell {
             Done::Recovered { failure, outcome } => {
                 self.look_again();
                 self.feed(Input::Recovered { failure, outcome })
+            }
+            Done::ToldLocally(result) => {
+                if let Err(why) = &result
+                    && self.told.is_new(why)
+                {
+                    tracing::warn!(why, "the local channel of alerts was not told");
+                }
+                self.feed(Input::ToldLocally(result))
             }
             Done::Proved { id, parts } => {
                 if parts.iter().any(|part| !part.ok) {

@@ -17,6 +17,7 @@ use std::time::Duration;
 use piccolo_core::action_controller::recovery::Policy;
 use piccolo_core::model::{Labels, NodeKind, NodeName, NodeRole, RestartPolicy, check_labels};
 use piccolo_core::node_agent::hardware::Limits;
+use piccolo_core::node_agent::local_alerts::{Local, When};
 use piccolo_core::node_agent::pressure::{Threshold, Thresholds};
 use piccolo_settings::value::HostPort;
 use piccolo_settings::{Clash, Error, process_environment};
@@ -62,6 +63,19 @@ pub struct Config {
     pub hardware: Limits,
     pub journal: journal::Limits,
     pub logs: Logs,
+    pub alerts: Alerts,
+}
+
+/// What the node tells of by itself. HLD §10.1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alerts {
+    /// `None`: nobody is told; the journal has it anyway.
+    pub command: Option<PathBuf>,
+    pub when: When,
+    /// For how long a problem must hold, and no master be there.
+    pub after: Duration,
+    /// For how long all must be well until it is over.
+    pub clear_after: Duration,
 }
 
 /// What of this node's logs may be read through the master. HLD §11.2.
@@ -163,6 +177,12 @@ impl Default for Config {
                 units: vec!["piccolo-master.service".to_owned()],
                 keep_level: Some(4),
                 keep_bytes_max: 1 << 20,
+            logs: Logs { units: vec!["piccolo-master.service".to_owned()] },
+            alerts: Alerts {
+                command: None,
+                when: When::Offline,
+                after: Local::default().after,
+                clear_after: Local::default().clear_after,
             },
         }
     }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use piccolo_core::model::{Labels, NodeKind, NodeRole, RestartPolicy, check_labels};
+use piccolo_core::node_agent::local_alerts::When;
 use piccolo_core::node_agent::pressure::Threshold;
 use piccolo_settings::value::{
     AbsolutePath, HostAndPort, Name, OrNone, Parsed, Reader, Seconds, Whole, Words, YES_OR_NO, path,
@@ -44,6 +45,7 @@ const KEEP_LEVEL: Words<Option<u8>> = Words(&[
     ("warning", Some(4)),
     ("notice", Some(5)),
 ]);
+const WHEN: Words<When> = Words(&[("offline", When::Offline), ("always", When::Always)]);
 
 const RESTART: Words<RestartPolicy> = Words(&[
     ("no", RestartPolicy::No),
@@ -181,6 +183,14 @@ const SETTINGS: &[Setting<Config>] = &[
             let mebibytes = Whole::within(1, 64).in_units_of(1 << 20);
             Box::new(One(&mut c.logs.keep_bytes_max, mebibytes))
         },
+        key: "alerts.command",
+        field: |c| Box::new(One(&mut c.alerts.command, OrNone(AbsolutePath))),
+    },
+    Setting { key: "alerts.when", field: |c| Box::new(One(&mut c.alerts.when, WHEN)) },
+    Setting { key: "alerts.for_s", field: |c| Box::new(One(&mut c.alerts.after, SECONDS)) },
+    Setting {
+        key: "alerts.clear_for_s",
+        field: |c| Box::new(One(&mut c.alerts.clear_after, SECONDS)),
     },
 ];
 

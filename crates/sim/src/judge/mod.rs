@@ -8,10 +8,12 @@
 //! - `events`: journals and the log, exactly once and in order
 //! - `reveal`: nothing is shown that is not stored
 //! - `recovery`: what it may do on a board, and what it owes to people
+//! - `alerts`: of boards that are alone, each under one key
 //! - `access`: who may, and who is not let in any more
 //! - `set_back`: what a restored master may have forgotten, and what not
 
 mod access;
+mod alerts;
 mod check;
 mod events;
 mod nodes;
@@ -103,6 +105,7 @@ pub(crate) struct Judge {
     open: BTreeMap<NodeId, SessionId>,
     /// By board.
     recoveries: BTreeMap<usize, Recoveries>,
+    local_alerts: alerts::Firing,
     drift: u64,
     /// When the backup was made that the master was last restored from.
     set_back_to: Option<WallTime>,
@@ -150,6 +153,7 @@ impl Judge {
             base_readiness: plan.readiness,
             readiness: plan.readiness,
             open: BTreeMap::new(),
+            local_alerts: alerts::Firing::new(),
             recoveries: BTreeMap::new(),
             drift: plan.drift,
             set_back_to: None,

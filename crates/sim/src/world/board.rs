@@ -11,7 +11,7 @@ use piccolo_core::{
     },
     node_agent::{
         Effect, Host, Input, Ledger, NodeAgent, Observation, Runtime, Sample, Settings, Snapshot,
-        Standing, check::CheckPace, hardware::Limits, pressure::Thresholds,
+        Standing, check::CheckPace, hardware::Limits, local_alerts::Local, pressure::Thresholds,
     },
     session::{AgentCommand, ToMaster},
     state_manager::{Answer, Registered, Request},
@@ -342,6 +342,7 @@ impl World {
             journal_bytes_max: 1 << 20,
             system_check: Some(CHECK_PACE),
             recovery: Policy { reboot: board.may_reboot, ..Policy::default() },
+            alerts: Local { channel: true, ..Local::default() },
         };
         let host = Host {
             hostname: board.hostname.clone(),
@@ -466,6 +467,7 @@ impl World {
             self.ends_are_told_as_they_were(b, entry);
         }
         self.judge_hardware(b, &effect);
+        self.judge_local_alerts(b, &effect);
         let board = &mut self.boards[b];
         match effect {
             Effect::SaveLedger(ledger) => board.disk.ledger = ledger,
@@ -504,6 +506,7 @@ impl World {
                 self.push(self.now + takes, Due::CheckEnds { board: b, boot });
             }
             Effect::LookAtHardware => self.looks(b),
+            Effect::TellLocally(notice) => self.tells_locally(b, &notice),
             Effect::Run { id, command } => self.runs(b, id, command),
             Effect::MakeCertificateRequest => {
                 let key = format!("key-{b}-{}", self.name_next());

@@ -6,6 +6,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "most of what happens is not asked about here")]
 
+mod alerts;
 mod board;
 mod chaos;
 mod hardware;

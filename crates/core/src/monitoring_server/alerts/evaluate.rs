@@ -216,7 +216,7 @@ impl Alerts {
             }
         }
         let members = self.members_of(rule, std::slice::from_ref(&look.subject));
-        let labels = labels_of(rule, look.facts.node);
+        let labels = labels_of(Some(rule), look.facts.node);
         let opened = self.open(now, rule, (None, labels, rule.message(&look.facts)), members, out);
         if opened.is_none()
             && let Some(tracks) = self.tracks.get_mut(&look.subject)
@@ -548,8 +548,8 @@ fn forget_old(times: &mut VecDeque<Timestamp>, now: Timestamp) {
 }
 
 /// The rule's, and of the node's as many as there is room for.
-fn labels_of(rule: &Compiled, node: Option<&NodeView>) -> Labels {
-    let mut labels = rule.rule.labels.clone();
+pub(super) fn labels_of(rule: Option<&Compiled>, node: Option<&NodeView>) -> Labels {
+    let mut labels = rule.map(|rule| rule.rule.labels.clone()).unwrap_or_default();
     let mut bytes: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
     for (key, value) in node.iter().flat_map(|node| &node.record.labels) {
         bytes += key.len() + value.len();

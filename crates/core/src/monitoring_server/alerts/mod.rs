@@ -6,6 +6,7 @@
 //!
 //! - [`rule`], [`expression`], [`facts`], [`template`]: what rules say, and what they can speak of
 //! - `evaluate`: rules meet facts: pending, firing, cleared, grouped
+//! - `past`: what nodes that were alone have judged by themselves
 //! - [`alert`], [`silence`], [`matcher`], [`channel`]: the words
 //! - [`outbox`]: notifications on their way
 //! - [`requests`]: what people ask for
@@ -19,6 +20,7 @@ pub mod expression;
 pub mod facts;
 pub mod matcher;
 pub mod outbox;
+mod past;
 pub mod requests;
 pub mod rule;
 pub mod silence;

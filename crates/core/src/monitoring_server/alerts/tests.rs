@@ -16,20 +16,20 @@ use crate::{
 const LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 
 /// A machine with its store.
-struct World {
-    alerts: Alerts,
+pub(super) struct World {
+    pub(super) alerts: Alerts,
     store: BTreeMap<String, Vec<u8>>,
-    sent: Vec<(u64, Dispatch)>,
+    pub(super) sent: Vec<(u64, Dispatch)>,
     events: Vec<Told>,
     requests: u64,
 }
 
-fn at(seconds: u64) -> Now {
+pub(super) fn at(seconds: u64) -> Now {
     let ms = i64::try_from(seconds).unwrap() * 1000;
     Now { at: Timestamp::from_millis(seconds * 1000), wall: WallTime(ms) }
 }
 
-fn node(name: &str, status: NodeStatus) -> NodeView {
+pub(super) fn node(name: &str, status: NodeStatus) -> NodeView {
     let mut record = node_record(name, name);
     record.status = status;
     record.certificate_expires_at = Some(WallTime::from_secs(90 * 86_400));
@@ -79,7 +79,7 @@ fn channel(name: &str) -> Channel {
     }
 }
 
-fn rule(name: &str, when: &str) -> Rule {
+pub(super) fn rule(name: &str, when: &str) -> Rule {
     Rule {
         name: name.to_owned(),
         on: On::Node,
@@ -99,7 +99,7 @@ fn rule(name: &str, when: &str) -> Rule {
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let alerts = Alerts::restore(Stored::default(), "robot", LIFETIME, 1, at(0));
         let mut world = Self {
             alerts,
@@ -112,7 +112,7 @@ impl World {
         world
     }
 
-    fn take(&mut self, seconds: u64, out: Out) {
+    pub(super) fn take(&mut self, seconds: u64, out: Out) {
         assert!(out.writes.len() <= 120, "a commit stays within a store's limit");
         for (key, value) in out.writes {
             match value {
@@ -135,7 +135,11 @@ impl World {
         self.with(seconds, |alerts, out| alerts.seen(at(seconds), view, out));
     }
 
-    fn ask(&mut self, seconds: u64, request: AlertRequest) -> Result<Option<AlertAnswer>, Refusal> {
+    pub(super) fn ask(
+        &mut self,
+        seconds: u64,
+        request: AlertRequest,
+    ) -> Result<Option<AlertAnswer>, Refusal> {
         self.requests += 1;
         let id = RequestId(self.requests);
         self.with(seconds, |alerts, out| alerts.request(at(seconds), id, "admin:ann", request, out))
