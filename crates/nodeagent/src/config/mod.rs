@@ -177,7 +177,7 @@ impl Default for Config {
                 units: vec!["piccolo-master.service".to_owned()],
                 keep_level: Some(4),
                 keep_bytes_max: 1 << 20,
-            logs: Logs { units: vec!["piccolo-master.service".to_owned()] },
+            },
             alerts: Alerts {
                 command: None,
                 when: When::Offline,

@@ -183,6 +183,8 @@ const SETTINGS: &[Setting<Config>] = &[
             let mebibytes = Whole::within(1, 64).in_units_of(1 << 20);
             Box::new(One(&mut c.logs.keep_bytes_max, mebibytes))
         },
+    },
+    Setting {
         key: "alerts.command",
         field: |c| Box::new(One(&mut c.alerts.command, OrNone(AbsolutePath))),
     },
