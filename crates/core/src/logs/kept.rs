@@ -491,7 +491,7 @@ mod tests {
         };
         assert_eq!(meant(&["ZONE-A"], false, ""), Ok(vec!["id-a zone-a ".to_owned()]));
         let unit = Ok(vec!["id-a zone-a x.service".to_owned()]);
-        assert_eq!(meant(&["zone-a/x.service"], false, ""), unit);
+        assert_eq!(meant(&["zone-a:x.service"], false, ""), unit);
         assert_eq!(meant(&["id-a"], false, "x.service"), unit);
         let all = Ok(vec!["id-a zone-a ".to_owned(), "gone gone ".to_owned()]);
         assert_eq!(meant(&[], true, ""), all);

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::{
-    model::JournalEntry,
+    model::{EventKind, JournalEntry},
     mutant::mutant,
     session::{EVENT_BATCH_BYTES_MAX, EVENTS_PER_BATCH_MAX, SEQUENCE_MAX},
 };
@@ -60,6 +60,11 @@ impl OfflineJournal {
             bytes <= EVENT_BATCH_BYTES_MAX || bytes == entry.size_bytes()
         };
         self.entries.iter().take(EVENTS_PER_BATCH_MAX).take_while(fits).cloned().collect()
+    }
+
+    /// Whether an event of this kind would be trimmed.
+    pub fn would_lose(&self, kind: EventKind, through: u64) -> bool {
+        self.entries.iter().take_while(|e| e.sequence <= through).any(|e| e.kind == kind)
     }
 
     /// Whether anything was there to be trimmed.

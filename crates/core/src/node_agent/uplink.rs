@@ -269,6 +269,10 @@ impl NodeAgent {
     }
 
     fn events_acknowledged(&mut self, out: &mut Vec<Effect>, through: u64) {
+        // what was recalled from the journal at the start is nowhere else yet
+        if self.journal.would_lose(EventKind::PersonNeeded, through) {
+            out.push(Effect::SaveLedger(self.ledger.clone()));
+        }
         if self.journal.acknowledged(through) {
             out.push(Effect::JournalTrim { through });
         }

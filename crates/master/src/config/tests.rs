@@ -74,7 +74,7 @@ fn a_wrong_key_or_value_names_file_line_and_column() {
         "colour: red\n",
         "master.yaml:1:1: unknown key `colour`; known are state_dir, listen, https_listen, advertise, names, \
          cluster_id, cluster_name, approval, readiness, certificate_lifetime, probe_interval, tls_min_version, \
-         log, store, timing, limits, backup",
+         log, store, timing, limits, kept_logs, backup",
     );
     wrong(
         "listen: 47098\n",

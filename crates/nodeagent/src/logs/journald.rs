@@ -132,27 +132,33 @@ pub(super) enum Since {
     Cursor(String),
 }
 
-/// Gives what units have said that is so severe, with the unit; `None` is a line that was too long to be read. Says
-/// how far it has come, where anything was there.
+/// Gives what units have said that is so severe, with the unit, as long as `take` goes on; `None` is a line that was
+/// too long to be read. Says how far it has come, where anything was there.
 pub(super) async fn important(
     units: &[String],
     level: u8,
     since: &Since,
-    take: &mut (dyn FnMut(&str, Option<LogLine>) + Send),
+    take: &mut (dyn FnMut(&str, Option<LogLine>) -> bool + Send),
 ) -> Result<Option<String>, String> {
     let (child, mut output) = start(&important_arguments(units, level, since))?;
     let (mut entry, mut cursor) = (Vec::new(), None);
     loop {
         match next(&mut output, &mut entry).await {
             Ok(Next::Entry) => {
-                let Ok(fields) = serde_json::from_slice(&entry) else { continue };
-                if let (Some(unit), Some(line)) = (unit_of(&fields, units), of_unit(&fields)) {
-                    take(unit, Some(line));
-                }
+                let Ok(fields) = serde_json::from_slice::<Map<String, Value>>(&entry) else {
+                    continue;
+                };
                 cursor = fields.get("__CURSOR").and_then(text).or(cursor);
+                if let (Some(unit), Some(line)) = (unit_of(&fields, units), of_unit(&fields))
+                    && !take(unit, Some(line))
+                {
+                    return Ok(cursor);
+                }
             }
-            // of whom nobody knows
-            Ok(Next::TooLong) => take("", None),
+            Ok(Next::TooLong) => {
+                // of whom nobody knows
+                take("", None);
+            }
             Ok(Next::End) => break,
             Err(error) => return Err(format!("the output of {PROGRAM} cannot be read: {error}")),
         }
@@ -354,6 +360,35 @@ mod tests {
         let after = Some(Place { at_ns: 7_000_000_000, lines: 1 });
         let query = Query { after, ..query };
         assert!(asked(&query).contains("--since=@7.000000"), "{}", asked(&query));
+    }
+
+    #[test]
+    fn important_lines_are_asked_for_from_where_they_were_read_to() {
+        let units = ["a.service", "b.service"].map(str::to_owned);
+        let asked = |since| important_arguments(&units, 4, &since).split_off(5).join(" ");
+        let of = "--unit=a.service --unit=b.service --priority=4";
+        assert_eq!(asked(Since::Newest), format!("{of} --lines=100"));
+        let time = Since::Time(Duration::from_micros(7_000_009));
+        assert_eq!(asked(time), format!("{of} --since=@7.000009 --no-tail"));
+        let cursor = Since::Cursor("s=1;i=2".to_owned());
+        assert_eq!(asked(cursor), format!("{of} --after-cursor=s=1;i=2 --no-tail"));
+    }
+
+    #[test]
+    fn an_entry_is_of_the_unit_that_it_is_about() {
+        let units = ["a.service", "b.service"].map(str::to_owned);
+        for (fields, unit) in [
+            (r#"{"_SYSTEMD_UNIT":"b.service"}"#, Some("b.service")),
+            (r#"{"_SYSTEMD_UNIT":"init.scope","UNIT":"a.service"}"#, Some("a.service")),
+            (
+                r#"{"_SYSTEMD_UNIT":"c.service","OBJECT_SYSTEMD_UNIT":"b.service"}"#,
+                Some("b.service"),
+            ),
+            (r#"{"_SYSTEMD_UNIT":"c.service"}"#, None),
+            (r#"{"UNIT":7}"#, None),
+        ] {
+            assert_eq!(unit_of(&serde_json::from_str(fields).unwrap(), &units), unit, "{fields}");
+        }
     }
 
     #[test]

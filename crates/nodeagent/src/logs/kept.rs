@@ -35,7 +35,11 @@ use crate::{
 
 /// Between two looks into the system's journal.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// The same where it cannot be read.
+/// Lines that are kept at once: what has waited for days must not be in memory all together.
+const LINES_PER_LOOK: usize = 500;
+/// For one look.
+const LOOK_WITHIN: Duration = Duration::from_secs(60);
+/// Until the next one, where the journal cannot be read.
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
 /// Lines of an average length for each MiB that may wait.
 const ENTRIES_PER_MIB: u64 = 4000;
@@ -137,8 +141,13 @@ impl Task {
                         tracing::warn!(why, "the system's journal cannot be read: nothing is kept of it");
                     }
                     failed = looked.is_err();
-                    waits |= looked == Ok(true);
-                    look_at = Instant::now() + if failed { LOOK_AGAIN } else { LOOK_EVERY };
+                    let lines = looked.unwrap_or_default();
+                    waits |= lines > 0;
+                    look_at = Instant::now() + match lines {
+                        _ if failed => LOOK_AGAIN,
+                        LINES_PER_LOOK.. => Duration::ZERO,
+                        _ => LOOK_EVERY,
+                    };
                 }
             }
             if let (true, Some(way)) = (waits, &outgoing) {
@@ -154,24 +163,29 @@ impl Task {
         }
     }
 
-    /// Keeps what has come since the last time; says whether there was anything.
-    async fn look(&mut self, since: &mut Since) -> Result<bool, String> {
+    /// Keeps what has come since the last time, or the first part of it; says how many lines that were.
+    async fn look(&mut self, since: &mut Since) -> Result<usize, String> {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut lines = Vec::new();
-        let mut take = |unit: &str, line: Option<LogLine>| match line {
-            Some(line) if self.budget.take(unit, &line) => {
-                lines.push(KeptLine { unit: unit.to_owned(), line, ..KeptLine::default() });
+        let mut take = |unit: &str, line: Option<LogLine>| {
+            match line {
+                Some(line) if self.budget.take(unit, &line) => {
+                    lines.push(KeptLine { unit: unit.to_owned(), line, ..KeptLine::default() });
+                }
+                Some(_) => {}
+                None => {
+                    let now = i64::try_from(started.as_nanos()).unwrap_or(i64::MAX);
+                    self.budget.lost(unit, now, 1);
+                }
             }
-            Some(_) => {}
-            None => {
-                let now = i64::try_from(started.as_nanos()).unwrap_or(i64::MAX);
-                self.budget.lost(unit, now, 1);
-            }
+            lines.len() < LINES_PER_LOOK
         };
-        let read = journald::important(&self.units, self.level, since, &mut take).await;
+        let read = journald::important(&self.units, self.level, since, &mut take);
+        let read = tokio::time::timeout(LOOK_WITHIN, read).await;
         let cursor = match read {
-            Ok(cursor) => cursor,
-            Err(why) => {
+            Ok(Ok(cursor)) => cursor,
+            Err(_) => return Err("journalctl does not end".to_owned()),
+            Ok(Err(why)) => {
                 if why.contains("cursor") {
                     // of a journal that is not there any more
                     *since = Since::Newest;
@@ -186,13 +200,14 @@ impl Task {
             None => {}
         }
         if cursor.is_none() && lines.is_empty() {
-            return Ok(false);
+            return Ok(0);
         }
+        let count = lines.len();
         let lost = self.with_store(move |store| store.keep(lines, cursor.as_deref())).await;
         for KeptLine { unit, line, dropped, .. } in lost.unwrap_or_default() {
             self.budget.lost(&unit, line.at_ns, dropped.max(1));
         }
-        Ok(true)
+        Ok(count)
     }
 
     /// In a thread, which waits for the disk.

@@ -32,7 +32,10 @@ impl World {
         if !entry.offline {
             self.judge.fail("a_node_alerts_while_it_is_alone", format!("board-{b}: {entry:?}"));
         }
-        if self.boards[b].disk.ledger.maintenance {
+        let disk = &self.boards[b].disk;
+        // what only gets another number was told before
+        let is_new = disk.journal.values().all(|old| old.fields != entry.fields);
+        if is_new && disk.ledger.maintenance {
             self.judge.fail("no_alert_in_maintenance", format!("board-{b}: {entry:?}"));
         }
     }
