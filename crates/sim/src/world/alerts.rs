@@ -12,7 +12,7 @@ const CHANNEL_FAILS: u64 = 20;
 
 impl World {
     pub(crate) fn tells_locally(&mut self, b: usize, notice: &LocalNotice) {
-        let result = if self.randoms.shell.chance(CHANNEL_FAILS) {
+        let result = if self.randoms.channels.chance(CHANNEL_FAILS) {
             Err("it is out of order".to_owned())
         } else {
             self.judge.told_locally(b, notice);

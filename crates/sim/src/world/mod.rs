@@ -104,6 +104,7 @@ pub(crate) struct Randoms {
     pub(crate) faults: Rng,
     pub(crate) people: Rng,
     pub(crate) shell: Rng,
+    pub(crate) channels: Rng,
 }
 
 #[derive(Debug)]
@@ -142,6 +143,7 @@ impl World {
             faults: root.fork("faults"),
             people: root.fork("people"),
             shell: root.fork("shell"),
+            channels: root.fork("channels"),
         };
         let mut clocks = root.fork("clocks");
         let master = Master::new(&plan, &mut clocks);
