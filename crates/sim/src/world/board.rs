@@ -146,8 +146,8 @@ pub(crate) struct Board {
     /// Steps of recovery that are under way, by number.
     pub(super) steps: BTreeMap<u64, (Failure, Step)>,
     /// The last two samples.
-    sampled: [f32; 2],
-    sampling: bool,
+    pub(super) sampled: [f32; 2],
+    pub(super) sampling: bool,
     /// Looks at the hardware in a row that found it well.
     pub(crate) well_looks: u8,
     /// One is being taken in: what is recorded now is new.
@@ -456,14 +456,8 @@ impl World {
     fn agent_performs_one(&mut self, b: usize, effect: Effect) {
         let board = &self.boards[b];
         self.judge.agent_performs((self.now, b, board.boot), &board.disk, &effect);
-        if let Effect::JournalAppend(entry) = &effect
-            && entry.kind == EventKind::PressureRaised
-            && board.sampled.iter().any(|percent| *percent < 95.0)
-            && board.sampling
-        {
-            self.judge.fail("pressure_is_raised_by_two_samples", format!("{:?}", board.sampled));
-        }
         if let Effect::JournalAppend(entry) = &effect {
+            self.pressure_is_raised_by_two_samples(b, entry);
             self.ends_are_told_as_they_were(b, entry);
         }
         self.judge_hardware(b, &effect);

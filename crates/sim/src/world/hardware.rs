@@ -1,7 +1,7 @@
 //! The hardware of a board: what a look finds, and what must never be told of it.
 
 use piccolo_core::{
-    model::{ConditionKind, EventKind},
+    model::{ConditionKind, EventKind, JournalEntry},
     node_agent::{
         Effect, Input,
         hardware::{LOOKS_TO_CLEAR, Reading, Sign},
@@ -35,6 +35,16 @@ impl World {
         let readings = board.hardware();
         if let Some(agent) = &mut board.agent {
             agent.inbox.push_back(Input::HardwareSeen(readings));
+        }
+    }
+
+    pub(super) fn pressure_is_raised_by_two_samples(&mut self, b: usize, entry: &JournalEntry) {
+        let board = &self.boards[b];
+        if entry.kind == EventKind::PressureRaised
+            && board.sampled.iter().any(|percent| *percent < 95.0)
+            && board.sampling
+        {
+            self.judge.fail("pressure_is_raised_by_two_samples", format!("{:?}", board.sampled));
         }
     }
 
