@@ -41,7 +41,7 @@ fn complain(cluster: &HostCluster, warning: &str) -> Story {
 
 /// Lines of that unit that are kept: warnings alone, each once.
 fn kept(cluster: &HostCluster) -> piccolo_testkit::cluster::Result<usize> {
-    let text = cluster.done(&["logs", "--kept", "node-1/fan.service"])?;
+    let text = cluster.done(&["logs", "--kept", "node-1:fan.service"])?;
     let mut lines: Vec<_> = text.lines().collect();
     assert!(lines.iter().all(|line| line.contains("the fan ")), "{text}");
     lines.dedup();

@@ -93,7 +93,7 @@ async fn what_an_agent_tells_twice_is_kept_once_over_its_sessions_and_those_of_t
     let all = "host-n1:a.service host-n1 NotKept 32 0:1 0:2 0:3 0:4 0:7 over";
     assert_eq!(read(&cluster, request(&[])).await, all);
     let cluster = cluster.restart_elsewhere().await;
-    assert_eq!(read(&cluster, request(&["host-n1/a.service"])).await, all);
+    assert_eq!(read(&cluster, request(&["host-n1:a.service"])).await, all);
     let mut newest = request(&["n1"]);
     newest.filter = Some(v1::LogFilter {
         lines: 2,
