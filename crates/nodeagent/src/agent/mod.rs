@@ -203,11 +203,11 @@ impl Shell {
         let machine =
             NodeAgent::restore(settings, host, snapshot, standing, seed, now(started, &clock));
         let (reports_sender, reports) = mpsc::channel(connect::OUTGOING_MAX);
-        let keeper = Keeper::start(files.kept(), &config.logs);
         let podman_client = config.podman.socket.clone().map(podman::Client::new);
         let podman = podman_client.clone().map(|client| watch(&config, client));
         Ok(Self {
             machine,
+            keeper: Keeper::start(files.kept(), &config.logs),
             files,
             ledger,
             journal,
@@ -221,7 +221,6 @@ impl Shell {
             session: None,
             outgoing: None,
             log_readers: None,
-            keeper,
             tasks: JoinSet::new(),
             sampler,
             sample_every: config.sampling_interval,
