@@ -68,7 +68,7 @@ impl MonitoringServer {
         for ((node, name), earlier) in recalled.0 {
             let share = self.share();
             let Some(series) = self.series_of(&node, &name) else { continue };
-            series.absorb(&earlier, share);
+            series.absorb(earlier, share);
         }
         self.cut(self.share());
     }
