@@ -71,7 +71,7 @@ fn a_full_container_storage_is_a_condition_until_there_is_room() -> Story {
     host.shell(&format!(
         "systemctl stop podman.socket podman.service; mount -t tmpfs -o size=24m none {STORAGE}; \
          podman import /usr/share/testbed-image.tar {IMAGE}; systemctl start podman.socket; \
-         printf 'disks: [/, {STORAGE}]\\nsampling_interval_s: 1\\n' >>/etc/piccolo/nodeagent.yaml; \
+         printf 'disks: [{STORAGE}]\\nsampling_interval_s: 1\\n' >>/etc/piccolo/nodeagent.yaml; \
          sed -i /DISK/d /usr/local/lib/systemd/system/{AGENT_UNIT}.d/shared-machine.conf; \
          systemctl daemon-reload; systemctl restart {AGENT_UNIT}"
     ))?;

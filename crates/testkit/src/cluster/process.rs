@@ -15,6 +15,8 @@ const ENDS_WITHIN: Duration = Duration::from_secs(10);
 const POLL_EVERY: Duration = Duration::from_millis(5);
 /// Bytes of a log that are shown when something went wrong.
 const TAIL_BYTES: usize = 3000;
+/// What the standard library writes of a thread that panics.
+const PANICKED: &str = "' panicked at ";
 
 /// Killed when dropped.
 #[derive(Debug)]
@@ -103,11 +105,22 @@ impl Process {
     }
 }
 
+/// A task that panics takes nothing else down, and a story may well go on to its end without it: it has failed.
 impl Drop for Process {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
             self.signal(Signal::KILL);
             let _ = self.child.wait();
         }
+        let log = fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let panicked = log.find(PANICKED).map(|at| &log[at..]);
+        let words = panicked.map(|words| words.chars().take(TAIL_BYTES).collect::<String>());
+        assert!(
+            words.is_none() || std::thread::panicking(),
+            "{}: {}",
+            self.name,
+            words.unwrap_or_default()
+        );
     }
 }

@@ -480,8 +480,8 @@ impl Host {
         let why = match found {
             Some(Ok(pid)) => {
                 *leader = Some(pid);
-                match self.run(&["systemctl", "is-system-running", "--wait"]) {
-                    Ok(_) => return Ok(()),
+                match self.booted() {
+                    Ok(()) => return Ok(()),
                     Err(error) => {
                         let failed = self.run(&["systemctl", "--failed", "--no-legend"]);
                         format!("{error}; {}", failed.unwrap_or_default())
@@ -496,6 +496,21 @@ impl Host {
         let lines: Vec<&str> = console.lines().collect();
         let tail = lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n");
         Err(Error::Unexpected(format!("host {} is not up: {why}\n{tail}", self.place.name)))
+    }
+
+    /// Waits for the end of its boot. systemd answers on its own socket from the first moment on, but the message bus,
+    /// which is asked while one waits, may be among the units that are still being started.
+    fn booted(&self) -> Result<()> {
+        let answered =
+            until(BOOTS_WITHIN, || match self.run(&["systemctl", "is-system-running", "--wait"]) {
+                Err(Error::Command { stderr, .. })
+                    if stderr.contains("Failed to connect to bus") =>
+                {
+                    None
+                }
+                answer => Some(answer.map(drop)),
+            });
+        answered.unwrap_or_else(|| Err(Error::Unexpected("its message bus does not start".into())))
     }
 
     /// After its end, or to leave it running.
