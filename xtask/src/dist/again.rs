@@ -33,12 +33,12 @@ pub(super) fn compare(
     let second = copy(workspace, cross, &place)?;
     let second_dist = second.target().join("dist");
     fs::create_dir_all(&second_dist).context("cannot make the second folder")?;
+    let of_second = second.target().join("cross");
+    build(&second, &of_second, &second_dist, architectures, executables)?;
     for architecture in architectures {
-        let of_second = second.target().join("cross");
-        let folder = build(&second, &of_second, &second_dist, *architecture, executables)?;
         for (name, _) in executables {
             let [one, other] =
-                [dist.join(architecture.name()), folder.clone()].map(|f| f.join(name));
+                [dist, &second_dist].map(|dist| dist.join(architecture.name()).join(name));
             let line =
                 Line::start(format!("{name} for {} has the same bytes", architecture.name()));
             if read(&one)? != read(&other)? {

@@ -136,8 +136,9 @@ fn of_builds(workspace: &Workspace, options: &Options) -> Result<()> {
     let architectures = if options.only.is_empty() { all } else { &options.only };
     let executables = if options.agents { &EXECUTABLES[..1] } else { &EXECUTABLES[..] };
     let mut report = Vec::new();
+    build(workspace, &cross, &dist, architectures, executables)?;
     for architecture in architectures {
-        let folder = build(workspace, &cross, &dist, *architecture, executables)?;
+        let folder = dist.join(architecture.name());
         for (name, _) in executables {
             try_once(&cross, *architecture, &folder.join(name))?;
             let bytes = fs::metadata(folder.join(name)).context("an executable is gone")?.len();
@@ -193,33 +194,39 @@ fn release_of(
     Ok(())
 }
 
-/// Builds into a target folder of its own: another compiler would spoil the usual one.
+/// Builds into a target folder of its own: another compiler would spoil the usual one. All architectures at once, for
+/// the end of each build has work for one core alone.
 fn build(
     workspace: &Workspace,
     cross: &Path,
     dist: &Path,
-    architecture: Architecture,
+    architectures: &[Architecture],
     executables: &[(&str, &str)],
-) -> Result<PathBuf> {
-    let folder = dist.join(architecture.name());
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let log = dist.join(format!("build-{}.log", architecture.name()));
+) -> Result<()> {
+    let names = architectures.iter().map(|one| one.name()).collect::<Vec<_>>();
+    let log = dist.join(format!("build-{}.log", names.join("-")));
     fs::remove_file(&log).ok();
     for (name, package) in executables {
-        let line = Line::start(format!("{name} for {}", architecture.name()));
-        let mut command = cargo_for_boards(workspace, cross, architecture, package);
+        let what = format!("{name} for {}", names.join(", "));
+        let line = Line::start(what.clone());
+        let mut command = cargo_for_boards(workspace, cross, architectures, package);
         if let Err(error) = run::logged(&mut command, &log) {
             line.failed("");
-            return Err(error.context(format!("{name} for {} failed", architecture.name())));
+            return Err(error.context(format!("{what} failed")));
         }
         line.done("");
-        let built = cross.join("build").join(architecture.target()).join("release").join(name);
-        // Onto a running executable nothing can be copied; a new file can take its name.
-        fs::remove_file(folder.join(name)).ok();
-        fs::copy(&built, folder.join(name))
-            .with_context(|| format!("the build left no {}", built.display()))?;
+        for architecture in architectures {
+            let folder = dist.join(architecture.name());
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("cannot make {}", folder.display()))?;
+            let built = cross.join("build").join(architecture.target()).join("release").join(name);
+            // Onto a running executable nothing can be copied; a new file can take its name.
+            fs::remove_file(folder.join(name)).ok();
+            fs::copy(&built, folder.join(name))
+                .with_context(|| format!("the build left no {}", built.display()))?;
+        }
     }
-    Ok(folder)
+    Ok(())
 }
 
 /// One package at a time: built together, they would all get the features that any of them asks
@@ -227,18 +234,20 @@ fn build(
 fn cargo_for_boards(
     workspace: &Workspace,
     cross: &Path,
-    architecture: Architecture,
+    architectures: &[Architecture],
     package: &str,
 ) -> Command {
-    let script = "set -eu; . \"$0/env\"; export \"$1=${!1} $2\"; shift 2
+    let script = "set -eu; . \"$0/env\"; flags=$1; shift
+        while [ \"$1\" != -- ]; do export \"$1=${!1} $flags\"; shift; done; shift
         exec cargo-zigbuild zigbuild --release --locked \"$@\"";
-    let flags = format!(
-        "CARGO_TARGET_{}_RUSTFLAGS",
-        architecture.target().to_uppercase().replace('-', "_")
-    );
+    let flags = |one: &Architecture| {
+        let target = one.target().to_uppercase().replace('-', "_");
+        format!("CARGO_TARGET_{target}_RUSTFLAGS")
+    };
     let mut command = Command::new("bash");
-    command.args(["-c", script]).arg(cross).args([flags, without_places(workspace, cross)]);
-    command.args(["--target", architecture.target()]);
+    command.args(["-c", script]).arg(cross).arg(without_places(workspace, cross));
+    command.args(architectures.iter().map(flags)).arg("--");
+    command.args(architectures.iter().flat_map(|one| ["--target", one.target()]));
     // The standard library is built with our profile: its size counts as much as ours.
     command.args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=", "--bins"]);
     command.args(["--package", package]).current_dir(workspace.root());
