@@ -27,7 +27,7 @@ function node(i) {
     created_at: ago(400000), last_heartbeat: ago(4), labels: COUNT > 12 ? { site: SITES[i % Math.min(6, Math.ceil(COUNT / 30) + 1)], soc: 'a78' } : { soc: 'a78' },
     containers, metrics: {
       cpu_percent: (10 + ((i * 17) % 60)).toFixed(1), load1: '0.52', memory_total_bytes: '4096000000', memory_available_bytes: '2400000000',
-      disk_free_bytes: '19000000000', network_rx_bytes_per_s: String(900 * 3 ** (i % 7)), network_tx_bytes_per_s: '2000', temperature_celsius: '48.3',
+      disk_free_bytes: '19000000000', network_rx_bytes_per_s: String(900 * 3 ** (i % 7)), network_tx_bytes_per_s: '2000', temperature_celsius: '48.3', round_trip_seconds: String(0.0003 * (1 + i * 9)),
     },
     agent_version: '0.1.0', architecture: 'aarch64', os: 'Debian GNU/Linux 12 (bookworm)', kernel: '6.1.0-28-arm64', runtime_version: '4.3.1',
     applied_generation: 4, certificate_expires_at: ago(-2500000), revision: 100 + i,

@@ -3,7 +3,7 @@
 import { useState } from 'preact/hooks';
 import { api } from './api';
 import type { Node } from './api';
-import { bytes } from './format';
+import { bytes, short } from './format';
 import { t } from './i18n';
 import type { Key } from './i18n';
 import { linesOf } from './series';
@@ -17,6 +17,7 @@ const FIGURES: { figure: string; title: Key; show: (value: number) => string; le
   { figure: 'network_rx_bytes_per_s', title: 'received', show: (value) => `${bytes(value)}/s`, least: 1024 },
   { figure: 'network_tx_bytes_per_s', title: 'sent', show: (value) => `${bytes(value)}/s`, least: 1024 },
   { figure: 'load1', title: 'load', show: (value) => value.toFixed(2), least: 1 },
+  { figure: 'round_trip_seconds', title: 'roundTrip', show: short, least: 0.001 },
   { figure: 'temperature_celsius', title: 'temperature', show: (value) => `${value.toFixed(1)} °C`, least: 60 },
 ];
 

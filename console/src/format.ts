@@ -79,3 +79,15 @@ export function traffic(metrics: Record<string, string>): number | null {
   const told = Object.entries(metrics).filter(([key]) => /^network_(rx|tx)/.test(key)).map(([, value]) => Number(value));
   return told.length > 0 && told.every(Number.isFinite) ? told.reduce((a, b) => a + b, 0) : null;
 }
+
+/** What is smaller than a minute, as the command line writes it. */
+export function short(seconds: number): string {
+  const ms = seconds * 1000;
+  return ms >= 999.5 ? `${seconds.toFixed(2)} s` : `${ms >= 9.995 ? Math.round(ms) : ms.toFixed(2)} ms`;
+}
+
+/** From a beat of the node's session to the master's answer, where there is a session and it was measured. */
+export function roundTrip(node: Pick<Node, 'metrics' | 'connected'>): string | null {
+  const seconds = Number(node.metrics.round_trip_seconds ?? NaN);
+  return node.connected && seconds >= 0 && seconds <= 60 ? short(seconds) : null;
+}

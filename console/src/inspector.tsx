@@ -2,7 +2,7 @@
 
 import { useEffect, useRef } from 'preact/hooks';
 import type { Node } from './api';
-import { clean, containerTone } from './format';
+import { clean, containerTone, roundTrip } from './format';
 import { t } from './i18n';
 import { ActionsOf } from './actions';
 import { link } from './state';
@@ -39,6 +39,7 @@ export function Inspector({ node, close }: { node: Node; close: () => void }) {
           [t('role'), `${node.role}, ${node.kind}`],
           [t('address'), clean(node.ip)],
           [t('heartbeat'), <Age at={node.last_heartbeat} words="ago" />],
+          [t('roundTrip'), roundTrip(node) ?? '-'],
           ...(labels.length > 0 ? ([[t('labels'), labels.join(', ')]] as [string, string][]) : []),
         ]}
       />

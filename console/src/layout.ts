@@ -31,6 +31,8 @@ export interface Link {
   path: string;
   /** All the way from the master, for what runs along it. */
   route: string;
+  /** Where there is room for a few words on it. */
+  words?: Point;
 }
 
 export interface Picture {
@@ -251,7 +253,7 @@ function connect(picture: Picture, manyShelves: boolean): void {
       // one row: each node has a line of its own
       for (const placed of group.nodes) {
         const path = curve(from, [middle(placed), placed.y]);
-        picture.links.push({ node: placed.node, key: placed.node.id, path, route: path });
+        picture.links.push({ node: placed.node, key: placed.node.id, path, route: path, words: wordsAt(placed) });
       }
       continue;
     }
@@ -267,10 +269,14 @@ function connect(picture: Picture, manyShelves: boolean): void {
         const [x, side] = [middle(placed), Math.sign(spine - middle(placed))];
         const path = rounded([[x + side * CORNER, rail], [x, rail], [x, y]]);
         const rest: Point[] = [[spine, group.y], [spine, rail], [x, rail], [x, y]];
-        picture.links.push({ node: placed.node, key: placed.node.id, path, route: `${down}${rounded(rest).replace('M', 'L')}` });
+        picture.links.push({ node: placed.node, key: placed.node.id, path, route: `${down}${rounded(rest).replace('M', 'L')}`, words: wordsAt(placed) });
       }
     }
   }
+}
+
+function wordsAt(placed: PlacedNode): Point {
+  return [middle(placed) + 6, placed.y - 4];
 }
 
 /** Where the line runs that feeds all rows of a group: between its two middle columns, or left of a single one. */

@@ -6,7 +6,7 @@ import { ActionsOf, restartQuestion } from './actions';
 import { Charts } from './chart';
 import { api } from './api';
 import type { Node, SystemCheck } from './api';
-import { bytes, clean, containerTone } from './format';
+import { bytes, clean, containerTone, roundTrip } from './format';
 import { t } from './i18n';
 import { EventList } from './events';
 import { LogsPanel } from './logs';
@@ -68,6 +68,7 @@ function Overview({ node }: { node: Node }) {
     [t('role'), `${node.role}, ${node.kind}`],
     [t('address'), <span class="mono">{clean(node.ip)}</span>],
     [t('heartbeat'), <Age at={node.last_heartbeat} words="ago" />],
+    [t('roundTrip'), roundTrip(node) ?? '-'],
     [t('joined'), <Age at={node.created_at} words="ago" />],
     [t('generation'), t('generationOf', { applied: node.applied_generation, newest: topology.value?.generation ?? '?' })],
     [t('certificate'), <span title={moment(node.certificate_expires_at)}><Age at={node.certificate_expires_at} /></span>],

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { Alert, AlertRule, ClusterEvent, Container, Node, NodeChange } from './api';
 import { KnownAlerts, firingByNode, isMatched, scopeOf, stateOf } from './alert';
 import { contextFile, integer, makeUserKey } from './csr';
-import { bytes, clean, containerTone, fit, span, toneOf, traffic } from './format';
+import { bytes, clean, containerTone, fit, roundTrip, span, toneOf, traffic } from './format';
 import { en, ko, language, t } from './i18n';
 import { channelOf, placeOf, ruleOf, ruleValues } from './forms';
 import { KnownNodes } from './known';
@@ -134,6 +134,17 @@ test('traffic is what is received and sent, where both are told', () => {
   expect(traffic({ network_rx_bytes_per_s: '10', network_tx_bytes_per_s: '5', load1: '1' })).toBe(15);
   expect(traffic({ load1: '1' })).toBeNull();
   expect(traffic({ network_rx_bytes_per_s: 'x' })).toBeNull();
+});
+
+test.each([
+  [{ round_trip_seconds: '0.000314' }, true, '0.31 ms'],
+  [{ round_trip_seconds: '0.0241' }, true, '24 ms'],
+  [{ round_trip_seconds: '1.2' }, true, '1.20 s'],
+  [{ round_trip_seconds: '0.0241' }, false, null],
+  [{ round_trip_seconds: 'soon' }, true, null],
+  [{}, true, null],
+] as const)('the link of a node that tells %j, connected: %s, takes %s', (metrics, connected, expected) => {
+  expect(roundTrip({ metrics, connected } as unknown as Node)).toBe(expected);
 });
 
 test('every word of a filter must be somewhere', () => {

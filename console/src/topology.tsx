@@ -6,7 +6,7 @@
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { Node } from './api';
 import { save } from './export';
-import { clean, containerTone, fit, span, toneOf, traffic } from './format';
+import { bytes, clean, containerTone, fit, roundTrip, span, toneOf, traffic } from './format';
 import type { Tone } from './format';
 import { t } from './i18n';
 import type { Key } from './i18n';
@@ -374,11 +374,21 @@ function LinkLine({ link, isDim, hasDots }: { link: Link; isDim: boolean; hasDot
   const rate = traffic(node.metrics);
   // thicker with what runs over the node's network: a step for each factor of thirty
   const width = 1.6 + (rate && rate > 1024 ? Math.min(3, Math.log(rate / 1024) / 3.4) : 0);
+  const time = roundTrip(node);
+  const told = [clean(node.name), time && `${t('roundTrip')} ${time}`, rate !== null && `${bytes(rate)}/s`].filter(Boolean).join('; ');
   const tone = toneOf(node);
   const state = `${node.connected ? '' : 'down '}${tone === 'wait' || tone === 'care' ? tone : ''}`;
   return (
     <g class={isDim ? 'dim' : ''}>
       <path class={`link ${state}`} d={link.path} stroke-width={width} />
+      <path class="grip" d={link.path}>
+        <title>{told}</title>
+      </path>
+      {hasDots && time && link.words && (
+        <text class="small tiny" x={link.words[0]} y={link.words[1]}>
+          {time}
+        </text>
+      )}
       {hasDots && node.connected && Date.now() - BORN > 3000 && (
         <circle key={node.revision} class="beat" r="3.2" style={{ offsetPath: `path("${link.route}")` }} />
       )}
@@ -403,7 +413,8 @@ function NodeBox({ placed, detail, isDim, isInspected, inspect }: NodeBoxProps) 
   const name = clean(node.name);
   const running = node.containers.filter((container) => container.state === 'running').length;
   const firing = alertsOf.value.get(node.name) ?? 0;
-  const told = firing > 0 ? `; ${t('alertsFiring', { count: firing })}` : '';
+  const time = roundTrip(node);
+  const told = `${time ? `; ${t('roundTrip')} ${time}` : ''}${firing > 0 ? `; ${t('alertsFiring', { count: firing })}` : ''}`;
   const label = `${name}: ${statusWords(node)}; ${t('containersOf', { running, all: node.containers.length })}${told}`;
   const onKey = (event: KeyboardEvent) => {
     if (event.key !== 'Enter' && event.key !== ' ') return;

@@ -72,6 +72,15 @@ await stories(async (browser) => {
     await page.locator('.inspector').waitFor({ state: 'detached' });
   });
 
+  await step('a link says how long a round trip takes, on the picture, under the pointer and beside the node', async () => {
+    const words = /^\d+(\.\d+)? m?s$/;
+    await page.locator('.world text.tiny', { hasText: words }).first().waitFor({ timeout: 40_000 });
+    check((await page.locator('.grip title').allTextContents()).some((title) => /node-\d; Round trip to the master \d/.test(title)), 'the title of a link');
+    await node(page, 'node-3').click();
+    await page.locator('.inspector dd', { hasText: words }).waitFor();
+    await page.keyboard.press('Escape');
+  });
+
   await step('the filter dims what it does not name', async () => {
     await page.locator('.toolbar input').fill('node-3');
     await page.locator('.node.dim[data-node="node-1"]').waitFor();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use piccolo_core::monitoring_server::ROUND_TRIP;
 use piccolo_rpc::v1;
 pub use piccolo_rpc::view::metrics::{FiguresView, SeriesView};
 use prost_types::Timestamp;
@@ -15,7 +16,7 @@ use crate::{
     output::{
         Cell, Format, Look, OutputArgs, Table, document, figure, now, print, say, text, word,
     },
-    text::{bytes, clean, parse_duration},
+    text::{bytes, clean, parse_duration, short},
     token::whole_seconds,
 };
 
@@ -222,6 +223,9 @@ pub fn shown(figure: &str, value: f32) -> String {
     if figure.ends_with("_celsius") {
         return format!("{value:.1} °C");
     }
+    if figure == ROUND_TRIP {
+        return short(value.into());
+    }
     if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 
@@ -273,6 +277,7 @@ mod tests {
             ("temperature_celsius", 45.06, "45.1 °C"),
             ("load1", 0.25, "0.25"),
             ("uptime_seconds", 3.0, "3"),
+            ("round_trip_seconds", 0.000_314, "0.31 ms"),
         ] {
             assert_eq!(shown(figure, value), text);
         }

@@ -1,8 +1,9 @@
 //! Everything about one node, for people.
 
+use piccolo_core::monitoring_server::ROUND_TRIP;
 use piccolo_rpc::v1;
 
-use super::table::{container_state, container_tone, labels, status_tone};
+use super::table::{container_state, container_tone, labels, round_trip, status_tone};
 use crate::{
     events,
     output::{Cell, Format, Look, Table, Tone, fields, figure, indented, text, word},
@@ -55,6 +56,11 @@ fn identity<'a>(node: &v1::Node, generation: Option<u64>, look: &Look) -> Vec<(&
         },
         None => NOTHING.to_owned(),
     };
+    let session = match (node.connected, round_trip(node)) {
+        (false, _) => "none".to_owned(),
+        (true, None) => "open".to_owned(),
+        (true, Some(time)) => format!("open, round trip {time}"),
+    };
     let applied = match generation {
         Some(newest) if newest != node.applied_generation => {
             let text = format!("{}, newest is {newest}", node.applied_generation);
@@ -68,7 +74,7 @@ fn identity<'a>(node: &v1::Node, generation: Option<u64>, look: &Look) -> Vec<(&
         ("Status", status),
         ("Role", format!("{}, {}", words::role(node.role), words::kind(node.kind))),
         ("Address", or_nothing(&node.ip)),
-        ("Session", if node.connected { "open" } else { "none" }.to_owned()),
+        ("Session", session),
         ("Heartbeat", ago(node.last_heartbeat.as_ref())),
         ("Labels", labels(node)),
         ("Generation", applied),
@@ -123,7 +129,8 @@ fn system<'a>(node: &v1::Node) -> Vec<(&'a str, String)> {
 }
 
 fn metrics(node: &v1::Node, look: &Look) -> String {
-    let mut keys: Vec<_> = node.metrics.keys().collect();
+    // the session's line has it
+    let mut keys: Vec<_> = node.metrics.keys().filter(|key| *key != ROUND_TRIP).collect();
     keys.sort();
     if keys.is_empty() {
         return "none\n".to_owned();

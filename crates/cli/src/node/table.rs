@@ -1,12 +1,13 @@
 //! Nodes as a table.
 
+use piccolo_core::monitoring_server::ROUND_TRIP;
 use piccolo_rpc::v1;
 pub use piccolo_rpc::view::cluster::{is_running, is_unwell};
 use v1::NodeStatus;
 
 use crate::{
     output::{Cell, Column, Format, Look, Table, Tone, figure, text, word},
-    text::{NOTHING, age, clean, or_nothing, until},
+    text::{NOTHING, age, clean, or_nothing, short, until},
     words,
 };
 
@@ -19,9 +20,10 @@ const COLUMNS: [Column; 7] = [
     figure("AGE").spare(),
     text("REASON"),
 ];
-const MORE_COLUMNS: [Column; 15] = [
+const MORE_COLUMNS: [Column; 16] = [
     figure("SINCE"),
     figure("HEARTBEAT"),
+    figure("LATENCY"),
     word("KIND"),
     figure("CPU"),
     figure("MEMORY"),
@@ -70,7 +72,7 @@ fn cells(node: &v1::Node, look: &Look) -> [Cell; 7] {
     ]
 }
 
-fn more_cells(node: &v1::Node, look: &Look) -> [Cell; 15] {
+fn more_cells(node: &v1::Node, look: &Look) -> [Cell; 16] {
     let resources = node.resources.unwrap_or_default();
     let known = |value: u64, unit: &str| {
         if value == 0 {
@@ -82,6 +84,7 @@ fn more_cells(node: &v1::Node, look: &Look) -> [Cell; 15] {
     [
         Cell::new(age(look.now, node.status_since.as_ref())),
         Cell::new(age(look.now, node.last_heartbeat.as_ref())),
+        Cell::or_nothing(&round_trip(node).unwrap_or_default()),
         Cell::new(words::kind(node.kind)),
         Cell::new(known(resources.cpu.into(), "")),
         Cell::new(known(resources.memory, "MB")),
@@ -96,6 +99,12 @@ fn more_cells(node: &v1::Node, look: &Look) -> [Cell; 15] {
         Cell::new(labels(node)),
         Cell::new(&node.id),
     ]
+}
+
+/// Of its session's beats, where it has one and has told it.
+pub fn round_trip(node: &v1::Node) -> Option<String> {
+    let seconds = node.metrics.get(ROUND_TRIP).filter(|_| node.connected)?;
+    seconds.parse().ok().filter(|seconds| (0.0..=60.0).contains(seconds)).map(short)
 }
 
 /// Masters first.

@@ -5,7 +5,9 @@ use v1::NodeStatus;
 
 use super::applied;
 use crate::{
-    node::table::{container_state, container_tone, is_running, is_unwell, reason, status_tone},
+    node::table::{
+        container_state, container_tone, is_running, is_unwell, reason, round_trip, status_tone,
+    },
     output::{Look, Tone},
     text::{age, clean, or_nothing},
     words,
@@ -65,8 +67,9 @@ impl Drawing<'_> {
             Some(_) => format!("{} for {}", words::status(node.status), age(look.now, since)),
             None => words::status(node.status),
         };
+        let link = round_trip(node).map(|time| format!("  {time}")).unwrap_or_default();
         let line = format!(
-            "{corner} {} {}  {}  {}  {}",
+            "{corner} {} {}  {}  {}  {}{link}",
             look.paint(tone, sign(node)),
             look.paint(Tone::Strong, &clean(&node.name)),
             words::role(node.role),
@@ -170,8 +173,10 @@ pub fn dot(topology: &v1::ClusterTopology) -> String {
     for master in &masters {
         for sub in &subs {
             let style = if sub.connected { "solid" } else { "dashed" };
+            let label =
+                round_trip(sub).map(|time| format!(", label=\"{time}\"")).unwrap_or_default();
             out.push_str(&format!(
-                "  {} -- {} [style={style}];\n",
+                "  {} -- {} [style={style}{label}];\n",
                 dot_quoted(&master.id),
                 dot_quoted(&sub.id)
             ));
@@ -208,7 +213,8 @@ pub fn mermaid(topology: &v1::ClusterTopology) -> String {
     for master in 0..masters.len() {
         for (index, sub) in subs.iter().enumerate() {
             let line = if sub.connected { "---" } else { "-.-" };
-            out.push_str(&format!("  n{master} {line} n{}\n", masters.len() + index));
+            let label = round_trip(sub).map(|time| format!("|{time}|")).unwrap_or_default();
+            out.push_str(&format!("  n{master} {line}{label} n{}\n", masters.len() + index));
         }
     }
     out

@@ -6,7 +6,7 @@ use piccolo_rpc::v1;
 
 use super::graph::{by_container_name, by_name, container_line_plain};
 use crate::{
-    node::table::{container_tone, reason, status_tone},
+    node::table::{container_tone, reason, round_trip, status_tone},
     output::Tone,
     text::clean,
     words,
@@ -122,6 +122,13 @@ fn trunk(out: &mut String, from: &Card<'_>, first: usize, below: &[Card<'_>], mi
              <path d=\"M{x} {rail}V{}\" stroke=\"{colour}\" stroke-width=\"2\"{dash}/>\n",
             card.y
         ));
+        if let Some(time) = round_trip(card.node) {
+            out.push_str(&format!(
+                "<text x=\"{}\" y=\"{}\" font-size=\"11\" fill=\"{FAINT}\">{time}</text>\n",
+                x + 6,
+                card.y - 6
+            ));
+        }
     }
 }
 

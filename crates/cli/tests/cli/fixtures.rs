@@ -89,6 +89,7 @@ pub(crate) fn nodes() -> Vec<v1::Node> {
             ("memory_used_bytes", "1610612736"),
             ("temperature_millidegrees", "48312"),
             ("uptime_s", "187200"),
+            ("round_trip_seconds", "0.000314"),
             ("load_1m", "0.52"),
         ]),
         system_check: Some(v1::SystemCheck {
@@ -118,6 +119,8 @@ pub(crate) fn nodes() -> Vec<v1::Node> {
             since: ago(332),
         }],
         containers: vec![container("evil\u{1b}[2Jname", "running", None)],
+        // what it told while it had a session says nothing of its link now
+        metrics: map(&[("round_trip_seconds", "0.024")]),
         ..board("6f1c2d3e-0002", "zone-b", "192.168.7.12", v1::NodeStatus::NotReady)
     };
     let hpc = v1::Node {

@@ -28,6 +28,8 @@ use crate::{
 pub const BYTES_MAX: usize = 24 << 20;
 /// A series that nothing was heard of for so long is forgotten: its container or its node is gone.
 pub const KEPT_FOR: Duration = Duration::from_secs(86_400);
+/// The figure of a node's link: from a beat that its agent sends until the master's answer.
+pub const ROUND_TRIP: &str = "round_trip_seconds";
 /// Before it has run for so long, a container's figures are not kept: what lives for seconds has no history.
 pub const YOUNG_FOR: Duration = Duration::from_secs(30);
 /// Thousandths of each resolution that a series has at least; where there is no room for that, it is refused.

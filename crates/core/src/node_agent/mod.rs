@@ -9,6 +9,7 @@
 //! - `missed`: figures that no master heard, for the next one
 //! - [`offline_journal`]: events that no master has acknowledged yet, bounded
 //! - [`pressure`]: thresholds with hysteresis
+//! - `round_trip`: how long a beat's way to the master and back takes
 //!
 //! Losing the master is normal: nothing here waits for it.
 
@@ -21,6 +22,7 @@ mod observe;
 pub mod offline_journal;
 pub mod pressure;
 pub mod recover;
+mod round_trip;
 #[cfg(test)]
 mod tests;
 mod uplink;
@@ -38,6 +40,7 @@ use self::{
     observe::Observed,
     offline_journal::OfflineJournal,
     pressure::{Pressure, Thresholds},
+    round_trip::RoundTrip,
 };
 use crate::{
     action_controller::recovery::{Failure, Hold, Memory, Outcome, Policy, Step},
@@ -359,6 +362,7 @@ pub struct NodeAgent {
     resources: Resources,
     observed: Observed,
     missed: Missed,
+    round_trip: RoundTrip,
     /// Somebody looks at the figures until then.
     watched_until: Option<Timestamp>,
     pressure: Pressure,
@@ -441,6 +445,7 @@ impl NodeAgent {
             resources: host.resources,
             observed: Observed::default(),
             missed: Missed::default(),
+            round_trip: RoundTrip::default(),
             watched_until: None,
             pressure: Pressure::new(settings.thresholds),
             hardware: Hardware::new(settings.hardware.clone(), now.at),
@@ -551,7 +556,7 @@ impl NodeAgent {
             events_dropped: self.ledger.events_dropped,
             conditions: self.conditions(),
             containers: self.observed.containers.clone().unwrap_or_default(),
-            metrics: self.observed.metrics.clone(),
+            metrics: self.metrics(),
             runtime: self.observed.runtime.clone(),
             system_check: self.checks.newest().cloned(),
             removed: self.removed,

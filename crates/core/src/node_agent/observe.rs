@@ -35,7 +35,7 @@ impl NodeAgent {
     pub(super) fn sampled(&mut self, now: Now, out: &mut Vec<Effect>, sample: Sample) {
         self.hardware_waits(now, out, &sample.waits);
         let changed = self.pressure.sampled(&sample);
-        let metrics = sample.metrics.into_iter().take(METRICS_MAX);
+        let metrics = sample.metrics.into_iter().take(METRICS_MAX - 1);
         self.observed.metrics = metrics.map(|(k, v)| (printable(&k), printable(&v))).collect();
         self.remember_unheard(now);
         if !changed {
@@ -262,7 +262,7 @@ impl NodeAgent {
             recovery: self.recovery_report(now),
         };
         let report = StatusReport {
-            metrics: self.observed.metrics.clone(),
+            metrics: self.metrics(),
             picture: Some(picture),
             system: self.untold_system(),
             clock: Some(now.wall),
@@ -270,6 +270,12 @@ impl NodeAgent {
             hardware: self.hardware.untold(),
         };
         out.push(Effect::Send(ToMaster::Status(Box::new(report))));
+    }
+
+    /// As the last sample had them, and how the session's link is.
+    pub(super) fn metrics(&self) -> BTreeMap<String, String> {
+        let link = self.round_trip.figure().filter(|_| self.in_session());
+        self.observed.metrics.clone().into_iter().chain(link).collect()
     }
 
     /// The host, where it is not what the master was told last: Podman answers after the first Hello.

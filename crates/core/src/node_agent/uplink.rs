@@ -132,7 +132,7 @@ impl NodeAgent {
         }
         match message {
             ToAgent::Welcome(welcome) => self.welcomed(now, out, welcome),
-            ToAgent::Beat => {}
+            ToAgent::Beat => self.round_trip.answered(now.at, self.timing.beat_silence),
             ToAgent::Config { generation, config } => self.configure(now, out, generation, config),
             ToAgent::EventAck { sequence } => self.events_acknowledged(out, sequence),
             ToAgent::Certificate { certificate, ca } => {
@@ -175,6 +175,7 @@ impl NodeAgent {
             probe_at: now.at + self.quiet_before_probe(),
             probes: 0,
         };
+        self.round_trip.begin();
         self.backoff.reset();
         self.last_problem = None;
         self.removed = false;
@@ -377,6 +378,7 @@ impl NodeAgent {
     ) {
         if due <= now.at {
             out.push(Effect::Send(ToMaster::Beat));
+            self.round_trip.sent(now.at);
             if let Phase::InSession { beat_at, .. } = &mut self.phase {
                 // not one for each that was missed while the process was suspended
                 *beat_at = now.at + self.timing.beat_interval;

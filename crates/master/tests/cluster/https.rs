@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use piccolo_core::monitoring_server::ROUND_TRIP;
 use piccolo_rpc::{
     tls::{MASTER_SERVER_NAME, MinVersion, identity::Identity, provider},
     v1,
@@ -127,6 +128,7 @@ async fn figures_are_of_the_master_and_of_every_node() {
         "piccolo_node_containers_running{node=\"host-n1\"} 1",
         "piccolo_node_cpu_ratio{node=\"host-n1\"} 0.25",
         "piccolo_node_network_rx_bytes_per_second{node=\"host-n1\"} 2",
+        "piccolo_node_round_trip_seconds{node=\"host-n1\"} 0.000314",
         "piccolo_sessions 1",
         "piccolo_store_up 1",
         "piccolo_alerts{severity=\"critical\",state=\"acknowledged\"} 0",
@@ -169,6 +171,7 @@ fn as_an_agent_reports() -> HashMap<String, String> {
     let mut metrics: HashMap<_, _> = names.map(|n| (n.to_owned(), "2".to_owned())).collect();
     assert!(metrics.len() >= 12, "the agent's names are not where they were: {metrics:?}");
     metrics.insert("cpu_percent".to_owned(), "25".to_owned());
+    metrics.insert(ROUND_TRIP.to_owned(), "0.000314".to_owned());
     metrics
 }
 

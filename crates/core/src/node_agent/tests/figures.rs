@@ -69,3 +69,27 @@ fn what_nobody_heard_is_told_once_on_the_next_session() {
     let _ = agent.handle(at(151_000), lost());
     assert_eq!(missed(&in_session(&mut agent, 160_000)), None);
 }
+
+#[test]
+fn the_round_trip_of_the_sessions_beats_is_a_figure_while_there_is_a_session() {
+    let mut agent = agent(Snapshot::default(), CERTIFIED);
+    let _ = in_session(&mut agent, 10);
+    let _ = agent.handle(at(20), sample("7"));
+    let round_trip = |agent: &NodeAgent| agent.view().metrics.get("round_trip_seconds").cloned();
+    assert_eq!(round_trip(&agent), None, "no beat was sent yet");
+    let beats = |effects: &[Effect]| effects.contains(&Effect::Send(ToMaster::Beat));
+    assert!(beats(&agent.handle_deadline(at(1_010))));
+    let _ = agent.handle(at(1_034), Input::FromMaster(ToAgent::Beat));
+    assert_eq!(round_trip(&agent).as_deref(), Some("0.024000"));
+    let _ = agent.handle(at(10_000), Input::FromMaster(ToAgent::Beat));
+    let told = agent.handle_deadline(at(10_010)).into_iter().find_map(|effect| match effect {
+        Effect::Send(ToMaster::Status(report)) => Some(report.metrics),
+        _ => None,
+    });
+    let keys: Vec<_> = told.iter().flat_map(BTreeMap::keys).map(String::as_str).collect();
+    assert_eq!(keys, ["cpu_percent", "round_trip_seconds"]);
+    let _ = agent.handle(at(10_020), Input::Disconnected { why: "the cable is out".to_owned() });
+    assert_eq!(round_trip(&agent), None);
+    let _ = in_session(&mut agent, 20_000);
+    assert_eq!(round_trip(&agent), None, "of another session");
+}
