@@ -107,6 +107,13 @@ impl Options {
     }
 }
 
+/// The machine that tests run on is busy, and its disk may be nearly full: that is no story's matter, unless its agents'
+/// configuration says otherwise.
+const WHATEVER_THE_MACHINE_GOES_THROUGH: [(&str, &str); 2] = [
+    ("PICCOLO_AGENT_THRESHOLDS_CPU_RAISE_PERCENT", "none"),
+    ("PICCOLO_AGENT_THRESHOLDS_DISK_RAISE_PERCENT", "none"),
+];
+
 /// A running cluster.
 #[derive(Debug)]
 pub struct Cluster {
@@ -203,13 +210,18 @@ impl Cluster {
         self.start_agent_within(name, &[])
     }
 
-    /// The same with variables in its environment.
+    /// The same with variables in its environment. Without thresholds in its configuration, it has none of processor and
+    /// disk.
     ///
     /// # Errors
     /// The agent cannot be started.
     pub fn start_agent_within(&mut self, name: &str, environment: &[(&str, &str)]) -> Result<()> {
         let mut command = Command::new(&self.options.programs.agent);
         command.arg("--config").arg(self.agent_config(name)).arg("run");
+        let config = fs::read_to_string(self.agent_config(name)).unwrap_or_default();
+        if !config.contains("thresholds:") {
+            command.envs(WHATEVER_THE_MACHINE_GOES_THROUGH);
+        }
         command.envs(environment.iter().copied());
         let process = Process::start(
             name,
