@@ -305,6 +305,8 @@ export interface LogQuery {
   since?: string;
   until?: string;
   follow: boolean;
+  /** What the master keeps, instead of what is on the nodes. */
+  kept?: boolean;
 }
 
 export type LogChange =
@@ -448,7 +450,7 @@ export const api = {
   watchAlerts: (tell: (changes: AlertChange[]) => void, stop: AbortSignal) =>
     stream<AlertChange>('watch/alerts', tell, stop),
   watchLogs: (q: LogQuery, tell: (changes: LogChange[]) => void, stop: AbortSignal) =>
-    stream<LogChange>(`watch/logs${query({ ...q, follow: String(q.follow) })}`, tell, stop),
+    stream<LogChange>(`watch/logs${query({ ...q, follow: String(q.follow), kept: q.kept ? 'true' : undefined })}`, tell, stop),
 };
 
 /** Until the stream ends, breaks, is silent for too long, or `stop` says so; always throws or returns then. */

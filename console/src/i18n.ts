@@ -356,6 +356,7 @@ export const en = {
   seeThen: 'The cluster at this moment',
 
   sources: 'What is read',
+  keptLogs: 'Kept by the master, also of nodes that are away',
   logsHelp: 'Several at once are put in the order of their times. Ctrl or Shift with a click chooses several.',
   units: 'Units of systemd on these nodes',
   logText: 'With this text',
@@ -733,6 +734,7 @@ export const ko: Record<Key, string> = {
   seeThen: '이 시각의 클러스터',
 
   sources: '읽을 것',
+  keptLogs: '마스터가 보관한 것(지금 없는 노드 포함)',
   logsHelp: '여럿을 함께 고르면 시각 순서로 보입니다. Ctrl이나 Shift를 누르고 클릭하면 여럿을 고릅니다.',
   units: '이 노드들의 systemd 유닛',
   logText: '이 글자가 든 줄',

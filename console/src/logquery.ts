@@ -14,6 +14,8 @@ export interface LogWish {
   range: (typeof RANGES)[number];
   from: string;
   to: string;
+  /** What the master keeps of them: of units alone, and so far. */
+  kept?: boolean;
 }
 
 const SECONDS = { '5m': 300, '1h': 3_600, '1d': 86_400 };
@@ -23,7 +25,13 @@ const LINES_OF_A_RANGE = 1000;
 const LINES_SEARCHED = 10_000;
 
 /** Null where nothing can be asked for yet. */
-export function logQuery({ targets, units, level, grep, range, from, to }: LogWish, now: number): LogQuery | null {
+export function logQuery(wish: LogWish, now: number): LogQuery | null {
+  if (!wish.kept) return asked(wish, now);
+  const query = asked({ ...wish, targets: wish.targets.filter((target) => !target.includes('/')) }, now);
+  return query && { ...query, follow: false, kept: true };
+}
+
+function asked({ targets, units, level, grep, range, from, to }: LogWish, now: number): LogQuery | null {
   const names = units.split(',').map((unit) => unit.trim()).filter(Boolean);
   const nodes = targets.filter((target) => !target.includes('/'));
   const all = names.length > 0 ? [...nodes.flatMap((node) => names.map((unit) => `${node}:${unit}`)), ...targets.filter((one) => one.includes('/'))] : targets;

@@ -17,7 +17,6 @@ const LEVELS = { debug: 7, info: 6, warning: 4, err: 3 };
 const SOURCES_IN_SIGHT = 8;
 
 export function LogsPage() {
-  const connected = sorted.value.filter((node) => node.connected);
   return (
     <div class="page">
       <div class="head">
@@ -25,8 +24,8 @@ export function LogsPage() {
       </div>
       <Panel title={t('sources')}>
         <p class="muted">{t('logsHelp')}</p>
-        {isComplete.value && connected.length === 0 && <p class="empty">{t('noNodes')}</p>}
-        {connected.length > 0 && <LogViewer nodes={connected} />}
+        {isComplete.value && sorted.value.length === 0 && <p class="empty">{t('noNodes')}</p>}
+        {sorted.value.length > 0 && <LogViewer nodes={sorted.value} />}
       </Panel>
     </div>
   );
@@ -43,11 +42,17 @@ export function LogsPanel({ node }: { node: Node }) {
 function LogViewer({ nodes }: { nodes: Node[] }) {
   // what containers and units say may be secret: those who may not see it are not offered it
   const mayMore = may('operator');
-  const sources = nodes.flatMap((node) => [node.name, ...(mayMore ? node.containers.map(({ name }) => `${node.name}/${name}`) : [])]);
-  const [wish, setWish] = useState<LogWish>({ targets: sources.slice(0, 1), units: '', level: LEVELS.debug, grep: '', range: 'newest', from: '', to: '' });
+  const [wish, setWish] = useState<LogWish>(() => {
+    const first = nodes.find(({ connected }) => connected) ?? nodes[0];
+    return { targets: first ? [first.name] : [], units: '', level: LEVELS.debug, grep: '', range: 'newest', from: '', to: '', kept: mayMore && !first?.connected };
+  });
+  const live = nodes.filter((node) => node.connected);
+  const sources = wish.kept
+    ? nodes.map(({ name }) => name)
+    : live.flatMap((node) => [node.name, ...(mayMore ? node.containers.map(({ name }) => `${node.name}/${name}`) : [])]);
   const [shown, setShown] = useState<{ of: string; query: LogQuery } | null>(null);
   const change = (part: Partial<LogWish>) => setWish({ ...wish, ...part });
-  const query = logQuery(wish, now.value + clockOffset.value);
+  const query = logQuery({ ...wish, targets: wish.targets.filter((target) => sources.includes(target)) }, now.value + clockOffset.value);
   const isSame = shown?.of === JSON.stringify(wish);
   const submit = (event: Event) => {
     event.preventDefault();
@@ -113,6 +118,12 @@ function LogViewer({ nodes }: { nodes: Node[] }) {
               <input class="mono" placeholder="2030-01-31 12:30" value={wish.to} onInput={(event) => change({ to: event.currentTarget.value })} />
             </label>
           </>
+        )}
+        {mayMore && (
+          <label class="inline">
+            <input type="checkbox" checked={wish.kept} onChange={(event) => change({ kept: event.currentTarget.checked })} />
+            {t('keptLogs')}
+          </label>
         )}
         <button type="submit" aria-expanded={shown !== null} disabled={query === null}>
           {t(isSame ? 'hideLogs' : 'showLogs')}

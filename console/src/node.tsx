@@ -53,7 +53,7 @@ export function NodePage({ name }: { name: string }) {
         <Check title={t('systemCheck')} check={node.system_check} />
         <Check title={t('hardware')} check={node.hardware} />
         <RecoveryPanel node={node} />
-        {node.connected && <LogsPanel node={node} />}
+        {(node.connected || may('operator')) && <LogsPanel node={node} />}
         <Panel title={t('recentEvents')} wide>
           <EventList events={[...recent].reverse()} rows={8} />
         </Panel>

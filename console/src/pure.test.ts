@@ -307,6 +307,8 @@ describe('what is asked of logs', () => {
     ['between', { range: 'between', from: '2030-01-31 12:00', to: '2030-01-31 12:30' },
       { ...shared, lines: 1000, since: '2030-01-31T12:00:00.000Z', until: '2030-01-31T12:30:00.000Z', follow: false }],
     ['since then', { range: 'between', from: '2030-01-31 12:00' }, { ...shared, lines: 1000, since: '2030-01-31T12:00:00.000Z', follow: true }],
+    ['what is kept, of units alone and so far', { kept: true, units: 'x.service' }, { ...shared, target: 'a:x.service', lines: 200, follow: false, kept: true }],
+    ['nothing that is kept of a container', { kept: true, targets: ['b/web'] }, null],
     ['nothing without a source', { targets: [] }, null],
     ['nothing between no times', { range: 'between' }, null],
     ['nothing since a time that is none', { range: 'between', from: 'noon', to: '2030-01-31 12:30' }, null],

@@ -341,6 +341,23 @@ await stories(async (browser) => {
     await at(page, 'nodes/node-1');
   });
 
+  await step('what the master keeps of the nodes’ units is read beside their logs', async () => {
+    await at(page, 'logs');
+    await page.getByLabel('Kept by the master').check();
+    check((await page.getByLabel('From').locator('option').allTextContents()).join() === 'node-1,node-2,node-3', 'of nodes, and of nothing else');
+    await page.getByLabel('From').selectOption(['node-2', 'node-3']);
+    await page.getByLabel('At least').selectOption('err');
+    await button(page, 'Show the log').click();
+    await page.locator('.log > div', { hasText: 'node-3:piccolo-nodeagent.service' }).filter({ hasText: 'the fan stands still' }).waitFor();
+    await accessible(page, 'the kept log');
+    await picture(page, 'logs-kept');
+    await button(page, 'Hide the log').click();
+    await page.getByLabel('With this text').fill('nobody says this');
+    await button(page, 'Show the log').click();
+    await page.locator('.log', { hasText: 'No line is so.' }).waitFor();
+    await at(page, 'nodes/node-1');
+  });
+
   await step('what a node cannot do is said in its own words', async () => {
     await button(page, 'Check the system').click();
     await page.locator('dialog button[type=submit]').click();

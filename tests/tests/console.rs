@@ -10,6 +10,7 @@ use std::{
     error::Error,
     fs,
     io::{BufRead as _, BufReader, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -33,8 +34,12 @@ fn people_see_and_care_for_their_cluster_in_a_browser() -> Story {
     let says = ["sh", "-c", "echo lens is clean; exec sleep 1000"];
     podman.run_with("camera", &["--log-driver", "k8s-file"], &says)?;
     let socket = format!("podman:\n  socket: {}\n", podman.socket().display());
+    let path = with_a_journal(folder.path())?;
     for board in BOARDS {
-        cluster.join_with(board, if board == BOARDS[0] { &socket } else { "" })?;
+        let token = cluster.token(&["--uses", "1"])?;
+        cluster.prepare_agent(board, if board == BOARDS[0] { &socket } else { "" }, &token)?;
+        let path = [("PATH", path.as_str())];
+        cluster.start_agent_within(board, if board == BOARDS[2] { &path } else { &[] })?;
     }
     for board in BOARDS {
         cluster.wait_for_status(board, "Pending")?;
@@ -74,6 +79,19 @@ fn people_see_and_care_for_their_cluster_in_a_browser() -> Story {
     let told = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.success(), "{told}");
     Ok(())
+}
+
+/// A `PATH` whose journalctl knows one important line of the agent's unit: where these agents run there is no systemd.
+fn with_a_journal(folder: &Path) -> Result<String, Box<dyn Error>> {
+    let program = folder.join("journalctl");
+    let entry = concat!(
+        r#"{"__CURSOR":"s=1;i=1","__REALTIME_TIMESTAMP":"1795459800000000","PRIORITY":"3","#,
+        r#""_SYSTEMD_UNIT":"piccolo-nodeagent.service","MESSAGE":"the fan stands still"}"#
+    );
+    let newest = "*COREDUMP_UNIT*--lines=100*";
+    fs::write(&program, format!("#!/bin/sh\ncase \"$*\" in {newest}) echo '{entry}' ;; esac\n"))?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    Ok(format!("{}:{}", folder.display(), std::env::var("PATH")?))
 }
 
 /// What a story may have done to the cluster, and what came of it in one line.

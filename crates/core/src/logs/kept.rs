@@ -159,6 +159,20 @@ pub fn unseen(through: u64, lines: Vec<KeptLine>) -> Vec<KeptLine> {
     lines.into_iter().filter(|line| line.sequence > through).collect()
 }
 
+/// Of a batch that is kept: its lines, and those of the node that were left out before or between them.
+#[must_use]
+pub fn count(through: u64, lines: &[KeptLine]) -> (u64, u64) {
+    let (mut kept, mut dropped, mut last) = (0, 0_u64, through);
+    for line in lines {
+        // of a node that was never heard before, nothing is known to be missing
+        let skipped = if last > 0 { line.sequence.saturating_sub(last + 1) } else { 0 };
+        last = line.sequence;
+        dropped = dropped.saturating_add(skipped).saturating_add(line.dropped);
+        kept += u64::from(line.dropped == 0);
+    }
+    (kept, dropped)
+}
+
 /// How much the master keeps, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
@@ -216,6 +230,11 @@ impl Shelf {
         }
         self.files.retain(|_, files| !files.is_empty());
         gone
+    }
+
+    /// Of all files together.
+    pub fn bytes(&self) -> u64 {
+        self.files.values().flat_map(BTreeMap::values).map(|file| file.bytes).sum()
     }
 
     pub fn nodes(&self) -> Vec<NodeId> {
@@ -423,6 +442,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_node_left_out_is_counted_by_its_numbers_and_by_its_own_count() {
+        let flood = |n| KeptLine { dropped: 30, ..kept(n, 1, "") };
+        let line = |n| kept(n, 1, "x");
+        for (through, lines, expected) in [
+            (0, vec![], (0, 0)),
+            (0, vec![line(5), line(6)], (2, 0)),
+            (4, vec![line(5), line(6)], (2, 0)),
+            (3, vec![line(5), flood(6), line(9)], (2, 33)),
+        ] {
+            assert_eq!(count(through, &lines), expected, "{through} {lines:?}");
+        }
+    }
+
+    #[test]
     fn a_board_that_lost_its_numbers_goes_on_above_those_that_are_kept() {
         for (next, acknowledged, expected) in
             [(1, 0, None), (5, 4, None), (5, 5, Some(6)), (1, 70, Some(71)), (1, u64::MAX, None)]
@@ -441,9 +474,11 @@ mod tests {
         for number in 1..=4 {
             shelf.put(&loud, number, 30, WallTime::from_secs(50));
         }
+        assert_eq!(shelf.bytes(), 160);
         let gone = shelf.surplus(WallTime::from_secs(61), keep);
         assert_eq!(gone, [(quiet.clone(), 1), (loud.clone(), 1), (loud.clone(), 2)]);
         assert_eq!((shelf.of(&quiet), shelf.of(&loud)), (vec![2], vec![3, 4]));
+        assert_eq!(shelf.bytes(), 80);
         assert_eq!(shelf.surplus(WallTime::from_secs(0), keep), [], "a clock that goes back");
         let all = shelf.surplus(WallTime::from_secs(999), keep);
         assert_eq!((all.len(), shelf.nodes()), (3, vec![]));

@@ -21,7 +21,7 @@ use piccolo_core::{
 };
 
 use super::process::Process;
-use crate::{api_server::Api, figures::COMMIT_BOUNDS};
+use crate::{api_server::Api, figures::COMMIT_BOUNDS, kept_logs::Extent};
 
 /// Figures that are older are said to be: every node tells them more often.
 const STALE_AFTER: Duration = Duration::from_secs(60);
@@ -96,6 +96,7 @@ fn own(page: &mut Page, api: &Api) {
         page.counter(name, help, value as f64);
     }
     history(page, api);
+    kept_log(page, api);
     alerts(page, api);
     calls(page, api);
     commits(page, api);
@@ -113,6 +114,15 @@ fn history(page: &mut Page, api: &Api) {
     }
     let help = "Samples for which there was no room.";
     page.counter("piccolo_history_refused_total", help, extent.refused as f64);
+}
+
+/// Important lines of the nodes' units.
+fn kept_log(page: &mut Page, api: &Api) {
+    let Extent { bytes, lines, dropped } = api.sessions.kept.extent();
+    page.gauge("piccolo_kept_log_bytes", "Disk that the kept log takes.", bytes as f64);
+    page.counter("piccolo_kept_log_lines_total", "Lines that were kept.", lines as f64);
+    let help = "Lines that their nodes left out: they came too fast, or waited for too long.";
+    page.counter("piccolo_kept_log_dropped_total", help, dropped as f64);
 }
 
 /// What fires, and whether it is told.

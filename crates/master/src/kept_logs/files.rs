@@ -16,7 +16,7 @@ use std::{
 
 use flate2::{Compression, bufread::GzDecoder, write::GzEncoder};
 use piccolo_core::{
-    logs::kept::{KeptLine, Newest, Retention, Shelf, unseen},
+    logs::kept::{KeptLine, Newest, Retention, Shelf, count, unseen},
     model::NodeId,
     time::WallTime,
 };
@@ -43,6 +43,17 @@ struct Index {
     shelf: Shelf,
     /// The newest sequence number of each node.
     through: BTreeMap<NodeId, u64>,
+    /// Since this process began.
+    lines: u64,
+    dropped: u64,
+}
+
+/// How much is kept, and how many lines came and were left out by their nodes since this process began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) bytes: u64,
+    pub(crate) lines: u64,
+    pub(crate) dropped: u64,
 }
 
 /// The file of a node that is written now.
@@ -91,6 +102,7 @@ impl Files {
         let through = self.through(node);
         let lines = unseen(through, lines);
         let Some(last) = lines.last().map(|line| line.sequence) else { return Ok(through) };
+        let (kept, dropped) = count(through, &lines);
         let lines = lines.into_iter().map(Into::into).collect();
         let batch = v1::KeptLines { lines }.encode_length_delimited_to_vec();
         let open = all.entry(node.clone()).or_default();
@@ -113,6 +125,8 @@ impl Files {
             let mut index = lock(&self.index);
             index.shelf.put(node, written, size, now);
             index.through.insert(node.clone(), last);
+            index.lines += kept;
+            index.dropped = index.dropped.saturating_add(dropped);
         }
         if let Err(error) = self.clean(now, &mut all) {
             tracing::warn!(%error, "a file of the kept log could not be removed");
@@ -126,6 +140,11 @@ impl Files {
     /// The disk's.
     pub(super) fn tidy(&self, now: WallTime) -> io::Result<()> {
         self.clean(now, &mut lock(&self.open))
+    }
+
+    pub(super) fn extent(&self) -> Extent {
+        let index = lock(&self.index);
+        Extent { bytes: index.shelf.bytes(), lines: index.lines, dropped: index.dropped }
     }
 
     /// Of which something is kept.

@@ -18,6 +18,7 @@ use piccolo_core::{
 };
 use tokio::sync::{Semaphore, mpsc};
 
+pub(crate) use self::files::Extent;
 use self::files::Files;
 use crate::{api_server::sessions::Sessions, clock::MasterClock};
 
@@ -120,6 +121,10 @@ impl KeptLogs {
                 false
             }
         }
+    }
+
+    pub(crate) fn extent(&self) -> Extent {
+        self.files.extent()
     }
 
     /// Of which nodes something is kept.

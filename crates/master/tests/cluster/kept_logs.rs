@@ -6,7 +6,10 @@ use piccolo_rpc::v1::{
 use prost_types::Timestamp;
 use tokio_stream::StreamExt;
 
-use crate::harness::{Agent, Cluster, Session, hello, refused};
+use crate::{
+    harness::{Agent, Cluster, Session, hello, refused},
+    https::get,
+};
 
 /// A session of an agent that keeps lines, and through which of them the master has them.
 async fn open(agent: &mut Agent, id: &str) -> (Session, u64) {
@@ -92,6 +95,13 @@ async fn what_an_agent_tells_twice_is_kept_once_over_its_sessions_and_those_of_t
     assert_eq!(acknowledged(&mut session).await, 8);
     let all = "host-n1:a.service host-n1 NotKept 32 0:1 0:2 0:3 0:4 0:7 over";
     assert_eq!(read(&cluster, request(&[])).await, all);
+    // 5 and 6 are missing by their numbers, and 30 by the node's own count
+    let (_, page) = get(&cluster, Some(&cluster.admin_identity()), "/metrics").await;
+    for line in ["piccolo_kept_log_lines_total 5", "piccolo_kept_log_dropped_total 32"] {
+        assert!(page.lines().any(|l| l == line), "{line} is not in\n{page}");
+    }
+    let bytes = page.lines().find_map(|l| l.strip_prefix("piccolo_kept_log_bytes "));
+    assert!(bytes.unwrap().parse::<f64>().unwrap() > 100.0, "{page}");
     let cluster = cluster.restart_elsewhere().await;
     assert_eq!(read(&cluster, request(&["host-n1:a.service"])).await, all);
     let mut newest = request(&["n1"]);

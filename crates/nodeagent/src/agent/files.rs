@@ -133,12 +133,21 @@ impl Files {
         write_private(&self.token_path(), token.expose().as_bytes())
     }
 
-    /// After the node has left its cluster: nothing that proves its membership stays.
+    /// After the node has left its cluster: nothing that proves its membership stays, and nothing that was kept for its
+    /// master and not sent.
     ///
     /// # Errors
     /// A file cannot be removed.
     pub fn forget_membership(&self) -> Result<()> {
+        let kept = self.kept();
+        match fs::remove_dir_all(&kept) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("{} stays", kept.display()));
+            }
+            Ok(()) | Err(_) => {}
+        }
         for path in [
+            kept.with_extension("cursor"),
             self.identity_path(),
             self.token_path(),
             self.join_key_path(),
@@ -228,6 +237,22 @@ mod tests {
         assert_eq!(files.node_id().unwrap(), id);
         let other = Files::open(&folder.path().join("other")).unwrap();
         assert_ne!(other.node_id().unwrap(), id);
+    }
+
+    #[test]
+    fn the_next_cluster_gets_nothing_that_was_kept_for_the_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::open(folder.path()).unwrap();
+        files.node_id().unwrap();
+        fs::create_dir(files.kept()).unwrap();
+        fs::write(files.kept().join("00000001"), "a line").unwrap();
+        fs::write(folder.path().join("kept.cursor"), "s=1;i=2").unwrap();
+        fs::write(folder.path().join("ledger"), "").unwrap();
+        files.forget_membership().unwrap();
+        let left: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["ledger"]);
+        files.forget_membership().unwrap();
     }
 
     #[test]

@@ -114,6 +114,8 @@ impl Shell {
             Effect::InstallCertificate { certificate, ca } => self.install(certificate, &ca)?,
             Effect::Stopped { left } => {
                 if left {
+                    // what it is just writing goes to a file that is removed
+                    self.keeper = None;
                     self.files.forget_membership()?;
                     tracing::info!("the node has left its cluster; its containers go on");
                 } else {
