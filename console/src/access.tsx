@@ -9,7 +9,7 @@ import { clean } from './format';
 import { t } from './i18n';
 import type { Key } from './i18n';
 import { status } from './state';
-import { Age, Confirm, CopyBox, Failed, Panel, useLoaded } from './widgets';
+import { Act, Age, Confirm, CopyBox, Failed, Panel, Rows, useLoaded } from './widgets';
 import type { Question } from './widgets';
 
 const ROLES: Role[] = ['viewer', 'operator', 'admin'];
@@ -166,37 +166,20 @@ function NewForm({ of, days, usual, make }: NewProps) {
 function Table({ of, name, none, revoke }: { of: Access[]; name: Key; none: Key; revoke: (one: Access) => void }) {
   if (of.length === 0) return <p class="muted">{t(none)}</p>;
   return (
-    <div class="scroll" tabindex={0} role="region" aria-label={t(name)}>
-      <table class="rows">
-        <thead>
-          <tr>
-            <th scope="col">{t('name')}</th>
-            <th scope="col">{t('role')}</th>
-            <th scope="col">{t('expiresAt')}</th>
-            <th scope="col">{t('createdBy')}</th>
-            <th scope="col">
-              <span class="visually-hidden">{t('actions')}</span>
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {of.map((one) => (
-            <tr key={one.id ?? one.name} data-name={one.name}>
-              <th scope="row">{clean(one.name)}</th>
-              <td>{one.role}</td>
-              <td>
-                <Age at={one.expires_at} />
-              </td>
-              <td>{clean(one.created_by)}</td>
-              <td>
-                <button type="button" class="small danger" aria-label={`${t('revoke')}: ${clean(one.name)}`} onClick={() => revoke(one)}>
-                  {t('revoke')}
-                </button>
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Rows name={name} heads={['name', 'role', 'expiresAt', 'createdBy']} acts>
+      {of.map((one) => (
+        <tr key={one.id ?? one.name} data-name={one.name}>
+          <th scope="row">{clean(one.name)}</th>
+          <td>{one.role}</td>
+          <td>
+            <Age at={one.expires_at} />
+          </td>
+          <td>{clean(one.created_by)}</td>
+          <td>
+            <Act words="revoke" name={one.name} danger act={() => revoke(one)} />
+          </td>
+        </tr>
+      ))}
+    </Rows>
   );
 }

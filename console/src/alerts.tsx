@@ -10,7 +10,7 @@ import { t } from './i18n';
 import type { Key } from './i18n';
 import { Channels, Rules } from './rules';
 import { alerts, alertsComplete, link, may, route } from './state';
-import { Age, Confirm, Panel, Parts, Sign, useLoaded } from './widgets';
+import { Act, Age, Confirm, Panel, Parts, Rows, Sign, useLoaded } from './widgets';
 import type { Question } from './widgets';
 
 const STATES: AlertState[] = ['firing', 'acknowledged', 'silenced', 'resolved'];
@@ -76,31 +76,16 @@ function Alerts() {
           {found.length > SHOWN_MAX ? t('showing', { shown: SHOWN_MAX, all: found.length }) : ''}
         </span>
       </div>
-      <div class="scroll" tabindex={0} role="region" aria-label={t('alerts')}>
-        <table class="rows">
-          <thead>
-            <tr>
-              <th scope="col">{t('severity')}</th>
-              <th scope="col">{t('state')}</th>
-              <th scope="col">{t('since')}</th>
-              <th scope="col">{t('rule')}</th>
-              <th scope="col">{t('subjects')}</th>
-              <th scope="col">{t('message')}</th>
-              {may('operator') && (
-                <th scope="col">
-                  <span class="visually-hidden">{t('actions')}</span>
-                </th>
-              )}
-            </tr>
-          </thead>
-          <tbody>
-            {found.slice(0, SHOWN_MAX).map((alert) => (
-              <Row key={alert.id} alert={alert} ask={setAsked} refresh={refresh} />
-            ))}
-          </tbody>
-        </table>
-        {alertsComplete.value && found.length === 0 && <p class="empty">{t('noAlerts')}</p>}
-      </div>
+      <Rows
+        name="alerts"
+        heads={['severity', 'state', 'since', 'rule', 'subjects', 'message']}
+        acts={may('operator')}
+        below={alertsComplete.value && found.length === 0 && <p class="empty">{t('noAlerts')}</p>}
+      >
+        {found.slice(0, SHOWN_MAX).map((alert) => (
+          <Row key={alert.id} alert={alert} ask={setAsked} refresh={refresh} />
+        ))}
+      </Rows>
       {listed && listed.silences.length > 0 && (
         <Panel title={t('silences')}>
           <ul class="silences">
@@ -194,16 +179,8 @@ function Row({ alert, ask, refresh }: RowProps) {
       {may('operator') && (
         <td>
           <div class="buttons">
-            {(state === 'firing' || state === 'silenced') && (
-              <button type="button" class="small" aria-label={`${t('acknowledge')}: ${clean(alert.message)}`} onClick={() => ask(acknowledge)}>
-                {t('acknowledge')}
-              </button>
-            )}
-            {state !== 'resolved' && !alert.silenced_by && (
-              <button type="button" class="small" aria-label={`${t('silence')}: ${clean(alert.message)}`} onClick={() => ask(silence)}>
-                {t('silence')}
-              </button>
-            )}
+            {(state === 'firing' || state === 'silenced') && <Act words="acknowledge" name={alert.message} act={() => ask(acknowledge)} />}
+            {state !== 'resolved' && !alert.silenced_by && <Act words="silence" name={alert.message} act={() => ask(silence)} />}
           </div>
         </td>
       )}

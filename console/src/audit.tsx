@@ -4,7 +4,7 @@ import { useState } from 'preact/hooks';
 import { api } from './api';
 import { clean } from './format';
 import { t } from './i18n';
-import { Failed, Sign, moment, useLoaded } from './widgets';
+import { Failed, Rows, Sign, moment, useLoaded } from './widgets';
 
 const NEWEST = 1000;
 
@@ -31,38 +31,27 @@ export function AuditPage() {
         </button>
       </div>
       {error && <Failed why={error} again={again} />}
-      <div class="scroll" tabindex={0} role="region" aria-label={t('audit')}>
-        <table class="rows">
-          <thead>
-            <tr>
-              <th scope="col">{t('time')}</th>
-              <th scope="col">{t('who')}</th>
-              <th scope="col">{t('from')}</th>
-              <th scope="col">{t('call')}</th>
-              <th scope="col">{t('target')}</th>
-              <th scope="col">{t('outcome')}</th>
-            </tr>
-          </thead>
-          <tbody>
-            {shown.map((entry) => (
-              <tr key={entry.id}>
-                <td class="mono">{moment(entry.at)}</td>
-                <td>{clean(entry.who)}</td>
-                <td class="mono">{clean(entry.from)}</td>
-                <th scope="row">{clean(entry.call)}</th>
-                <td>{clean(entry.target || '-')}</td>
-                <td>
-                  <span class="status">
-                    <Sign tone={entry.outcome === 'ok' ? 'ok' : 'bad'} size={14} />
-                    {clean(entry.outcome)}
-                  </span>
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-        {value && shown.length === 0 && <p class="empty">{t('noAudit')}</p>}
-      </div>
+      <Rows
+        name="audit"
+        heads={['time', 'who', 'from', 'call', 'target', 'outcome']}
+        below={value && shown.length === 0 && <p class="empty">{t('noAudit')}</p>}
+      >
+        {shown.map((entry) => (
+          <tr key={entry.id}>
+            <td class="mono">{moment(entry.at)}</td>
+            <td>{clean(entry.who)}</td>
+            <td class="mono">{clean(entry.from)}</td>
+            <th scope="row">{clean(entry.call)}</th>
+            <td>{clean(entry.target || '-')}</td>
+            <td>
+              <span class="status">
+                <Sign tone={entry.outcome === 'ok' ? 'ok' : 'bad'} size={14} />
+                {clean(entry.outcome)}
+              </span>
+            </td>
+          </tr>
+        ))}
+      </Rows>
     </div>
   );
 }

@@ -219,6 +219,7 @@ export const en = {
 
   tokens: 'Join tokens',
   noTokens: 'There is no token.',
+  id: 'ID',
   usesLeft: 'Uses left',
   expiresAt: 'Expires',
   createdBy: 'Created by',
@@ -597,6 +598,7 @@ export const ko: Record<Key, string> = {
 
   tokens: '참여 토큰',
   noTokens: '토큰이 없습니다.',
+  id: 'ID',
   usesLeft: '남은 횟수',
   expiresAt: '만료',
   createdBy: '만든 사람',

@@ -6,7 +6,7 @@ import type { Token } from './api';
 import { clean } from './format';
 import { t } from './i18n';
 import { link, nodes, sorted, status, toast } from './state';
-import { Age, Confirm, CopyBox, Failed, Panel, StatusOf, useLoaded } from './widgets';
+import { Act, Age, Confirm, CopyBox, Failed, Panel, Rows, StatusOf, useLoaded } from './widgets';
 import type { Question } from './widgets';
 
 const LIFETIMES = [600, 3600, 86_400];
@@ -78,38 +78,21 @@ export function JoinPage() {
         {error && <Failed why={error} again={again} />}
         {tokens?.items.length === 0 && <p class="muted">{t('noTokens')}</p>}
         {tokens && tokens.items.length > 0 && (
-          <div class="scroll" tabindex={0} role="region" aria-label={t('tokens')}>
-            <table class="rows">
-              <thead>
-                <tr>
-                  <th scope="col">ID</th>
-                  <th scope="col">{t('role')}</th>
-                  <th scope="col">{t('usesLeft')}</th>
-                  <th scope="col">{t('expiresAt')}</th>
-                  <th scope="col">{t('node')}</th>
-                  <th scope="col">{t('createdBy')}</th>
-                  <th scope="col"><span class="visually-hidden">{t('actions')}</span></th>
-                </tr>
-              </thead>
-              <tbody>
-                {tokens.items.map((token) => (
-                  <tr key={token.id}>
-                    <th scope="row" class="mono">{token.id}</th>
-                    <td>{token.role}</td>
-                    <td class="number">{token.uses_left}</td>
-                    <td><Age at={token.expires_at} /></td>
-                    <td>{clean(token.node_name ?? '-')}</td>
-                    <td>{clean(token.created_by)}</td>
-                    <td>
-                      <button type="button" class="small danger" aria-label={`${t('revoke')}: ${token.id}`} onClick={() => setAsked(revoking(token, again))}>
-                        {t('revoke')}
-                      </button>
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+          <Rows name="tokens" heads={['id', 'role', 'usesLeft', 'expiresAt', 'node', 'createdBy']} acts>
+            {tokens.items.map((token) => (
+              <tr key={token.id}>
+                <th scope="row" class="mono">{token.id}</th>
+                <td>{token.role}</td>
+                <td class="number">{token.uses_left}</td>
+                <td><Age at={token.expires_at} /></td>
+                <td>{clean(token.node_name ?? '-')}</td>
+                <td>{clean(token.created_by)}</td>
+                <td>
+                  <Act words="revoke" name={token.id} danger act={() => setAsked(revoking(token, again))} />
+                </td>
+              </tr>
+            ))}
+          </Rows>
         )}
       </Panel>
       {asked && <Confirm question={asked} close={() => setAsked(null)} />}

@@ -7,7 +7,7 @@ import type { ClusterStatus } from './api';
 import { bytes, clean } from './format';
 import { t } from './i18n';
 import { may, status } from './state';
-import { Age, Confirm, Facts, Failed, Panel, Sign, useLoaded } from './widgets';
+import { Age, Confirm, Facts, Failed, Panel, Rows, Sign, useLoaded } from './widgets';
 import type { Question } from './widgets';
 
 export function MasterPage() {
@@ -88,28 +88,17 @@ function SettingsPanel() {
         </label>
       </div>
       {error && <Failed why={clean(error)} again={again} />}
-      <div class="scroll" tabindex={0} role="region" aria-label={t('settings')}>
-        <table class="rows">
-          <thead>
-            <tr>
-              <th scope="col">{t('setting')}</th>
-              <th scope="col">{t('value')}</th>
-              <th scope="col">{t('saidBy')}</th>
-            </tr>
-          </thead>
-          <tbody>
-            {shown.map(({ key, value: of, said_by }) => (
-              <tr key={key} data-setting={key}>
-                <th scope="row" class="mono">
-                  {key}
-                </th>
-                <td class="text mono">{clean(of) || '-'}</td>
-                <td class="text">{said_by ? <span class="mono">{clean(said_by)}</span> : <span class="muted">{t('byDefault')}</span>}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Rows name="settings" heads={['setting', 'value', 'saidBy']}>
+        {shown.map(({ key, value: of, said_by }) => (
+          <tr key={key} data-setting={key}>
+            <th scope="row" class="mono">
+              {key}
+            </th>
+            <td class="text mono">{clean(of) || '-'}</td>
+            <td class="text">{said_by ? <span class="mono">{clean(said_by)}</span> : <span class="muted">{t('byDefault')}</span>}</td>
+          </tr>
+        ))}
+      </Rows>
     </Panel>
   );
 }

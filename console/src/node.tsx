@@ -11,7 +11,7 @@ import { t } from './i18n';
 import { EventList } from './events';
 import { LogsPanel } from './logs';
 import { events, isComplete, link, may, nodes, since, topology } from './state';
-import { Age, Confirm, Facts, Panel, Sign, StatusOf, moment, statusWords, useLoaded } from './widgets';
+import { Act, Age, Confirm, Facts, Panel, Rows, Sign, StatusOf, moment, statusWords, useLoaded } from './widgets';
 import type { Question } from './widgets';
 
 const RECENT = 20;
@@ -93,48 +93,32 @@ function Containers({ node }: { node: Node }) {
     <Panel title={t('containers')}>
       {node.containers.length === 0 && <p class="muted">-</p>}
       {node.containers.length > 0 && (
-        <div class="scroll" tabindex={0} role="region" aria-label={t('containers')}>
-          <table class="rows">
-            <thead>
-              <tr>
-                <th scope="col">{t('name')}</th>
-                <th scope="col">{t('state')}</th>
-                <th scope="col">{t('cpu')}</th>
-                <th scope="col">{t('memory')}</th>
-                <th scope="col">{t('restarts')}</th>
-                {mayRestart && <th scope="col"><span class="visually-hidden">{t('actions')}</span></th>}
-              </tr>
-            </thead>
-            <tbody>
-              {node.containers.map((container) => (
-                <tr key={container.id}>
-                  <th scope="row">
-                    {clean(container.name)}
-                    <div class="image">{clean(container.image)}</div>
-                  </th>
-                  <td>
-                    <span class="status">
-                      <Sign tone={containerTone(container)} size={14} />
-                      {clean(container.state)}
-                      {container.exit_code !== null && container.state !== 'running' ? ` (${container.exit_code})` : ''}
-                      {container.health ? `, ${clean(container.health)}` : ''}
-                    </span>
-                  </td>
-                  <td class="number">{`${(container.cpu_basis_points / 100).toFixed(1)} %`}</td>
-                  <td class="number">{bytes(container.memory_bytes)}</td>
-                  <td class="number">{container.restarts}</td>
-                  {mayRestart && (
-                    <td>
-                      <button type="button" class="small" aria-label={`${t('restart')}: ${clean(container.name)}`} onClick={() => setAsked(restartQuestion(node, container.name))}>
-                        {t('restart')}
-                      </button>
-                    </td>
-                  )}
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <Rows name="containers" heads={['name', 'state', 'cpu', 'memory', 'restarts']} acts={mayRestart}>
+          {node.containers.map((container) => (
+            <tr key={container.id}>
+              <th scope="row">
+                {clean(container.name)}
+                <div class="image">{clean(container.image)}</div>
+              </th>
+              <td>
+                <span class="status">
+                  <Sign tone={containerTone(container)} size={14} />
+                  {clean(container.state)}
+                  {container.exit_code !== null && container.state !== 'running' ? ` (${container.exit_code})` : ''}
+                  {container.health ? `, ${clean(container.health)}` : ''}
+                </span>
+              </td>
+              <td class="number">{`${(container.cpu_basis_points / 100).toFixed(1)} %`}</td>
+              <td class="number">{bytes(container.memory_bytes)}</td>
+              <td class="number">{container.restarts}</td>
+              {mayRestart && (
+                <td>
+                  <Act words="restart" name={container.name} act={() => setAsked(restartQuestion(node, container.name))} />
+                </td>
+              )}
+            </tr>
+          ))}
+        </Rows>
       )}
       {asked && <Confirm question={asked} close={() => setAsked(null)} />}
     </Panel>

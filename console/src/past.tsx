@@ -7,7 +7,7 @@ import { clean, span, toneOf } from './format';
 import { t } from './i18n';
 import type { Key } from './i18n';
 import { clockOffset, events, go, now, route, since } from './state';
-import { Failed, Sign, moment, useLoaded } from './widgets';
+import { Failed, Rows, Sign, moment, useLoaded } from './widgets';
 import { neighbours, parseMoment } from './when';
 
 const SECOND = 1000;
@@ -79,46 +79,32 @@ export function PastPage() {
 
 function PastTable({ nodes }: { nodes: PastNode[] }) {
   return (
-    <div class="scroll" tabindex={0} role="region" aria-label={t('nodes')}>
-      <table class="rows">
-        <thead>
-          <tr>
-            <th scope="col">{t('name')}</th>
-            <th scope="col">{t('status')}</th>
-            <th scope="col">{t('since')}</th>
-            <th scope="col">{t('message')}</th>
-            <th scope="col">{t('containers')}</th>
-          </tr>
-        </thead>
-        <tbody>
-          {nodes.map((node) => (
-            <tr key={node.id} data-past={node.name} data-status={node.status ?? 'unknown'}>
-              <th scope="row">{clean(node.name)}</th>
-              <td>
-                <span class="status">
-                  <Sign tone={node.status ? toneOf({ status: node.status, conditions: node.conditions }) : 'idle'} size={14} />
-                  {node.status ?? t('unknown')}
-                </span>
-                {node.conditions.map(({ kind }) => (
-                  <div key={kind} class="image">
-                    {kind}
-                  </div>
-                ))}
-              </td>
-              <td class="mono">{moment(node.since)}</td>
-              <td class="text">{clean(node.message ?? '')}</td>
-              <td class="text containers-then">
-                {node.containers.map((container) => (
-                  <ContainerThen key={container.name} container={container} />
-                ))}
-                {node.containers.length === 0 && '-'}
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-      {nodes.length === 0 && <p class="empty">{t('noNodesThen')}</p>}
-    </div>
+    <Rows name="nodes" heads={['name', 'status', 'since', 'message', 'containers']} below={nodes.length === 0 && <p class="empty">{t('noNodesThen')}</p>}>
+      {nodes.map((node) => (
+        <tr key={node.id} data-past={node.name} data-status={node.status ?? 'unknown'}>
+          <th scope="row">{clean(node.name)}</th>
+          <td>
+            <span class="status">
+              <Sign tone={node.status ? toneOf({ status: node.status, conditions: node.conditions }) : 'idle'} size={14} />
+              {node.status ?? t('unknown')}
+            </span>
+            {node.conditions.map(({ kind }) => (
+              <div key={kind} class="image">
+                {kind}
+              </div>
+            ))}
+          </td>
+          <td class="mono">{moment(node.since)}</td>
+          <td class="text">{clean(node.message ?? '')}</td>
+          <td class="text containers-then">
+            {node.containers.map((container) => (
+              <ContainerThen key={container.name} container={container} />
+            ))}
+            {node.containers.length === 0 && '-'}
+          </td>
+        </tr>
+      ))}
+    </Rows>
   );
 }
 

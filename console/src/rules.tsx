@@ -10,7 +10,7 @@ import { clean, severityTone } from './format';
 import { t } from './i18n';
 import type { Key } from './i18n';
 import { may, toast } from './state';
-import { Age, Confirm, Failed, Panel, Sign, useLoaded } from './widgets';
+import { Act, Age, Confirm, Failed, Panel, Rows, Sign, useLoaded } from './widgets';
 import type { Question } from './widgets';
 
 /** What the form of a rule is about, without what the master adds. */
@@ -45,52 +45,39 @@ export function Rules() {
         </div>
       )}
       {error && <Failed why={error} again={again} />}
-      <div class="scroll" tabindex={0} role="region" aria-label={t('rules')}>
-        <table class="rows">
-          <thead>
-            <tr>
-              <th scope="col">{t('rule')}</th>
-              <th scope="col">{t('severity')}</th>
-              <th scope="col">{t('state')}</th>
-              <th scope="col">{t('f_when')}</th>
-              {may('admin') && <ActionsHead />}
-            </tr>
-          </thead>
-          <tbody>
-            {value?.rules.map((rule) => (
-              <tr key={rule.name} data-rule={rule.name} data-on={!rule.disabled}>
-                <th scope="row">
-                  {clean(rule.name)}
-                  <div class="image">{t(rule.builtin ? 'builtIn' : 'ownRule')}</div>
-                </th>
-                <td>
-                  <SeverityOf severity={rule.severity} />
-                </td>
-                <td>
-                  {t(rule.disabled ? 'isOff' : 'isOn')}
-                  {rule.problem && <div class="image">{clean(rule.problem)}</div>}
-                </td>
-                <td class="text">
-                  <code>{clean(rule.when)}</code>
-                  <div class="image">
-                    {rule.on}
-                    {rule.for ? `, ${t('forAge', { age: rule.for })}` : ''}
-                  </div>
-                </td>
-                {may('admin') && (
-                  <td>
-                    <div class="buttons">
-                      <Act words="edit" name={rule.name} act={() => setEdited(ruleValues(own(rule)))} />
-                      <Act words={rule.disabled ? 'switchOn' : 'switchOff'} name={rule.name} act={() => setAsked(switching(rule))} />
-                      {!rule.builtin && <Act words="deleteRule" name={rule.name} danger act={() => setAsked(deleting(rule))} />}
-                    </div>
-                  </td>
-                )}
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Rows name="rules" heads={['rule', 'severity', 'state', 'f_when']} acts={may('admin')}>
+        {value?.rules.map((rule) => (
+          <tr key={rule.name} data-rule={rule.name} data-on={!rule.disabled}>
+            <th scope="row">
+              {clean(rule.name)}
+              <div class="image">{t(rule.builtin ? 'builtIn' : 'ownRule')}</div>
+            </th>
+            <td>
+              <SeverityOf severity={rule.severity} />
+            </td>
+            <td>
+              {t(rule.disabled ? 'isOff' : 'isOn')}
+              {rule.problem && <div class="image">{clean(rule.problem)}</div>}
+            </td>
+            <td class="text">
+              <code>{clean(rule.when)}</code>
+              <div class="image">
+                {rule.on}
+                {rule.for ? `, ${t('forAge', { age: rule.for })}` : ''}
+              </div>
+            </td>
+            {may('admin') && (
+              <td>
+                <div class="buttons">
+                  <Act words="edit" name={rule.name} act={() => setEdited(ruleValues(own(rule)))} />
+                  <Act words={rule.disabled ? 'switchOn' : 'switchOff'} name={rule.name} act={() => setAsked(switching(rule))} />
+                  {!rule.builtin && <Act words="deleteRule" name={rule.name} danger act={() => setAsked(deleting(rule))} />}
+                </div>
+              </td>
+            )}
+          </tr>
+        ))}
+      </Rows>
       {edited && (
         <FormDialog
           title={edited.name ? `${t('rule')}: ${clean(edited.name)}` : t('newRule')}
@@ -132,50 +119,41 @@ export function Channels() {
         </div>
       )}
       {error && <Failed why={error} again={again} />}
-      <div class="scroll" tabindex={0} role="region" aria-label={t('channels')}>
-        <table class="rows">
-          <thead>
-            <tr>
-              <th scope="col">{t('channel')}</th>
-              <th scope="col">{t('severity')}</th>
-              <th scope="col">{t('state')}</th>
-              <th scope="col">{t('waiting')}</th>
-              {may('admin') && <ActionsHead />}
-            </tr>
-          </thead>
-          <tbody>
-            {value?.channels.map((channel) => (
-              <tr key={channel.name} data-channel={channel.name}>
-                <th scope="row">
-                  {clean(channel.name)}
-                  <div class="image">
-                    {channel.kind} {clean(channel.target)}
-                  </div>
-                </th>
-                <td>
-                  <SeverityOf severity={channel.severity} />
-                  {channel.only && <div class="image">{clean(channel.only)}</div>}
-                </td>
-                <td class="text">
-                  {t(channel.disabled ? 'isOff' : 'isOn')}
-                  {channel.problem && <div class="image">{clean(channel.problem)}</div>}
-                </td>
-                <td class="number">{channel.waiting}</td>
-                {may('admin') && (
-                  <td>
-                    <div class="buttons">
-                      <Act words="testChannel" name={channel.name} act={() => setAsked(testing(channel))} />
-                      <Act words="replace" name={channel.name} act={() => setEdited(replacing(channel))} />
-                      <Act words="deleteChannel" name={channel.name} danger act={() => setAsked(deleting(channel))} />
-                    </div>
-                  </td>
-                )}
-              </tr>
-            ))}
-          </tbody>
-        </table>
-        {value?.channels.length === 0 && <p class="empty">{t('noChannels')}</p>}
-      </div>
+      <Rows
+        name="channels"
+        heads={['channel', 'severity', 'state', 'waiting']}
+        acts={may('admin')}
+        below={value?.channels.length === 0 && <p class="empty">{t('noChannels')}</p>}
+      >
+        {value?.channels.map((channel) => (
+          <tr key={channel.name} data-channel={channel.name}>
+            <th scope="row">
+              {clean(channel.name)}
+              <div class="image">
+                {channel.kind} {clean(channel.target)}
+              </div>
+            </th>
+            <td>
+              <SeverityOf severity={channel.severity} />
+              {channel.only && <div class="image">{clean(channel.only)}</div>}
+            </td>
+            <td class="text">
+              {t(channel.disabled ? 'isOff' : 'isOn')}
+              {channel.problem && <div class="image">{clean(channel.problem)}</div>}
+            </td>
+            <td class="number">{channel.waiting}</td>
+            {may('admin') && (
+              <td>
+                <div class="buttons">
+                  <Act words="testChannel" name={channel.name} act={() => setAsked(testing(channel))} />
+                  <Act words="replace" name={channel.name} act={() => setEdited(replacing(channel))} />
+                  <Act words="deleteChannel" name={channel.name} danger act={() => setAsked(deleting(channel))} />
+                </div>
+              </td>
+            )}
+          </tr>
+        ))}
+      </Rows>
       {value && value.dead_letters.length > 0 && (
         <Panel title={t('deadLetters')}>
           <ul class="silences">
@@ -216,21 +194,5 @@ function SeverityOf({ severity }: { severity: RuleTold['severity'] }) {
       <Sign tone={severityTone(severity as 'info')} size={14} />
       {t(severity as Key)}
     </span>
-  );
-}
-
-function ActionsHead() {
-  return (
-    <th scope="col">
-      <span class="visually-hidden">{t('actions')}</span>
-    </th>
-  );
-}
-
-function Act({ words, name, danger, act }: { words: Key; name: string; danger?: boolean; act: () => void }) {
-  return (
-    <button type="button" class={danger ? 'small danger' : 'small'} aria-label={`${t(words)}: ${clean(name)}`} onClick={act}>
-      {t(words)}
-    </button>
   );
 }

@@ -5,7 +5,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Node } from './api';
 import { Problem } from './api';
 import type { Tone } from './format';
-import { span, toneOf } from './format';
+import { clean, span, toneOf } from './format';
 import { t } from './i18n';
 import type { Key } from './i18n';
 import { link, since, toast } from './state';
@@ -110,6 +110,51 @@ export function Parts({ of, here }: { of: { path: string[]; name: Key }[]; here:
         </a>
       ))}
     </nav>
+  );
+}
+
+interface RowsProps {
+  name: Key;
+  heads: Key[];
+  /** A last column is of buttons: its head is for those who do not see them. */
+  acts?: boolean;
+  /** Said below the table. */
+  below?: ComponentChildren;
+  children: ComponentChildren;
+}
+
+/** A table, scrolled by itself where it is too wide. */
+export function Rows({ name, heads, acts, below, children }: RowsProps) {
+  return (
+    <div class="scroll" tabindex={0} role="region" aria-label={t(name)}>
+      <table class="rows">
+        <thead>
+          <tr>
+            {heads.map((head) => (
+              <th key={head} scope="col">
+                {t(head)}
+              </th>
+            ))}
+            {acts && (
+              <th scope="col">
+                <span class="visually-hidden">{t('actions')}</span>
+              </th>
+            )}
+          </tr>
+        </thead>
+        <tbody>{children}</tbody>
+      </table>
+      {below}
+    </div>
+  );
+}
+
+/** What may be done to a row, by a button of its last column. */
+export function Act({ words, name, danger, act }: { words: Key; name: string; danger?: boolean; act: () => void }) {
+  return (
+    <button type="button" class={danger ? 'small danger' : 'small'} aria-label={`${t(words)}: ${clean(name)}`} onClick={act}>
+      {t(words)}
+    </button>
   );
 }
 
