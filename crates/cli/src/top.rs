@@ -106,7 +106,7 @@ pub async fn run(globals: &Globals, args: &TopArgs) -> Result<(), Failure> {
 
 async fn look_at(client: &mut Client<'_>, args: &TopArgs) -> Result<TopView, Failure> {
     let filter = args.node.as_ref().map(|node| format!("name={node}"));
-    let request = v1::GetNodesRequest { filter: filter.clone() };
+    let request = v1::GetNodesRequest { filter: filter.clone(), at: None };
     let nodes = client
         .call("cannot list nodes", request, async |api, r| api.get_nodes(r).await)
         .await?

@@ -315,6 +315,7 @@ impl Parts {
             log_level: self.log_level.clone(),
             address: self.servers.first().cloned().unwrap_or_default(),
             queue: Arc::clone(queue),
+            one_past: Arc::default(),
             stopping,
         }
     }

@@ -19,10 +19,11 @@ pub mod watch;
 use crate::{
     args::Globals,
     connection::{Client, Cluster, each, follow},
+    events::{Since, since},
     failure::Failure,
     live::{self, Moment, Screen},
     output::{Format, Look, OutputArgs, Tone, document, now, print, say, streamed},
-    text::{age, clean, parse_duration, precise_moment},
+    text::{age, clean, moment, parse_duration, precise_moment},
 };
 use deploy::{DeployArgs, undeploy::UndeployArgs};
 use view::{DescribedNodesView, DescribedView, NodeView, NodesView, WatchView};
@@ -38,6 +39,7 @@ const LIST_EXAMPLES: &str = "Examples:
   piccolo node list -o wide
   piccolo node list -l status=NotReady            # which boards need a hand?
   piccolo node list -l role=sub,name~zone,label.site=seoul
+  piccolo node list --at 2h                       # as they were two hours ago
   piccolo node list --watch                       # a live table; lines with times on a pipe
   piccolo node list --watch -o json               # one JSON document per change and line";
 const GET_EXAMPLES: &str = "Examples:
@@ -139,6 +141,11 @@ pub struct ListArgs {
     /// Keys: id, name, ip, role, kind, status, label.KEY. Case does not matter.
     #[arg(short = 'l', long, value_name = "TERMS", value_parser = selector)]
     selector: Option<String>,
+    /// As they were at a time, or so long ago: as far as kept events and present nodes tell
+    ///
+    /// Known of then are status, conditions and containers; what nothing tells is Unknown or left out.
+    #[arg(long, value_name = "TIME", value_parser = since, conflicts_with_all = ["selector", "watch"])]
+    at: Option<Since>,
     /// Go on showing changes until interrupted
     #[arg(short, long)]
     watch: bool,
@@ -292,17 +299,40 @@ pub async fn run(globals: &Globals, command: &NodeCommand) -> Result<(), Failure
 
 async fn list(cluster: &Cluster, args: &ListArgs) -> Result<(), Failure> {
     let mut client = cluster.connect().await?;
-    let request = v1::GetNodesRequest { filter: args.selector.clone() };
+    let at = args.at.map(|at| at.moment(now()));
+    let request = v1::GetNodesRequest { filter: args.selector.clone(), at };
     let answer =
         client.call("cannot list nodes", request, async |api, r| api.get_nodes(r).await).await?;
+    if let Some(past) = &answer.past {
+        tell_limits(past);
+    }
     let format = args.output.format;
+    let look = Look::of_stdout();
     print(&match format {
-        Format::Table | Format::Wide => table::nodes(&answer.nodes, format, &Look::of_stdout()),
+        // ages are those of then
+        Format::Table | Format::Wide => {
+            table::nodes(&answer.nodes, format, &Look { now: at.unwrap_or(look.now), ..look })
+        }
         Format::Json | Format::Yaml => {
             let nodes = answer.nodes.iter().map(NodeView::from).collect();
             document(&NodesView { nodes, revision: answer.revision }, format)?
         }
     })
+}
+
+/// What is not known of a past moment.
+fn tell_limits(past: &v1::Past) {
+    if !past.whole {
+        let since = moment(past.kept_since.as_ref());
+        say(&format!(
+            "events are kept since {since}: nodes that were removed before are missing, and of others only what has not changed is known"
+        ));
+    }
+    if past.in_gap {
+        say(
+            "a master was restored later from an earlier backup: what happened between is not known",
+        );
+    }
 }
 
 async fn get(cluster: &Cluster, args: &GetArgs) -> Result<(), Failure> {

@@ -141,6 +141,25 @@ fn a_master_that_does_not_answer_is_code_4_with_every_address() {
 }
 
 #[test]
+fn nodes_are_listed_as_they_were_and_what_is_not_known_is_said() {
+    let (home, _peer, context) = start();
+    let list = ["--context", &context, "node", "list", "--at", "2026-11-23T18:00:00Z"];
+    let listed = home.piccolo(&list);
+    check(&listed, 0, &["events are kept since 2026-11-23T18:00:00Z"]);
+    let rows: Vec<Vec<_>> = stdout(&listed)
+        .lines()
+        .map(|line| line.split_whitespace().map(str::to_owned).collect())
+        .collect();
+    assert_eq!(rows[1][..5], ["zone-a", "Ready", "sub", "-", "1/1"]);
+    assert_eq!(rows[2][..5], ["zone-b", "Unknown", "unknown", "-", "0/0"]);
+    let listed = home.piccolo(&[&list[..], &["-o", "json"]].concat());
+    assert!(stdout(&listed).contains("\"status\": \"Unknown\""), "{}", stdout(&listed));
+    for more in [&["--watch"][..], &["-l", "status=Ready"]] {
+        check(&home.piccolo(&[&list[..], more].concat()), 2, &["cannot be used with"]);
+    }
+}
+
+#[test]
 fn more_events_than_an_answer_holds_are_read_page_by_page() {
     let (home, _peer, context) = start();
     for (place, count, first, last) in [

@@ -148,6 +148,23 @@ pub(crate) fn nodes() -> Vec<v1::Node> {
     vec![zone_b, zone_a, hpc, fresh]
 }
 
+/// Of a past moment: one of which all is known that can be, one of which nothing is.
+pub(crate) fn nodes_then() -> Vec<v1::Node> {
+    let then = |name: &str, status: v1::NodeStatus| v1::Node {
+        id: format!("id-of-{name}"),
+        name: name.to_owned(),
+        status: status.into(),
+        ..v1::Node::default()
+    };
+    let known = v1::Node {
+        status_since: ago(7_200),
+        role: v1::NodeRole::Sub.into(),
+        containers: vec![container("camera", "running", None)],
+        ..then("zone-a", v1::NodeStatus::Ready)
+    };
+    vec![known, then("zone-b", v1::NodeStatus::Unspecified)]
+}
+
 /// More than one answer holds, of a node of their own.
 pub(crate) fn many_events() -> Vec<v1::Event> {
     let event = |id| v1::Event { id, node_name: "many".to_owned(), ..v1::Event::default() };

@@ -418,8 +418,11 @@ impl ApiServerService for Served {
     where
         'a: 'b,
     {
-        self.script.lock().unwrap().filters.push(request.into_inner().filter);
-        Box::pin(self.answer(v1::GetNodesResponse { nodes: fixtures::nodes(), revision: 120 }))
+        let v1::GetNodesRequest { filter, at } = request.into_inner();
+        let nodes = if at.is_some() { fixtures::nodes_then() } else { fixtures::nodes() };
+        let past = at.map(|_| v1::Past { kept_since: at, ..Default::default() });
+        self.script.lock().unwrap().filters.push(filter);
+        Box::pin(self.answer(v1::GetNodesResponse { nodes, revision: 120, past }))
     }
 
     fn get_node<'a, 'b>(

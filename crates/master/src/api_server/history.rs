@@ -123,6 +123,7 @@ pub(super) async fn verify_audit(
 impl Api {
     /// The cluster as the kept events, all of which are read, and the present nodes tell of it.
     pub(crate) async fn past(&self, at: WallTime) -> Result<Past, Status> {
+        let _one = self.one_past.lock().await;
         let last_id = self.board.last_event();
         let mut fold = Fold::new(at);
         let mut after = 0;

@@ -99,6 +99,8 @@ pub(crate) struct Api {
     pub(crate) clock: MasterClock,
     pub(crate) log_level: LogLevel,
     pub(crate) queue: Arc<EffectQueue>,
+    /// All kept events are read for a past moment: for one at a time.
+    pub(crate) one_past: Arc<tokio::sync::Mutex<()>>,
     /// For people: where this master is reached.
     pub(crate) address: String,
     /// Becomes true when the master stops: watches end.

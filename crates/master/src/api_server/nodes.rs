@@ -1,13 +1,18 @@
 //! Nodes, topology and the cluster as a whole (HLD §7.1.1).
 
 use piccolo_core::{
-    api_server::{Call, Refusal, Selector},
+    api_server::{Call, Caller, Refusal, Selector},
     model::{FieldError, NodeView, check_text},
+    past::PastNode,
     session::AgentCommand,
     state_manager::{Answer, Approval, Request},
     topology::TopologyUpdate,
 };
-use piccolo_rpc::{convert::timestamp, v1};
+use piccolo_rpc::{
+    convert::{timestamp, wall_time},
+    v1,
+};
+use prost_types::Timestamp;
 use tonic::{Request as Asked, Response, Status};
 
 use super::{
@@ -26,14 +31,48 @@ pub(super) async fn get_nodes(
     request: Asked<v1::GetNodesRequest>,
 ) -> Answered<v1::GetNodesResponse> {
     let by = api.admit_read(&request, Call::GetNodes).await?;
-    let filter = request.into_inner().filter.unwrap_or_default();
+    let v1::GetNodesRequest { filter, at } = request.into_inner();
+    let filter = filter.unwrap_or_default();
+    if let Some(at) = at {
+        return nodes_at(api, by, &filter, &at).await;
+    }
     let selector = match Selector::parse(&filter) {
         Ok(selector) => selector,
         Err(refusal) => return Err(api.refuse(by, Call::GetNodes, refusal).await),
     };
     let (nodes, revision) = api.board.nodes(&selector);
     let nodes = nodes.iter().map(|view| view.as_ref().into()).collect();
-    Ok(Response::new(v1::GetNodesResponse { nodes, revision }))
+    Ok(Response::new(v1::GetNodesResponse { nodes, revision, past: None }))
+}
+
+/// As they were. What a node is for good is as it is now, where it is still there.
+async fn nodes_at(
+    api: &Api,
+    by: Caller,
+    filter: &str,
+    at: &Timestamp,
+) -> Answered<v1::GetNodesResponse> {
+    api.check(&by, Call::ListEvents).await?;
+    let at = match wall_time("at", at) {
+        Ok(_) if !filter.is_empty() => Err(FieldError::new("filter", "is for the present")),
+        Ok(at) if at > api.clock.now().wall => Err(FieldError::new("at", "lies ahead")),
+        checked => checked,
+    };
+    let at = match at {
+        Ok(at) => at,
+        Err(error) => return Err(api.refuse(by, Call::GetNodes, error.into()).await),
+    };
+    let past = api.past(at).await?;
+    let (present, revision) = api.board.nodes(&Selector::default());
+    let told = |node: &PastNode| {
+        let there = present.iter().find(|view| view.record.id == node.id);
+        let there = there.map(|view| v1::Node::from(view.as_ref()));
+        let there = there.map(|now| (now.role, now.kind, now.created_at));
+        let (role, kind, created_at) = there.unwrap_or_default();
+        v1::Node { role, kind, created_at, ..node.into() }
+    };
+    let nodes = past.nodes.iter().map(told).collect();
+    Ok(Response::new(v1::GetNodesResponse { nodes, revision, past: Some((&past).into()) }))
 }
 
 /// From the board, as [`get_nodes`]; the machine is asked only what to say of a node that is not there.

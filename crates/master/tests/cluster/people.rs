@@ -123,7 +123,7 @@ async fn a_filter_selects_and_a_bad_one_names_the_place() {
     }
     let mut admin = cluster.admin().await;
     let mut nodes = async |filter: &str| {
-        let request = v1::GetNodesRequest { filter: Some(filter.to_owned()) };
+        let request = v1::GetNodesRequest { filter: Some(filter.to_owned()), at: None };
         let answer = admin.get_nodes(request).await.map(tonic::Response::into_inner);
         answer.map(|answer| answer.nodes.into_iter().map(|node| node.id).collect::<Vec<_>>())
     };

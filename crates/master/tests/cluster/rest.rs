@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    harness::{Cluster, Session, hello},
+    harness::{Cluster, Session, hello, refused},
     https::connect,
 };
 
@@ -182,6 +182,20 @@ async fn the_cluster_is_told_as_it_was_at_a_moment() {
     assert_eq!(names(&before).await.0, Some(true));
     let after = names(ready.as_str().unwrap()).await;
     assert_eq!(after, (Some(true), "host-n1 Ready, host-n2 Ready".to_owned()));
+    let at = |text: &str| Some(text.parse().unwrap());
+    let mut admin = cluster.admin().await;
+    let request = v1::GetNodesRequest { at: at(ready.as_str().unwrap()), filter: None };
+    let told = admin.get_nodes(request).await.unwrap().into_inner();
+    let nodes = told.nodes.iter().map(|node| (node.name.as_str(), node.status(), node.role()));
+    let was = |name| (name, v1::NodeStatus::Ready, v1::NodeRole::Sub);
+    assert_eq!(nodes.collect::<Vec<_>>(), [was("host-n1"), was("host-n2")]);
+    assert!(told.past.unwrap().whole);
+    for (request, field) in [
+        (v1::GetNodesRequest { at: at("9000-01-01T00:00:00Z"), filter: None }, "at"),
+        (v1::GetNodesRequest { at: at(&before), filter: Some("role=sub".to_owned()) }, "filter"),
+    ] {
+        assert!(refused(admin.get_nodes(request).await).message.starts_with(field));
+    }
 }
 
 #[tokio::test]

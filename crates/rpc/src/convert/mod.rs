@@ -10,6 +10,7 @@
 //! - `session`: what agents and the master say to each other, in both directions
 //! - `logs`: lines of logs, and who asks for which
 //! - `alert`: alerts, their rules and channels
+//! - `past`: nodes as they were
 //! - `topology`, `event`, `access`: the rest of the model
 
 mod access;
@@ -19,6 +20,7 @@ mod event;
 mod logs;
 mod monitoring;
 mod node;
+mod past;
 mod recovery;
 mod session;
 #[cfg(test)]

@@ -144,7 +144,7 @@ impl Job<'_> {
     /// As the master answers.
     pub async fn nodes(&self) -> Result<Vec<v1::Node>, Failure> {
         let mut client = self.cluster.connect().await?;
-        let request = v1::GetNodesRequest { filter: None };
+        let request = v1::GetNodesRequest::default();
         let answer = client
             .call("cannot list nodes", request, async |api, r| api.get_nodes(r).await)
             .await?;

@@ -45,7 +45,7 @@ use serde::Serialize;
 use utoipa_axum::{PathItemExt as _, paste};
 
 pub(super) use self::asker::Asker;
-use self::{body::LargeBodies, cache::Newest, once::Memory, past::OnePast, problem::Problem};
+use self::{body::LargeBodies, cache::Newest, once::Memory, problem::Problem};
 use crate::api_server::Api;
 
 const PREFIX: &str = "/api/v1";
@@ -152,13 +152,11 @@ pub(super) fn router() -> Router<Api> {
     let places = Extension(LargeBodies::default());
     let memory = Extension(Memory::default());
     let newest = Extension(Newest::default());
-    let one_past = Extension(OnePast::default());
     routes()
         .merge(document::router())
         .layer(places)
         .layer(memory)
         .layer(newest)
-        .layer(one_past)
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_so)
         .layer(map_response(as_it_is_called))

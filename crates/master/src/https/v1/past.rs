@@ -1,12 +1,9 @@
 //! The cluster at a past moment, as far as kept events and present nodes tell of it (HLD §14.3).
 
-use std::sync::Arc;
-
-use axum::{Extension, http::StatusCode};
+use axum::http::StatusCode;
 use piccolo_core::api_server::Call;
 use piccolo_rpc::{convert::wall_time, view::past::PastView};
 use serde::Deserialize;
-use tokio::sync::Mutex;
 
 use super::{
     Answer, Shown,
@@ -14,10 +11,6 @@ use super::{
     problem::{Problem, Problems},
     watches::moment,
 };
-
-/// All kept events are read for one answer: for one at a time.
-#[derive(Debug, Clone, Default)]
-pub(super) struct OnePast(Arc<Mutex<()>>);
 
 /// Which moment.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -34,7 +27,6 @@ pub(super) struct HistoryParams {
 pub(super) async fn get_history(
     asker: Asker,
     Params(params): Params<HistoryParams>,
-    Extension(OnePast(one)): Extension<OnePast>,
 ) -> Answer<PastView> {
     asker.api.check(&asker.by, Call::ListEvents).await?;
     let wrong =
@@ -45,7 +37,6 @@ pub(super) async fn get_history(
     if at > asker.api.clock.now().wall {
         return Err(wrong("at: lies ahead".to_owned()));
     }
-    let _one = one.lock().await;
     let past = asker.api.past(at).await?;
     Ok(Shown::ok(PastView::from(&past)))
 }

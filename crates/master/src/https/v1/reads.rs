@@ -53,7 +53,7 @@ pub(super) async fn list_nodes(
         asker.api.check(&asker.by, Call::GetNodes).await?;
         return Ok(Shown::ok(list).tagged(revision).written());
     }
-    let request = asker.request(v1::GetNodesRequest { filter: params.filter });
+    let request = asker.request(v1::GetNodesRequest { filter: params.filter, at: None });
     let listed = asker.api.get_nodes(request).await?.into_inner();
     let (nodes, revision) = (listed.nodes, listed.revision);
     let page = Page::of(nodes, revision, &page, |node| &node.id, |node| NodeView::from(node))?;
