@@ -441,6 +441,7 @@ export const api = {
   alertChannels: () => call<{ channels: Channel[]; dead_letters: DeadLetter[] }>('GET', 'alert-channels'),
   applyChannels: (channels: unknown[]) => call<unknown>('POST', 'alert-channels', { channels }),
   deleteChannel: (channel: string) => call<unknown>('DELETE', `alert-channels/${id(channel)}`),
+  switchChannel: (channel: string, disabled: boolean) => call<unknown>('POST', `alert-channels/${id(channel)}/switch`, { disabled }),
   testChannel: (channel: string) => call<unknown>('POST', `alert-channels/${id(channel)}/test`),
 
   watchNodes: (tell: (changes: NodeChange[]) => void, stop: AbortSignal) =>

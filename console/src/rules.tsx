@@ -102,6 +102,11 @@ export function Channels() {
     ask: t('testChannelAsk', { name: clean(name) }),
     act: () => api.testChannel(name).finally(again),
   });
+  const switching = ({ name, disabled }: Channel): Question => ({
+    title: t(disabled ? 'switchOn' : 'switchOff'),
+    ask: t(disabled ? 'channelOnAsk' : 'channelOffAsk', { name: clean(name) }),
+    act: () => api.switchChannel(name, !disabled).then(again),
+  });
   const deleting = ({ name }: Channel): Question => ({
     title: t('deleteChannel'),
     ask: t('deleteChannelAsk', { name: clean(name) }),
@@ -126,7 +131,7 @@ export function Channels() {
         below={value?.channels.length === 0 && <p class="empty">{t('noChannels')}</p>}
       >
         {value?.channels.map((channel) => (
-          <tr key={channel.name} data-channel={channel.name}>
+          <tr key={channel.name} data-channel={channel.name} data-on={!channel.disabled}>
             <th scope="row">
               {clean(channel.name)}
               <div class="image">
@@ -147,6 +152,7 @@ export function Channels() {
                 <div class="buttons">
                   <Act words="testChannel" name={channel.name} act={() => setAsked(testing(channel))} />
                   <Act words="replace" name={channel.name} act={() => setEdited(replacing(channel))} />
+                  <Act words={channel.disabled ? 'switchOn' : 'switchOff'} name={channel.name} act={() => setAsked(switching(channel))} />
                   <Act words="deleteChannel" name={channel.name} danger act={() => setAsked(deleting(channel))} />
                 </div>
               </td>

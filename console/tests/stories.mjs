@@ -187,7 +187,7 @@ await stories(async (browser) => {
     await page.locator('tr[data-rule=Hot]').waitFor({ state: 'detached' });
   });
 
-  await step('a channel is refused, made, tested and deleted', async () => {
+  await step('a channel is refused, made, tested, switched off and on, and deleted', async () => {
     const told = [];
     const receiver = createServer((request, answer) => request.on('data', (part) => told.push(String(part))).on('end', () => answer.end()));
     await new Promise((resolve) => receiver.listen(0, '127.0.0.1', resolve));
@@ -218,6 +218,11 @@ await stories(async (browser) => {
     await page.locator('dialog [role=alert]').waitFor();
     await button(page, 'Cancel').click();
     await picture(page, 'channels');
+    for (const [word, on] of [['off', false], ['on', true]]) {
+      await button(page, `Switch ${word}: collector`).click();
+      await page.locator('dialog button[type=submit]').click();
+      await page.locator(`tr[data-channel=collector][data-on=${on}]`).waitFor();
+    }
     await button(page, 'Replace: collector').click();
     check((await field('key').inputValue()) === '', 'no secret comes back');
     await button(page, 'Cancel').click();

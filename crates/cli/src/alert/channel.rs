@@ -31,6 +31,10 @@ const APPLY_EXAMPLES: &str = "Examples:
   piccolo alert channel apply -f alerts.yaml";
 const DELETE_EXAMPLES: &str = "Examples:
   piccolo alert channel delete pager";
+const DISABLE_EXAMPLES: &str = "Examples:
+  piccolo alert channel disable pager";
+const ENABLE_EXAMPLES: &str = "Examples:
+  piccolo alert channel enable pager";
 const TEST_EXAMPLES: &str = "Examples:
   piccolo alert channel test pager
   piccolo alert channel test mail --timeout 30s";
@@ -52,6 +56,14 @@ pub enum ChannelCommand {
     /// Delete channels, and what waits for them
     #[command(after_help = DELETE_EXAMPLES)]
     Delete(NamesArgs),
+    /// Switch channels off; what they are stays, with their secrets
+    ///
+    /// They are told of nothing meanwhile. What waits for them already goes once they are on again.
+    #[command(after_help = DISABLE_EXAMPLES)]
+    Disable(NamesArgs),
+    /// Switch channels on again
+    #[command(after_help = ENABLE_EXAMPLES)]
+    Enable(NamesArgs),
     /// Have a channel tell that this is a test, and wait for it
     #[command(after_help = TEST_EXAMPLES)]
     Test(TestArgs),
@@ -169,6 +181,8 @@ pub async fn run(cluster: &Cluster, command: &ChannelCommand) -> Result<(), Fail
         ChannelCommand::List(output) => list(&mut cluster.connect().await?, output.format).await,
         ChannelCommand::Apply(args) => apply(cluster, args).await,
         ChannelCommand::Delete(args) => delete(cluster, args).await,
+        ChannelCommand::Disable(args) => switch(cluster, args, true).await,
+        ChannelCommand::Enable(args) => switch(cluster, args, false).await,
         ChannelCommand::Test(args) => test(cluster, &args.name).await,
     }
 }
@@ -212,6 +226,17 @@ async fn delete(cluster: &Cluster, args: &NamesArgs) -> Result<(), Failure> {
         let request = v1::DeleteAlertChannelRequest { name: name.to_owned() };
         client.call(&what, request, async |api, r| api.delete_alert_channel(r).await).await?;
         Ok(format!("channel {} deleted\n", clean(name)))
+    })
+    .await
+}
+
+async fn switch(cluster: &Cluster, args: &NamesArgs, disabled: bool) -> Result<(), Failure> {
+    let (doing, done) = if disabled { ("disable", "disabled") } else { ("enable", "enabled") };
+    each(cluster, &args.names, async |client, name| {
+        let what = format!("cannot {doing} channel {name}");
+        let request = v1::SwitchAlertChannelRequest { name: name.to_owned(), disabled };
+        client.call(&what, request, async |api, r| api.switch_alert_channel(r).await).await?;
+        Ok(format!("channel {} {done}\n", clean(name)))
     })
     .await
 }

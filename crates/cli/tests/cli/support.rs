@@ -646,6 +646,7 @@ impl ApiServerService for Served {
         list_alert_channels: ListAlertChannelsRequest => ListAlertChannelsResponse,
         apply_alert_channels: ApplyAlertChannelsRequest => ApplyAlertChannelsResponse,
         delete_alert_channel: DeleteAlertChannelRequest => DeleteAlertChannelResponse,
+        switch_alert_channel: SwitchAlertChannelRequest => SwitchAlertChannelResponse,
         test_alert_channel: TestAlertChannelRequest => TestAlertChannelResponse,
     }
 }

@@ -148,7 +148,8 @@ calls! {
     CreateApiToken, ListApiTokens, RevokeApiToken, OpenConsole, OpenSession, GetSession, CloseSession,
     ListAlerts, WatchAlerts, AcknowledgeAlerts, SilenceAlerts, UnsilenceAlerts,
     ListAlertRules, ApplyAlertRules, DeleteAlertRule,
-    ListAlertChannels, ApplyAlertChannels, DeleteAlertChannel, TestAlertChannel,
+    ListAlertChannels, ApplyAlertChannels, DeleteAlertChannel, SwitchAlertChannel,
+    TestAlertChannel,
 }
 
 /// The table.
@@ -215,6 +216,7 @@ pub fn may(role: Role, call: Call) -> bool {
         | Call::DeleteAlertRule
         | Call::ApplyAlertChannels
         | Call::DeleteAlertChannel
+        | Call::SwitchAlertChannel
         | Call::TestAlertChannel => role == Admin,
     }
 }

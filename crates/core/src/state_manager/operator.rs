@@ -140,6 +140,7 @@ fn is_audited(call: Call) -> bool {
         | Call::DeleteAlertRule
         | Call::ApplyAlertChannels
         | Call::DeleteAlertChannel
+        | Call::SwitchAlertChannel
         | Call::TestAlertChannel
         | Call::CreateApiToken
         | Call::RevokeApiToken

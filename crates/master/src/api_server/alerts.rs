@@ -192,6 +192,21 @@ pub(super) async fn delete_channel(
     Ok(Response::new(v1::DeleteAlertChannelResponse {}))
 }
 
+pub(super) async fn switch_channel(
+    api: &Api,
+    request: Asked<v1::SwitchAlertChannelRequest>,
+) -> Answered<v1::SwitchAlertChannelResponse> {
+    let call = Call::SwitchAlertChannel;
+    let name = request.get_ref().name.clone();
+    let convert = |w: v1::SwitchAlertChannelRequest| {
+        Ok(AlertRequest::SwitchChannel { name: named(w.name)?, disabled: w.disabled })
+    };
+    let answer = api.alert_call(request, call, DEADLINE, convert).await?;
+    let AlertAnswer::Channels { channels, .. } = answer else { return Err(unexpected(call)) };
+    let channel = channels.into_iter().find(|view| view.channel.name == name).map(Into::into);
+    Ok(Response::new(v1::SwitchAlertChannelResponse { channel }))
+}
+
 pub(super) async fn test_channel(
     api: &Api,
     request: Asked<v1::TestAlertChannelRequest>,

@@ -477,6 +477,13 @@ impl v1::api_server_service_server::ApiServerService for Api {
         alerts::delete_channel(self, r).await
     }
 
+    async fn switch_alert_channel(
+        &self,
+        r: Request<v1::SwitchAlertChannelRequest>,
+    ) -> Answered<v1::SwitchAlertChannelResponse> {
+        alerts::switch_channel(self, r).await
+    }
+
     async fn test_alert_channel(
         &self,
         r: Request<v1::TestAlertChannelRequest>,

@@ -597,6 +597,15 @@ async fn a_channel_is_made_and_tested_and_no_secret_of_it_comes_back() {
     let refused = post(&cluster, Some(&admin), "/api/v1/alert-channels", &[], &two).await;
     assert_eq!((refused.status, refused.json()["field"].as_str()), (422, Some("channels[0]")));
     let path = "/api/v1/alert-channels/pager";
+    for (body, disabled) in [(r#"{"disabled":true}"#, true), (r#"{"disabled":false}"#, false)] {
+        let switched = post(&cluster, Some(&admin), &format!("{path}/switch"), &[], body).await;
+        assert_eq!(switched.status, 200, "{switched:?}");
+        let listed = get(&cluster, Some(&admin), "/api/v1/alert-channels").await.json();
+        assert_eq!(listed["channels"][0]["disabled"], disabled);
+    }
+    let nobody = "/api/v1/alert-channels/nobody/switch";
+    let nobody = post(&cluster, Some(&admin), nobody, &[], r#"{"disabled":true}"#).await;
+    assert_eq!((nobody.status, nobody.reason().as_str()), (404, "NoSuchChannel"));
     let test = post(&cluster, Some(&admin), &format!("{path}/test"), &[], "").await;
     assert!(test.status >= 400 && !test.reason().is_empty(), "nobody listens there: {test:?}");
     assert_eq!(ask(&cluster, Some(&admin), "DELETE", path, &[], "").await.status, 200);

@@ -61,6 +61,10 @@ pub enum AlertRequest {
     ListChannels,
     ApplyChannels(Vec<Channel>),
     DeleteChannel(String),
+    SwitchChannel {
+        name: String,
+        disabled: bool,
+    },
     /// Answered when it was delivered, or was not.
     TestChannel(String),
 }
@@ -98,6 +102,7 @@ impl AlertRequest {
             Self::ListChannels => Call::ListAlertChannels,
             Self::ApplyChannels(_) => Call::ApplyAlertChannels,
             Self::DeleteChannel(_) => Call::DeleteAlertChannel,
+            Self::SwitchChannel { .. } => Call::SwitchAlertChannel,
             Self::TestChannel(_) => Call::TestAlertChannel,
         }
     }
@@ -122,9 +127,10 @@ impl AlertRequest {
             Self::ApplyChannels(channels) => joined(
                 channels.iter().map(|channel| channel.name.escape_default().to_string()).collect(),
             ),
-            Self::DeleteRule(name) | Self::DeleteChannel(name) | Self::TestChannel(name) => {
-                name.clone()
-            }
+            Self::DeleteRule(name)
+            | Self::DeleteChannel(name)
+            | Self::SwitchChannel { name, .. }
+            | Self::TestChannel(name) => name.clone(),
         }
     }
 }
@@ -176,6 +182,12 @@ impl Alerts {
                 self.outbox.forget_channel(&name, out);
                 out.delete(format!("{CHANNELS}{name}"));
                 AlertAnswer::Done
+            }
+            AlertRequest::SwitchChannel { name, disabled } => {
+                let channel =
+                    Channel { disabled, changed_at: now.wall, ..self.channel(&name)?.clone() };
+                self.put_channel(channel, out);
+                self.list_channels()
             }
             AlertRequest::TestChannel(name) => {
                 self.test(now, id, &name, out)?;
@@ -453,11 +465,14 @@ impl Alerts {
                 .help("piccolo alert channel delete those that are not needed"));
         }
         for channel in channels {
-            let channel = Channel { changed_at: now.wall, ..channel };
-            out.put(format!("{CHANNELS}{}", channel.name), &channel);
-            self.channels.insert(channel.name.clone(), channel);
+            self.put_channel(Channel { changed_at: now.wall, ..channel }, out);
         }
         Ok(self.list_channels())
+    }
+
+    fn put_channel(&mut self, channel: Channel, out: &mut Out) {
+        out.put(format!("{CHANNELS}{}", channel.name), &channel);
+        self.channels.insert(channel.name.clone(), channel);
     }
 
     fn channel(&self, name: &str) -> Result<&Channel, Refusal> {

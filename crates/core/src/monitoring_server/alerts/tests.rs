@@ -388,6 +388,39 @@ fn what_nobody_acknowledges_escalates_and_what_somebody_does_does_not() {
 }
 
 #[test]
+fn a_channel_that_is_off_tells_nothing_and_on_again_it_has_what_it_had() {
+    let mut world = World::new();
+    world.apply(rule("Lost", r#"node.status == "NotReady""#));
+    let switch =
+        |name: &str, disabled| AlertRequest::SwitchChannel { name: name.to_owned(), disabled };
+    world.ask(5, switch("chat", true)).unwrap();
+    world.seen(10, &node("b1", LOST));
+    assert_eq!(world.told(), Vec::<String>::new());
+    world.restart(15);
+    world.ask(20, switch("chat", false)).unwrap();
+    world.seen(30, &node("b2", LOST));
+    let sent = &world.sent.last().unwrap().1.channel;
+    assert_eq!(sent, &Channel { changed_at: at(20).wall, ..channel("chat") }, "with its secrets");
+    assert_eq!(world.told(), ["30 firing b2"], "what nobody was to be told is not told later");
+    assert_eq!(world.ask(40, switch("pager", true)).unwrap_err().reason, "NoSuchChannel");
+}
+
+#[test]
+fn what_waits_for_a_channel_that_is_off_goes_once_it_is_on() {
+    let mut world = World::new();
+    world.apply(rule("Lost", r#"node.status == "NotReady""#));
+    world.seen(10, &node("b1", LOST));
+    world.delivered(11, Err("it is away"));
+    assert_eq!(world.told(), ["10 firing b1"]);
+    let switch = |disabled| AlertRequest::SwitchChannel { name: "chat".to_owned(), disabled };
+    world.ask(11, switch(true)).unwrap();
+    world.deadline(60);
+    assert_eq!(world.told(), Vec::<String>::new());
+    world.ask(70, switch(false)).unwrap();
+    assert_eq!(world.told(), ["70 firing b1"]);
+}
+
+#[test]
 fn a_failing_channel_is_tried_again_ever_less_often_and_keeps_only_its_own_waiting() {
     let mut world = World::new();
     world.ask(0, AlertRequest::ApplyChannels(vec![channel("other")])).unwrap();

@@ -422,6 +422,27 @@ pub(super) async fn delete_channel(asker: Asker, Named(name): Named) -> Answer<D
     Ok(Shown::ok(Done {}))
 }
 
+/// Whether it tells of anything.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Switch {
+    disabled: bool,
+}
+
+/// Switch a channel off or on again; its secrets stay. What waits for it goes once it is on.
+#[utoipa::path(post, path = "/alert-channels/{channel}/switch", tag = "alerts", request_body = Switch,
+    params(("channel" = String, Path, description = "Its name.")),
+    responses((status = 200, description = "It is so.", body = Done), Refusals, Problems))]
+pub(super) async fn switch_channel(
+    asker: Asker,
+    Named(name): Named,
+    Given(Switch { disabled }): Given<Switch>,
+) -> Answer<Done> {
+    let request = v1::SwitchAlertChannelRequest { name, disabled };
+    asker.api.switch_alert_channel(asker.request(request)).await?;
+    Ok(Shown::ok(Done {}))
+}
+
 /// Have a channel tell that this is a test; answered once it has.
 #[utoipa::path(post, path = "/alert-channels/{channel}/test", tag = "alerts",
     params(("channel" = String, Path, description = "Its name.")),

@@ -132,6 +132,7 @@ api! {
     alerts::list_channels,
     alerts::apply_channels,
     alerts::delete_channel,
+    alerts::switch_channel,
     alerts::test_channel,
     watches::watch_alerts,
     watches::watch_logs,
