@@ -385,7 +385,7 @@ function LinkLine({ link, isDim, hasDots }: { link: Link; isDim: boolean; hasDot
         <title>{told}</title>
       </path>
       {hasDots && time && link.words && (
-        <text class="small tiny" x={link.words[0]} y={link.words[1]}>
+        <text class="small time" x={link.words[0]} y={link.words[1]}>
           {time}
         </text>
       )}

@@ -74,7 +74,7 @@ await stories(async (browser) => {
 
   await step('a link says how long a round trip takes, on the picture, under the pointer and beside the node', async () => {
     const words = /^\d+(\.\d+)? m?s$/;
-    await page.locator('.world text.tiny', { hasText: words }).first().waitFor({ timeout: 40_000 });
+    await page.locator('.world text.time', { hasText: words }).first().waitFor({ timeout: 40_000 });
     check((await page.locator('.grip title').allTextContents()).some((title) => /node-\d; Round trip to the master \d/.test(title)), 'the title of a link');
     await node(page, 'node-3').click();
     await page.locator('.inspector dd', { hasText: words }).waitFor();
