@@ -3,6 +3,7 @@
 use clap::Args;
 use piccolo_rpc::v1;
 pub use piccolo_rpc::view::cluster::{StatusView, is_well, reasons};
+use prost_types::Timestamp;
 
 use crate::{
     args::Globals,
@@ -90,7 +91,8 @@ pub fn render(status: &v1::GetClusterStatusResponse, nodes: &[v1::Node], look: &
             ("CA", ca),
         ]
         .into_iter()
-        .chain(status.backup.as_ref().map(|newest| ("Backup", backup(newest, look)))),
+        .chain(status.backup.as_ref().map(|newest| ("Backup", backup(newest, look))))
+        .chain(status.otlp.as_ref().map(|export| ("OTLP", exported(export, look)))),
     );
     out.push('\n');
     if nodes.is_empty() {
@@ -104,17 +106,25 @@ pub fn render(status: &v1::GetClusterStatusResponse, nodes: &[v1::Node], look: &
     out
 }
 
-/// `3h ago, every 1d`, or why there is none.
 fn backup(status: &v1::BackupStatus, look: &Look) -> String {
-    let every = span(status.every_seconds);
-    let newest = match status.last_at.as_ref() {
+    repeated(status.last_at.as_ref(), status.every_seconds, &status.problem, look)
+}
+
+fn exported(status: &v1::ExportStatus, look: &Look) -> String {
+    repeated(status.last_at.as_ref(), status.every_seconds, &status.problem, look)
+}
+
+/// `3h ago, every 1d`, or why there is none.
+fn repeated(last_at: Option<&Timestamp>, every_seconds: u64, problem: &str, look: &Look) -> String {
+    let every = span(every_seconds);
+    let newest = match last_at {
         Some(at) => format!("{} ago, every {every}", age(look.now, Some(at))),
         None => format!("none yet, every {every}"),
     };
-    if status.problem.is_empty() {
+    if problem.is_empty() {
         return newest;
     }
-    look.paint(Tone::Bad, &format!("{newest}; failing: {}", clean(&status.problem)))
+    look.paint(Tone::Bad, &format!("{newest}; failing: {}", clean(problem)))
 }
 
 /// `2 Ready, 1 NotReady`, in the order of the lifecycle.

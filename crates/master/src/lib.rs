@@ -3,6 +3,7 @@
 //!
 //! - `state_manager`: the one owner of the state, and who makes its decisions durable and visible
 //! - `api_server`: gRPC for agents and people; `https`: `/metrics` and `/healthz`
+//! - `metrics`: the figures that `/metrics` shows and OpenTelemetry is sent; `outbound`: how the master asks other servers
 //! - `monitoring_server`: what nodes have told of themselves over time
 //! - `certificate_authority`: the cluster's own CA
 //! - `startup`: what has to be there before it serves; `master`: from start to stop
@@ -21,7 +22,9 @@ mod kept_logs;
 mod logging;
 mod logs;
 mod master;
+mod metrics;
 mod monitoring_server;
+mod outbound;
 pub mod program;
 mod startup;
 mod state_manager;

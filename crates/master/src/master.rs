@@ -32,6 +32,7 @@ use crate::{
     https,
     kept_logs::KeptLogs,
     logging::LogLevel,
+    metrics::export::Exporter,
     monitoring_server::Monitoring,
     startup,
     state_manager::{
@@ -73,6 +74,7 @@ struct Tasks {
     history: JoinHandle<()>,
     facts: JoinHandle<()>,
     kept: JoinHandle<()>,
+    exports: Option<JoinHandle<()>>,
 }
 
 impl Master {
@@ -173,8 +175,8 @@ impl Master {
         self.tasks.facts.abort();
         // what was not acknowledged is sent again
         self.tasks.kept.abort();
-        if let Some(backups) = self.tasks.backups {
-            backups.abort();
+        for task in [self.tasks.backups, self.tasks.exports].into_iter().flatten() {
+            task.abort();
         }
         self.tasks.owner.abort();
         if tokio::time::timeout(STORED_WITHIN, self.tasks.history).await.is_err() {
@@ -252,6 +254,8 @@ impl Parts {
             published: Arc::clone(&api.published),
             watchdog: sd_notify::watchdog_enabled().map(|period| period / 3),
         };
+        let exports = self.config.otlp.clone().map(|otlp| Exporter::new(otlp, api.clone()));
+        let exports = exports.map(|exporter| tokio::spawn(exporter.run()));
         let acceptors = self.acceptors()?;
         connections.set(acceptors.clone());
         let (servers, https_address) = self.serve(api, &acceptors, listener, &stop).await?;
@@ -273,7 +277,8 @@ impl Parts {
             clock: self.clock,
         };
         let (owner, performer, mut failed) = spawn_machine(owner, performer);
-        let tasks = Tasks { servers, owner, performer, renewal, backups, history, facts, kept };
+        let tasks =
+            Tasks { servers, owner, performer, renewal, backups, history, facts, kept, exports };
         // it has started once that is durable
         tokio::select! {
             _ = durable.wait_for(|last| *last >= first_words) => {}
@@ -306,6 +311,7 @@ impl Parts {
             },
             health: Arc::clone(&self.health),
             backup: Arc::default(),
+            export: Arc::default(),
             state_dir: self.config.state_dir.clone(),
             settings: self.config.said.clone().into(),
             figures: Arc::clone(&self.figures),

@@ -2,6 +2,7 @@
 //! it (HLD §3.1, §11.1).
 //!
 //! - [`alerts`]: what people should know of
+//! - [`export`]: when it is sent on, where somebody wants that
 //! - [`history`]: one figure in three resolutions
 //! - [`query`]: a figure over a range, in steps, of one node or of many together
 //! - [`record`]: what is put on disk, and how it comes back
@@ -9,6 +10,7 @@
 //! It is bounded by bytes: the more series there are, the less far back each of them goes.
 
 pub mod alerts;
+pub mod export;
 pub mod history;
 pub mod query;
 pub mod record;

@@ -5,7 +5,7 @@
 //!
 //! - `board`: what watchers see
 //! - `http`, `command`, `smtp`, `mqtt`: the ways that a notification goes; `message`: how it reads
-//! - `tls`: whom to believe on the way; `lines`: how much to hear of a mail server
+//! - `lines`: how much to hear of a mail server
 
 pub(crate) mod board;
 mod command;
@@ -14,7 +14,6 @@ mod lines;
 mod message;
 mod mqtt;
 mod smtp;
-mod tls;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -34,6 +33,7 @@ use crate::{
     certificate_authority::CertificateAuthority,
     clock::MasterClock,
     figures::Figures,
+    outbound::{Failed, tls},
     state_manager::{StateHandle, writer::StoreHealth},
 };
 
@@ -45,15 +45,6 @@ const COMMANDS: &str = "alert-commands";
 
 /// Characters of what went wrong.
 const PROBLEM_CHARS_MAX: usize = 512;
-
-/// Why a notification was not taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Failed {
-    /// It may be taken later.
-    ForNow(String),
-    /// It would be refused again.
-    ForGood(String),
-}
 
 /// Where a server is, and how the way there is protected.
 struct Server<'a> {
@@ -79,12 +70,6 @@ impl Server<'_> {
         // the end of a letter is a packet of its own, and would wait for an answer to the one before
         stream.set_nodelay(true).map_err(Failed::now)?;
         Ok(stream)
-    }
-}
-
-impl Failed {
-    fn now(what: impl std::fmt::Display) -> Self {
-        Self::ForNow(what.to_string())
     }
 }
 

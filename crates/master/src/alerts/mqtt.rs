@@ -28,7 +28,8 @@ pub(super) async fn publish(
     match server.protection {
         Protection::None => exchange(stream, &notice.key, login, topic, &payload).await,
         Protection::Tls | Protection::StartTls => {
-            let stream = tls::wrap(stream, server.host, server.ca).await?;
+            let trust = tls::client(server.ca).await?;
+            let stream = tls::wrap(stream, server.host, trust).await?;
             exchange(stream, &notice.key, login, topic, &payload).await
         }
     }

@@ -70,7 +70,8 @@ async fn connect(server: &Server<'_>) -> Result<AsyncSmtpConnection, Failed> {
     let stream = server.connect().await?;
     let peer = stream.peer_addr().map_err(Failed::now)?;
     let stream: Box<dyn AsyncTokioStream> = if server.protection == Protection::Tls {
-        Box::new(Lines::new(tls::wrap(stream, server.host, server.ca).await?, peer))
+        let trust = tls::client(server.ca).await?;
+        Box::new(Lines::new(tls::wrap(stream, server.host, trust).await?, peer))
     } else {
         Box::new(Lines::new(stream, peer))
     };

@@ -51,6 +51,7 @@ use crate::{
     config::Said,
     figures::Figures,
     logging::LogLevel,
+    metrics::export::ExportHealth,
     monitoring_server::Monitoring,
     state_manager::{
         Published, StateHandle, board::Board, queue::EffectQueue, writer::StoreHealth,
@@ -91,6 +92,7 @@ pub(crate) struct Api {
     pub(crate) store_kind: &'static str,
     pub(crate) health: Arc<StoreHealth>,
     pub(crate) backup: Arc<BackupHealth>,
+    pub(crate) export: Arc<ExportHealth>,
     pub(crate) state_dir: PathBuf,
     pub(crate) settings: Arc<[Said]>,
     pub(crate) figures: Arc<Figures>,

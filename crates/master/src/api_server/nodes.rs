@@ -19,7 +19,7 @@ use super::{
     Answered, Api,
     caller::{DEADLINE, unexpected},
 };
-use crate::backup::schedule::BackupState;
+use crate::{backup::schedule::BackupState, metrics::export::ExportState};
 
 /// Bytes of a container's name or id at most.
 pub(super) const CONTAINER_BYTES_MAX: usize = 256;
@@ -154,6 +154,7 @@ pub(super) async fn get_cluster_status(
         containers_running: status.containers_running,
         containers_total: status.containers_total,
         backup: api.backup.get().map(|backup| backup_status(&backup)),
+        otlp: api.export.get().map(|export| export_status(&export)),
         disk_free_bytes: disk.free,
         disk_total_bytes: disk.total,
         restored_at: restoration.map(|r| timestamp(r.restored_at)),
@@ -168,6 +169,14 @@ fn backup_status(backup: &BackupState) -> v1::BackupStatus {
         last_file: newest.map(|(_, path)| path.display().to_string()).unwrap_or_default(),
         problem: backup.problem.clone(),
         every_seconds: backup.every.as_secs(),
+    }
+}
+
+fn export_status(export: &ExportState) -> v1::ExportStatus {
+    v1::ExportStatus {
+        last_at: export.last_at.map(timestamp),
+        problem: export.problem.clone(),
+        every_seconds: export.every.as_secs(),
     }
 }
 

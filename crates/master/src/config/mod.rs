@@ -76,6 +76,20 @@ pub struct Config {
     pub said: Vec<Said>,
     /// `None`: nobody makes backups but people.
     pub backup: Option<BackupConfig>,
+    /// `None`: whoever wants figures asks for them.
+    pub otlp: Option<OtlpConfig>,
+}
+
+/// Figures that the master sends to a receiver of OpenTelemetry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtlpConfig {
+    /// With its path.
+    pub endpoint: hyper::Uri,
+    pub interval: Duration,
+    /// What the receiver asks for, such as `Authorization`: a line for each header.
+    pub headers_file: Option<PathBuf>,
+    /// Of the receiver's certificate; `None`: the system's.
+    pub ca: Option<PathBuf>,
 }
 
 /// Backups that the master makes by itself.

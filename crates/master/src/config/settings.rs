@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use hyper::Uri;
 use piccolo_core::{
     failure_detector::Timing,
     logs::kept::Retention,
@@ -22,7 +23,9 @@ use piccolo_settings::{
     },
 };
 
-use super::{BackupConfig, Config, Error, EtcdConfig, GRPC_PORT, HTTPS_PORT, Said, StoreConfig};
+use super::{
+    BackupConfig, Config, Error, EtcdConfig, GRPC_PORT, HTTPS_PORT, OtlpConfig, Said, StoreConfig,
+};
 
 /// Nodes at most: when each of them was heard last is one value in the store, and that has 512 KiB.
 const NODES_MAX: u64 = 6_000;
@@ -71,6 +74,7 @@ pub(super) struct Written {
     kept_logs: Retention,
     limits: Limits,
     backup: Backup,
+    otlp: Otlp,
 }
 
 #[derive(Debug, Clone)]
@@ -79,6 +83,15 @@ struct Backup {
     every: Duration,
     keep: usize,
     passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
+struct Otlp {
+    endpoint: Option<Uri>,
+    interval: Duration,
+    headers_file: Option<PathBuf>,
+    ca: Option<PathBuf>,
+    allow_plaintext: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -133,6 +146,13 @@ impl Default for Written {
                 every: Duration::from_secs(86_400),
                 keep: 7,
                 passphrase_file: None,
+            },
+            otlp: Otlp {
+                endpoint: None,
+                interval: Duration::from_secs(30),
+                headers_file: None,
+                ca: None,
+                allow_plaintext: false,
             },
         }
     }
@@ -210,6 +230,17 @@ const SETTINGS: &[Setting<Written>] = &[
     Setting { key: "backup.every", field: |c| span(&mut c.backup.every) },
     Setting { key: "backup.keep", field: |c| whole(&mut c.backup.keep, 1, 1_000) },
     Setting { key: "backup.passphrase_file", field: |c| file(&mut c.backup.passphrase_file) },
+    Setting {
+        key: "otlp.endpoint",
+        field: |c| Box::new(Maybe(&mut c.otlp.endpoint, OtlpEndpoint)),
+    },
+    Setting { key: "otlp.interval", field: |c| span(&mut c.otlp.interval) },
+    Setting { key: "otlp.headers_file", field: |c| file(&mut c.otlp.headers_file) },
+    Setting { key: "otlp.ca", field: |c| file(&mut c.otlp.ca) },
+    Setting {
+        key: "otlp.allow_plaintext",
+        field: |c| Box::new(One(&mut c.otlp.allow_plaintext, YES_OR_NO)),
+    },
 ];
 
 const TEXT: Parsed<String> = Parsed::expecting("a text");
@@ -290,6 +321,7 @@ impl Written {
             limits: Limits { connections_per_address_burst: burst, ..self.limits },
             log_filter: self.log_filter,
             backup: self.backup.into_config()?,
+            otlp: self.otlp.into_config()?,
             written: String::new(),
             said: Vec::new(),
         })
@@ -354,6 +386,40 @@ impl Backup {
     }
 }
 
+impl Otlp {
+    fn into_config(self) -> Result<Option<OtlpConfig>, Clash> {
+        const INTERVAL_MIN: Duration = Duration::from_secs(1);
+        const INTERVAL_MAX: Duration = Duration::from_secs(3600);
+        let Self { endpoint, interval, headers_file, ca, allow_plaintext } = self;
+        if !(INTERVAL_MIN..=INTERVAL_MAX).contains(&interval) {
+            let (min, max) = (INTERVAL_MIN.as_secs(), INTERVAL_MAX.as_secs());
+            let problem = format!("otlp.interval must be {min}s to {max}s");
+            return Err(Clash::new(["otlp.interval"], problem));
+        }
+        let Some(endpoint) = endpoint else {
+            return match (headers_file, ca) {
+                (None, None) => Ok(None),
+                (Some(_), _) => {
+                    Err(Clash::new(["otlp.headers_file"], "otlp.headers_file needs otlp.endpoint"))
+                }
+                (None, Some(_)) => Err(Clash::new(["otlp.ca"], "otlp.ca needs otlp.endpoint")),
+            };
+        };
+        let is_secure = endpoint.scheme_str() == Some("https");
+        if !is_secure && !allow_plaintext && !is_loopback(endpoint.host().unwrap_or_default()) {
+            let problem = "otlp.endpoint would carry everything unencrypted over the network; use https://, or set \
+                           otlp.allow_plaintext";
+            return Err(Clash::new(["otlp.endpoint"], problem));
+        }
+        Ok(Some(OtlpConfig { endpoint, interval, headers_file, ca }))
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    ip.map_or(host == "localhost", |ip| ip.is_loopback())
+}
+
 fn check_timing(timing: &Timing) -> Result<(), Clash> {
     if timing.beat_silence < timing.beat_interval * 2 {
         return Err(Clash::new(
@@ -390,6 +456,36 @@ impl Reader for Advertised {
     }
 
     fn show(&self, value: &HostPort) -> String {
+        value.to_string()
+    }
+}
+
+/// Where a receiver of OpenTelemetry listens. What is secret has no place in it: settings are shown to operators.
+#[derive(Debug, Clone, Copy)]
+struct OtlpEndpoint;
+
+impl Reader for OtlpEndpoint {
+    type Value = Uri;
+
+    fn expected(&self) -> String {
+        "an address such as `https://otel.example.org:4318/v1/metrics`, without user, password and query"
+            .into()
+    }
+
+    fn read(&self, text: &str) -> Option<Uri> {
+        let uri: Uri = text.parse().ok()?;
+        let has_scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+        if !has_scheme || uri.query().is_some() || text.contains(['@', '#']) {
+            return None;
+        }
+        uri.host().filter(|host| !host.is_empty())?;
+        if uri.path() == "/" {
+            return format!("{}/v1/metrics", text.trim_end_matches('/')).parse().ok();
+        }
+        Some(uri)
+    }
+
+    fn show(&self, value: &Uri) -> String {
         value.to_string()
     }
 }

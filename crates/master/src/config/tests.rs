@@ -74,7 +74,7 @@ fn a_wrong_key_or_value_names_file_line_and_column() {
         "colour: red\n",
         "master.yaml:1:1: unknown key `colour`; known are state_dir, listen, https_listen, advertise, names, \
          cluster_id, cluster_name, approval, readiness, certificate_lifetime, probe_interval, tls_min_version, \
-         log, store, timing, limits, kept_logs, backup",
+         log, store, timing, limits, kept_logs, backup, otlp",
     );
     wrong(
         "listen: 47098\n",
@@ -144,6 +144,44 @@ fn values_that_do_not_go_together_are_refused() {
 }
 
 #[test]
+fn figures_are_sent_nowhere_in_the_clear_and_no_secret_is_in_the_address() {
+    let expected = "an address such as `https://otel.example.org:4318/v1/metrics`, without user, password and query";
+    for address in [
+        "otel.example.org:4318",
+        "ftp://otel.example.org",
+        "https://me:secret@otel.example.org",
+        "https://otel.example.org/v1/metrics?key=secret",
+        "https://",
+    ] {
+        let found = format!("master.yaml:2:13: expected {expected}, found `{address}`");
+        wrong(&format!("otlp:\n  endpoint: {address}\n"), &found);
+    }
+    wrong(
+        "otlp:\n  endpoint: http://192.0.2.1:4318\n",
+        "master.yaml:2:13: otlp.endpoint would carry everything unencrypted over the network; use https://, or set \
+         otlp.allow_plaintext",
+    );
+    wrong("otlp:\n  ca: /ca\n", "master.yaml:2:7: otlp.ca needs otlp.endpoint");
+    wrong("otlp:\n  headers_file: /h\n", "master.yaml:2:17: otlp.headers_file needs otlp.endpoint");
+    for interval in ["500ms", "2h"] {
+        let yaml = format!("otlp:\n  interval: {interval}\n");
+        wrong(&yaml, "master.yaml:2:13: otlp.interval must be 1s to 3600s");
+    }
+    let endpoint = |yaml: &str| read(yaml).unwrap().otlp.map(|otlp| otlp.endpoint.to_string());
+    assert_eq!(endpoint(""), None);
+    for (given, used) in [
+        ("https://otel.example.org:4318", "https://otel.example.org:4318/v1/metrics"),
+        ("https://otel.example.org/", "https://otel.example.org/v1/metrics"),
+        ("https://prometheus/api/v1/otlp/v1/metrics", "https://prometheus/api/v1/otlp/v1/metrics"),
+        ("http://localhost:4318", "http://localhost:4318/v1/metrics"),
+        ("'http://[::1]:4318'", "http://[::1]:4318/v1/metrics"),
+        ("http://192.0.2.1:4318\n  allow_plaintext: true", "http://192.0.2.1:4318/v1/metrics"),
+    ] {
+        assert_eq!(endpoint(&format!("otlp:\n  endpoint: {given}\n")).as_deref(), Some(used));
+    }
+}
+
+#[test]
 fn each_setting_is_told_with_who_said_so() {
     let config = read("log: debug\ntiming: {beat_interval: 1s}\n").unwrap();
     let told = |key: &str| {
@@ -169,6 +207,7 @@ fn what_is_shown_is_a_configuration_that_says_the_same() {
         "timing:\n  beat_interval: 1500ms\n  beat_silence: 4s\nlimits:\n  nodes: 7\n  \
          connections_per_address_per_second: 900\n  events_age: 90m\n",
         "backup:\n  folder: /b\n  every: 12h\n  keep: 3\n  passphrase_file: /p\n",
+        "otlp:\n  endpoint: https://otel.example.org:4318\n  interval: 1m\n  headers_file: /h\n  ca: /ca\n",
     ] {
         let config = read(yaml).unwrap();
         let shown = SCHEMA.to_yaml(&mut load(yaml).unwrap());

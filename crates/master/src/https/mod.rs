@@ -23,12 +23,11 @@ use crate::{
         Api, CONNECTION_WINDOW_BYTES, HEAD_BYTES_MAX, PING_EVERY, PING_WITHIN,
         RESETS_FOR_ERRORS_MAX, RESETS_WAITING_MAX, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
     },
+    metrics,
     state_manager::CallError,
 };
 
 mod console;
-mod metrics;
-mod process;
 mod v1;
 
 /// For the head of a request.

@@ -14,6 +14,7 @@ mod load;
 mod logs;
 mod monitoring;
 mod noise;
+mod otlp;
 mod people;
 mod program;
 mod rest;

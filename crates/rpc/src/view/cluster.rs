@@ -35,6 +35,9 @@ pub struct StatusView {
     /// Absent where the master makes none by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupView>,
+    /// Absent where the master sends no figures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<ExportView>,
     pub problems: Vec<ProblemView>,
 }
 
@@ -46,6 +49,17 @@ pub struct BackupView {
     pub last_file: String,
     pub every_seconds: u64,
     /// Why the last one was not made; empty where it was.
+    pub problem: String,
+}
+
+/// Figures that the master sends to a receiver of OpenTelemetry.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Export))]
+pub struct ExportView {
+    /// When the receiver took them last.
+    pub last_at: Option<String>,
+    pub every_seconds: u64,
+    /// Why it did not take the last; empty where it did.
     pub problem: String,
 }
 
@@ -93,6 +107,11 @@ impl StatusView {
                 last_file: backup.last_file.clone(),
                 every_seconds: backup.every_seconds,
                 problem: backup.problem.clone(),
+            }),
+            otlp: status.otlp.as_ref().map(|export| ExportView {
+                last_at: time(export.last_at.as_ref()),
+                every_seconds: export.every_seconds,
+                problem: export.problem.clone(),
             }),
             problems: problems.collect(),
         }

@@ -1,7 +1,7 @@
 //! Alerts from the condition to the receiver (HLD §11.3): real receivers that fail, hang and recover.
 
 mod receivers;
-mod servers;
+pub(crate) mod servers;
 
 use std::os::unix::fs::PermissionsExt as _;
 

@@ -22,13 +22,13 @@ const USER: &str = "piccolo";
 const PASSWORD: &str = "pass word";
 
 /// A certificate of an authority of its own, for localhost, in files.
-struct Certificate {
+pub(crate) struct Certificate {
     folder: TempDir,
     ca: String,
 }
 
 impl Certificate {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let ca_key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         // another name than the server's: OpenSSL would take it for the same certificate
@@ -46,17 +46,17 @@ impl Certificate {
         Self { folder, ca: ca.pem() }
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 }
 
 /// A port that nobody listens on now.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-async fn line(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
+pub(crate) async fn line(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
     let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
     line.expect("it said nothing").unwrap().expect("it has ended")
 }

@@ -10,7 +10,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::Failed;
 
 /// `ca` is PEM; empty: the system's.
-async fn client(ca: &str) -> Result<Arc<ClientConfig>, Failed> {
+pub(crate) async fn client(ca: &str) -> Result<Arc<ClientConfig>, Failed> {
     let roots = if ca.is_empty() { system().await? } else { named(ca)? };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -20,12 +20,16 @@ async fn client(ca: &str) -> Result<Arc<ClientConfig>, Failed> {
 }
 
 /// The server proves that it is `host`, and nothing is said in the clear any more.
-pub(super) async fn wrap<S>(stream: S, host: &str, ca: &str) -> Result<TlsStream<S>, Failed>
+pub(crate) async fn wrap<S>(
+    stream: S,
+    host: &str,
+    trust: Arc<ClientConfig>,
+) -> Result<TlsStream<S>, Failed>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let name = ServerName::try_from(host.to_owned()).map_err(Failed::now)?;
-    let connector = TlsConnector::from(client(ca).await?);
+    let connector = TlsConnector::from(trust);
     let wrapped = connector.connect(name, stream).await;
     wrapped.map_err(|error| Failed::now(format!("TLS with {host}: {error}")))
 }
@@ -40,7 +44,7 @@ fn named(ca: &str) -> Result<RootCertStore, Failed> {
 }
 
 /// One at least.
-pub(super) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, Failed> {
+pub(crate) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, Failed> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     let read = read.map_err(|error| {
         Failed::now(format!("the authority's certificate cannot be read: {error}"))

@@ -1,11 +1,18 @@
-//! `/metrics` in Prometheus' text format.
+//! What the master counts and what the nodes told last, as one list of figures: `/metrics` shows it and the exporter
+//! sends it.
 //!
-//! Written by hand: the format is a few lines, and what the usual crate writes (OpenMetrics) is not what
-//! `promtool check metrics` takes. Everything is read at the moment of the scrape.
+//! Everything is read at the moment of the look. A figure is a family (a name, a sentence, a kind) and then its samples.
+//!
+//! - [`text`]: the list as Prometheus reads it; [`otlp`]: as OpenTelemetry does
+//! - [`export`]: sends the latter to where the settings say
+
+pub(crate) mod export;
+mod otlp;
+mod process;
+mod text;
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -22,23 +29,58 @@ use piccolo_core::{
 
 use super::process::Process;
 use crate::{api_server::Api, figures::COMMIT_BOUNDS, kept_logs::Extent};
+use self::process::Process;
+pub(crate) use self::text::page;
+use crate::{api_server::Api, figures::Commits};
 
 /// Figures that are older are said to be: every node tells them more often.
 const STALE_AFTER: Duration = Duration::from_secs(60);
 /// What a node without a session told last is shown for so long, and then it is not there any more.
 const SHOWN_FOR: Duration = Duration::from_secs(300);
 
-/// The page.
-pub(super) fn page(api: &Api) -> String {
-    let mut page = Page::default();
-    process(&mut page);
-    own(&mut page, api);
-    let (nodes, _) = api.board.nodes(&Selector::default());
-    by_node(&mut page, &nodes, api.clock.now().wall);
-    page.text
+/// What a family is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Gauge,
+    /// It began at zero with this process.
+    Counter,
+    /// It began at zero elsewhere, or before this process.
+    OlderCounter,
 }
 
-fn process(page: &mut Page) {
+/// Labels of a sample, in their order.
+type Labels<'a> = &'a [(&'a str, &'a str)];
+
+/// Where the list is written to.
+trait Sink {
+    fn family(&mut self, name: &str, help: &str, kind: Kind);
+
+    /// Of the family that was begun last.
+    fn sample(&mut self, labels: Labels<'_>, value: f64);
+
+    /// How long commits took so far: a family of its own.
+    fn histogram(&mut self, name: &str, help: &str, commits: &Commits);
+
+    fn gauge(&mut self, name: &str, help: &str, value: f64) {
+        self.family(name, help, Kind::Gauge);
+        self.sample(&[], value);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: f64) {
+        self.family(name, help, Kind::Counter);
+        self.sample(&[], value);
+    }
+}
+
+/// The whole list.
+fn list(page: &mut dyn Sink, api: &Api) {
+    process(page);
+    own(page, api);
+    let (nodes, _) = api.board.nodes(&Selector::default());
+    by_node(page, &nodes, api.clock.now().wall);
+}
+
+fn process(page: &mut dyn Sink) {
     let process = Process::read();
     let bytes = process.resident_bytes as f64;
     page.gauge("process_resident_memory_bytes", "Memory of this process in RAM.", bytes);
@@ -47,10 +89,9 @@ fn process(page: &mut Page) {
     page.gauge("process_threads", "Threads of this process.", process.threads as f64);
 }
 
-fn own(page: &mut Page, api: &Api) {
-    let version = Labels::new(&[("version", env!("CARGO_PKG_VERSION"))]);
-    page.family("piccolo_master_info", "Which master this is.", "gauge");
-    page.sample("piccolo_master_info", &version, 1.0);
+fn own(page: &mut dyn Sink, api: &Api) {
+    page.family("piccolo_master_info", "Which master this is.", Kind::Gauge);
+    page.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
     let gauges = [
         ("piccolo_sessions", "Open sessions of agents.", api.sessions.count() as u64),
         ("piccolo_watchers", "Open watches.", api.watchers.count() as u64),
@@ -98,12 +139,14 @@ fn own(page: &mut Page, api: &Api) {
     history(page, api);
     kept_log(page, api);
     alerts(page, api);
+    exports(page, api);
     calls(page, api);
-    commits(page, api);
+    let help = "How long commits took until they were durable.";
+    page.histogram("piccolo_store_commit_seconds", help, &api.figures.commits());
 }
 
 /// What the MonitoringServer remembers.
-fn history(page: &mut Page, api: &Api) {
+fn history(page: &mut dyn Sink, api: &Api) {
     let extent = api.monitoring.extent();
     let gauges = [
         ("piccolo_history_series", "Figures that are remembered over time.", extent.series),
@@ -126,16 +169,16 @@ fn kept_log(page: &mut Page, api: &Api) {
 }
 
 /// What fires, and whether it is told.
-fn alerts(page: &mut Page, api: &Api) {
+fn alerts(page: &mut dyn Sink, api: &Api) {
     let name = "piccolo_alerts";
     let counts = api.alerts.counts();
-    page.family(name, "Alerts that fire, and those that were over lately.", "gauge");
+    page.family(name, "Alerts that fire, and those that were over lately.", Kind::Gauge);
     for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
         // what is pending is no alert yet
         for state in [AlertState::Firing, AlertState::Acknowledged, AlertState::Resolved] {
             let labels = [("severity", severity_name(severity)), ("state", state.name())];
             let count = counts.get(&(severity, state)).copied().unwrap_or_default();
-            page.sample(name, &Labels::new(&labels), count as f64);
+            page.sample(&labels, count as f64);
         }
     }
     let read = |figure: &AtomicU64| figure.load(Ordering::Relaxed) as f64;
@@ -151,10 +194,23 @@ fn alerts(page: &mut Page, api: &Api) {
     let dropped = read(&published.notifications_dropped);
     page.counter("piccolo_notifications_dropped_total", help, dropped);
     let name = "piccolo_notifications_total";
-    page.family(name, "Attempts to deliver a notification, by how they ended.", "counter");
+    page.family(name, "Attempts to deliver a notification, by how they ended.", Kind::Counter);
     for ((channel, result), count) in api.figures.notifications() {
-        let labels = Labels::new(&[("channel", &channel), ("result", result)]);
-        page.sample(name, &labels, count as f64);
+        page.sample(&[("channel", &channel), ("result", result)], count as f64);
+    }
+}
+
+/// Whether this very list gets to where it is sent.
+fn exports(page: &mut dyn Sink, api: &Api) {
+    let Some(export) = api.export.get() else { return };
+    let failing = u8::from(!export.problem.is_empty());
+    page.gauge("piccolo_otlp_failing", "Whether the last export failed.", failing.into());
+    let help = "Exports by OTLP, by how they ended.";
+    page.family("piccolo_otlp_exports_total", help, Kind::Counter);
+    for (result, count) in
+        [("delivered", export.delivered), ("failed", export.failed), ("refused", export.refused)]
+    {
+        page.sample(&[("result", result)], count as f64);
     }
 }
 
@@ -162,34 +218,21 @@ fn backlog(api: &Api) -> u64 {
     api.state.backlog() as u64
 }
 
-fn calls(page: &mut Page, api: &Api) {
+fn calls(page: &mut dyn Sink, api: &Api) {
     let name = "piccolo_calls_total";
-    page.family(name, "Calls that were answered, by gRPC status.", "counter");
+    page.family(name, "Calls that were answered, by gRPC status.", Kind::Counter);
     for ((call, code), count) in api.figures.calls() {
         let code = format!("{:?}", tonic::Code::from_i32(code));
-        page.sample(name, &Labels::new(&[("call", call), ("code", &code)]), count as f64);
+        page.sample(&[("call", call), ("code", &code)], count as f64);
     }
 }
 
-fn commits(page: &mut Page, api: &Api) {
-    let name = "piccolo_store_commit_seconds";
-    let commits = api.figures.commits();
-    page.family(name, "How long commits took until they were durable.", "histogram");
-    let bucket = format!("{name}_bucket");
-    for (bound, count) in COMMIT_BOUNDS.iter().zip(commits.at_most) {
-        page.sample(&bucket, &Labels::new(&[("le", &bound.to_string())]), count as f64);
-    }
-    page.sample(&bucket, &Labels::new(&[("le", "+Inf")]), commits.count as f64);
-    page.sample(&format!("{name}_sum"), &Labels::default(), commits.seconds);
-    page.sample(&format!("{name}_count"), &Labels::default(), commits.count as f64);
-}
-
-fn by_node(page: &mut Page, nodes: &[Arc<NodeView>], now: WallTime) {
+fn by_node(page: &mut dyn Sink, nodes: &[Arc<NodeView>], now: WallTime) {
     let mut each = |name: &str, help: &str, value: &dyn Fn(&NodeView) -> Option<f64>| {
-        page.family(name, help, "gauge");
+        page.family(name, help, Kind::Gauge);
         for node in nodes {
             if let Some(value) = value(node) {
-                page.sample(name, &of(node), value);
+                page.sample(&[of(node)], value);
             }
         }
     };
@@ -220,12 +263,11 @@ fn by_node(page: &mut Page, nodes: &[Arc<NodeView>], now: WallTime) {
         let age = now.since(node.sampled_at?);
         Some(f64::from(u8::from(!node.connected || age >= STALE_AFTER)))
     });
-    let name = "piccolo_node_status";
-    page.family(name, "1 for the status that the node has.", "gauge");
+    page.family("piccolo_node_status", "1 for the status that the node has.", Kind::Gauge);
     for node in nodes {
         for status in NodeStatus::ALL {
-            let labels = of(node).with("status", &status.to_string());
-            page.sample(name, &labels, u8::from(node.record.status == status).into());
+            let is = u8::from(node.record.status == status);
+            page.sample(&[of(node), ("status", &status.to_string())], is.into());
         }
     }
     let heard = |node: &&Arc<NodeView>| {
@@ -237,7 +279,7 @@ fn by_node(page: &mut Page, nodes: &[Arc<NodeView>], now: WallTime) {
 }
 
 /// What the agents report as numbers, each under its own name: `cpu_percent` is `piccolo_node_cpu_ratio`.
-fn reported(page: &mut Page, nodes: &[&NodeView]) {
+fn reported(page: &mut dyn Sink, nodes: &[&NodeView]) {
     let mut families: BTreeMap<String, Vec<(&NodeView, f64)>> = BTreeMap::new();
     for node in nodes {
         for (key, text) in &node.metrics {
@@ -252,32 +294,38 @@ fn reported(page: &mut Page, nodes: &[&NodeView]) {
         }
     }
     for (name, samples) in families {
-        page.family(&name, "As the node reports it.", "gauge");
+        page.family(&name, "As the node reports it.", Kind::Gauge);
         for (node, number) in samples {
-            page.sample(&name, &of(node), number);
+            page.sample(&[of(node)], number);
         }
     }
 }
 
-fn by_container(page: &mut Page, nodes: &[&NodeView]) {
-    let mut each = |name: &str, help: &str, kind: &str, value: &dyn Fn(&ContainerReport) -> f64| {
+fn by_container(page: &mut dyn Sink, nodes: &[&NodeView]) {
+    let mut each = |name: &str, help: &str, kind: Kind, value: &dyn Fn(&ContainerReport) -> f64| {
         page.family(name, help, kind);
         for node in nodes {
             for container in &node.containers {
-                page.sample(name, &of(node).with("container", &container.name), value(container));
+                page.sample(&[of(node), ("container", &container.name)], value(container));
             }
         }
     };
-    each("piccolo_container_running", "Whether the container runs.", "gauge", &|container| {
+    each("piccolo_container_running", "Whether the container runs.", Kind::Gauge, &|container| {
         f64::from(u8::from(container.is_running()))
     });
-    each("piccolo_container_restarts_total", "How often it was restarted.", "counter", &|c| {
-        c.restarts.into()
-    });
-    each("piccolo_container_cpu_ratio", "CPU that it uses; 1 is a core.", "gauge", &|container| {
-        f64::from(container.cpu_basis_points) / 10_000.0
-    });
-    each("piccolo_container_memory_bytes", "Memory that it uses.", "gauge", &|container| {
+    each(
+        "piccolo_container_restarts_total",
+        "How often it was restarted.",
+        Kind::OlderCounter,
+        &|c| c.restarts.into(),
+    );
+    each(
+        "piccolo_container_cpu_ratio",
+        "CPU that it uses; 1 is a core.",
+        Kind::Gauge,
+        &|container| f64::from(container.cpu_basis_points) / 10_000.0,
+    );
+    each("piccolo_container_memory_bytes", "Memory that it uses.", Kind::Gauge, &|container| {
         container.memory_bytes as f64
     });
 }
@@ -292,69 +340,13 @@ fn base_name(key: &str) -> Option<String> {
     (good && key.chars().all(word)).then(|| format!("piccolo_node_{key}"))
 }
 
-fn of(node: &NodeView) -> Labels {
-    Labels::new(&[("node", node.record.name.as_str())])
-}
-
-/// The text so far.
-#[derive(Debug, Default)]
-struct Page {
-    text: String,
-}
-
-impl Page {
-    fn family(&mut self, name: &str, help: &str, kind: &str) {
-        // writing into a String cannot fail, here and below
-        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
-
-    fn sample(&mut self, name: &str, labels: &Labels, value: f64) {
-        let _ = writeln!(self.text, "{name}{labels} {value}");
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: f64) {
-        self.family(name, help, "gauge");
-        self.sample(name, &Labels::default(), value);
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: f64) {
-        self.family(name, help, "counter");
-        self.sample(name, &Labels::default(), value);
-    }
-}
-
-/// `{node="a",status="Ready"}`, escaped.
-#[derive(Debug, Clone, Default)]
-struct Labels(String);
-
-impl Labels {
-    fn new(pairs: &[(&str, &str)]) -> Self {
-        pairs.iter().fold(Self::default(), |labels, (key, value)| labels.with(key, value))
-    }
-
-    fn with(mut self, key: &str, value: &str) -> Self {
-        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        let comma = if self.0.is_empty() { "" } else { "," };
-        let _ = write!(self.0, "{comma}{key}=\"{value}\"");
-        self
-    }
-}
-
-impl std::fmt::Display for Labels {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0.is_empty() { Ok(()) } else { write!(f, "{{{}}}", self.0) }
-    }
+fn of(node: &NodeView) -> (&str, &str) {
+    ("node", node.record.name.as_str())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hostile_text_stays_inside_its_label() {
-        let labels = Labels::new(&[("node", "a\"} 1\nevil 2\\")]);
-        assert_eq!(labels.to_string(), "{node=\"a\\\"} 1\\nevil 2\\\\\"}");
-    }
 
     #[test]
     fn only_good_names_become_metrics() {

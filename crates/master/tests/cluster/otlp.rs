@@ -1,0 +1,139 @@
+//! Figures that are sent to a receiver of OpenTelemetry, which reads them with OpenTelemetry's own messages.
+
+use std::{
+    collections::BTreeSet, os::unix::fs::PermissionsExt as _, path::Path, process::Stdio,
+    time::Duration,
+};
+
+use piccolo_master::config::OtlpConfig;
+use piccolo_rpc::v1;
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+};
+
+use crate::{
+    alerts::servers::{Certificate, free_port, line},
+    harness::{Cluster, Session, eventually, hello},
+    https::get,
+};
+
+struct Receiver {
+    _process: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Receiver {
+    async fn start(port: u16, certificate: &Certificate) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let python = root.join("target/tools/python/bin/python");
+        assert!(python.exists(), "the receiver needs Python packages: cargo xtask setup");
+        let mut process = Command::new(python)
+            .arg(root.join("tests/wire/otlp_receiver.py"))
+            .args([&port.to_string(), "Bearer s3cret"])
+            .args([certificate.file("cert.pem"), certificate.file("key.pem")])
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        assert_eq!(line(&mut lines).await, "ready");
+        Self { _process: process, lines }
+    }
+
+    async fn next(&mut self) -> Value {
+        serde_json::from_str(&line(&mut self.lines).await).unwrap()
+    }
+}
+
+/// What the master says of it.
+async fn export(cluster: &Cluster) -> v1::ExportStatus {
+    let request = v1::GetClusterStatusRequest {};
+    let status = cluster.admin().await.get_cluster_status(request).await.unwrap().into_inner();
+    status.otlp.expect("figures are sent")
+}
+
+/// Names and labels of a page.
+fn series(page: &str) -> BTreeSet<&str> {
+    let samples = page.lines().filter(|line| !line.starts_with('#'));
+    samples.filter_map(|line| Some(line.rsplit_once(' ')?.0)).collect()
+}
+
+#[tokio::test]
+async fn a_receiver_is_sent_every_figure_of_the_page_and_proves_who_it_is() {
+    let certificate = Certificate::new();
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+    let headers = folder.path().join("headers");
+    std::fs::write(&headers, "Authorization: Bearer s3cret\n").unwrap();
+    std::fs::set_permissions(&headers, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let mut receiver = Receiver::start(port, &certificate).await;
+    let believing = |ca| OtlpConfig {
+        endpoint: format!("https://localhost:{port}/v1/metrics").parse().unwrap(),
+        interval: Duration::from_secs(1),
+        headers_file: Some(headers.clone()),
+        ca: Some(ca),
+    };
+    let cluster = Cluster::start_with(|config| {
+        config.otlp = Some(believing(certificate.file("ca.pem")));
+    })
+    .await;
+    let identity = cluster.join("n1").await;
+    let mut agent = cluster.agent(&identity).await;
+    let mut session = Session::open(&mut agent, hello("n1")).await;
+    session.configure().await;
+    cluster.wait_for("n1", v1::NodeStatus::Ready).await;
+    let report = v1::StatusReport {
+        metrics: [("cpu_percent".to_owned(), "25".to_owned())].into(),
+        containers: vec![v1::ContainerStatus {
+            name: "web".to_owned(),
+            state: "running".to_owned(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    session.say(v1::agent_message::Message::Status(report)).await;
+
+    let admin = cluster.admin_identity();
+    let mut told = receiver.next().await;
+    eventually("both have the same", async || {
+        let (_, page) = get(&cluster, Some(&admin), "/metrics").await;
+        told = receiver.next().await;
+        let samples = told["samples"].as_object().unwrap();
+        page.contains("piccolo_container_running{node=\"host-n1\"")
+            && series(&page) == samples.keys().map(String::as_str).collect()
+    })
+    .await;
+    assert_eq!(told["samples"]["piccolo_node_up{node=\"host-n1\"}"], 1.0);
+    assert_eq!(told["samples"]["piccolo_node_cpu_ratio{node=\"host-n1\"}"], 0.25);
+    let kinds = [
+        ("piccolo_sessions", "gauge"),
+        ("piccolo_calls_total", "sum"),
+        ("piccolo_container_restarts_total", "sum"),
+        ("piccolo_store_commit_seconds", "histogram"),
+    ];
+    assert!(kinds.iter().all(|(name, kind)| told["kinds"][name] == *kind), "{told}");
+    assert_eq!(told["resource"]["service.name"], "piccolo-master");
+    assert_eq!(told["resource"]["service.version"], env!("CARGO_PKG_VERSION"));
+    let status = cluster.admin().await.get_cluster_status(v1::GetClusterStatusRequest {}).await;
+    let id = status.unwrap().into_inner().cluster_id;
+    assert_eq!(told["resource"]["service.instance.id"], id);
+    let state = export(&cluster).await;
+    assert_eq!((state.problem.as_str(), state.every_seconds), ("", 1));
+    assert!(state.last_at.is_some());
+
+    // another's authority does not vouch for this receiver, and it hears nothing
+    let stranger = Certificate::new();
+    let careful = Cluster::start_with(|config| {
+        config.otlp = Some(believing(stranger.file("ca.pem")));
+    })
+    .await;
+    eventually("it is not believed", async || {
+        export(&careful).await.problem.starts_with("TLS with localhost: invalid peer certificate")
+    })
+    .await;
+    assert_eq!(export(&careful).await.last_at, None);
+    let (_, page) = get(&careful, Some(&careful.admin_identity()), "/metrics").await;
+    assert!(page.contains("\npiccolo_otlp_failing 1\n"), "{page}");
+    assert!(page.contains("\npiccolo_otlp_exports_total{result=\"delivered\"} 0\n"), "{page}");
+}
