@@ -225,12 +225,7 @@ impl Caller {
     /// The table, applied. An expired certificate may only be renewed.
     pub fn check(&self, call: Call) -> Result<(), Refusal> {
         if self.expired && !mutant!("expired certificates are good") && call != Call::RegisterNode {
-            return Err(Refusal::new(
-                Code::Unauthenticated,
-                "CertificateExpired",
-                format!("the certificate of {} has expired", self.who()),
-            )
-            .help("an agent renews it by itself; a user asks an admin for a new one"));
+            return Err(self.lapsed());
         }
         if may(self.role, call) || mutant!("roles are not checked") {
             return Ok(());
@@ -254,6 +249,13 @@ impl Caller {
             )
             .help("ask an admin for a certificate of a role that may"),
         })
+    }
+
+    /// What is said to one whose certificate has ended.
+    pub fn lapsed(&self) -> Refusal {
+        let message = format!("the certificate of {} has expired", self.who());
+        Refusal::new(Code::Unauthenticated, "CertificateExpired", message)
+            .help("an agent renews it by itself; a user asks an admin for a new one")
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A watcher has a place in what happened and reads on from there. One that falls behind what is kept is told so
 //! and begins again; it never misses something silently. One that does not read at all is dropped after a
-//! while; nobody waits for it.
+//! while; nobody waits for it. With the certificate of whoever watches the watch ends too, and says so.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +20,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request as Asked, Response, Status};
 
 use super::{Answered, Api, Streamed, history::EventFilter};
-use crate::state_manager::board::{Change, Changed, NextChanges, NextEvents};
+use crate::{
+    clock::MasterClock,
+    state_manager::board::{Change, Changed, NextChanges, NextEvents},
+};
 
 /// Watchers of all kinds at once.
 const WATCHERS_MAX: usize = 256;
@@ -30,6 +33,8 @@ const WATCHERS_PER_CALLER_MAX: usize = 64;
 const ITEMS_MAX: usize = 4;
 /// Without progress for so long a watcher is dropped.
 const STALLED_MAX: Duration = Duration::from_secs(30);
+/// A clock that is set forward is noticed this soon.
+const CLOCK_LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Stored events that are read for a watcher at once.
 const STORED_EVENTS: usize = 200;
 
@@ -40,6 +45,8 @@ pub(super) enum Over {
     Gone,
     Frozen,
     Stopping,
+    /// The certificate that it was opened with has ended.
+    Lapsed(Refusal),
     Failed(Status),
 }
 
@@ -48,6 +55,7 @@ pub(super) struct Watcher<T> {
     pub(super) api: Api,
     items: mpsc::Sender<Result<T, Status>>,
     connection: Option<u64>,
+    by: Caller,
     stopping: tokio::sync::watch::Receiver<bool>,
     /// Free again when the watch is over.
     _place: Place,
@@ -262,7 +270,8 @@ impl<T: Send + 'static> Watcher<T> {
         let place = place.map_err(|refusal| status::status(&refusal))?;
         let (items, receiver) = mpsc::channel(ITEMS_MAX);
         let stopping = api.stopping.clone();
-        let watcher = Self { api: api.clone(), items, connection, stopping, _place: place };
+        let (api, by) = (api.clone(), by.clone());
+        let watcher = Self { api, items, connection, by, stopping, _place: place };
         Ok((watcher, Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -273,11 +282,21 @@ impl<T: Send + 'static> Watcher<T> {
         )
             -> std::pin::Pin<Box<dyn Future<Output = Result<(), Over>> + Send + 'a>>,
     {
-        match steps(&mut self).await {
+        let lapsed = lapsed(self.api.clock.clone(), self.by.clone());
+        let over = tokio::select! {
+            over = steps(&mut self) => over,
+            refusal = lapsed => Err(Over::Lapsed(refusal)),
+        };
+        match over {
             Ok(()) | Err(Over::Gone) => {}
             Err(Over::Stopping) => {
                 let refusal = Refusal::new(Code::Unavailable, "Stopping", "the master stops");
                 self.items.try_send(Err(status::status(&refusal))).ok();
+            }
+            Err(Over::Lapsed(refusal)) => {
+                // behind what waits for a reader who is slow, but not for ever
+                let last = self.items.send(Err(status::status(&refusal)));
+                tokio::time::timeout(STALLED_MAX, last).await.ok();
             }
             Err(Over::Failed(status)) => drop(self.items.try_send(Err(status))),
             Err(Over::Frozen) => {
@@ -321,6 +340,23 @@ impl<T: Send + 'static> Watcher<T> {
             () = self.items.closed() => Err(Over::Gone),
             _ = self.stopping.wait_for(|stopping| *stopping) => Err(Over::Stopping),
         }
+    }
+}
+
+/// Comes when the certificate of whoever watches has ended. Tokens and sessions are looked at again by those who take
+/// them.
+async fn lapsed(clock: MasterClock, by: Caller) -> Refusal {
+    let Some(end) = by.expires_at.filter(|_| by.credential.is_none()) else {
+        return std::future::pending().await;
+    };
+    // in its last second it is good still
+    let over = end.plus(Duration::from_secs(1));
+    loop {
+        let left = over.since(clock.now().wall);
+        if left.is_zero() {
+            return by.lapsed();
+        }
+        tokio::time::sleep(left.min(CLOCK_LOOK_EVERY)).await;
     }
 }
 

@@ -15,12 +15,22 @@ use crate::harness::{Admin, Cluster, Session, hello, refused};
 
 /// Makes a user, and gives its identity.
 pub(crate) async fn user(cluster: &Cluster, name: &str, role: v1::UserRole) -> Identity {
+    user_for(cluster, name, role, 0).await
+}
+
+/// The same for so many seconds; 0: for a year.
+pub(crate) async fn user_for(
+    cluster: &Cluster,
+    name: &str,
+    role: v1::UserRole,
+    ttl_seconds: u32,
+) -> Identity {
     let key = PrivateKey::generate().unwrap();
     let request = v1::CreateUserRequest {
         name: name.to_owned(),
         role: role.into(),
+        ttl_seconds,
         certificate_signing_request: key.signing_request().unwrap(),
-        ..Default::default()
     };
     let answer = cluster.admin().await.create_user(request).await.unwrap().into_inner();
     Identity::from_issued(key, &String::from_utf8(answer.certificate).unwrap()).unwrap()

@@ -664,6 +664,14 @@ impl Watch {
         Self(tokio::io::BufReader::new(tls))
     }
 
+    /// Whether the answer is a watch.
+    pub(crate) async fn begins(&mut self) -> bool {
+        use tokio::io::AsyncBufReadExt as _;
+        let mut line = String::new();
+        self.0.read_line(&mut line).await.unwrap();
+        line.starts_with("HTTP/1.1 200")
+    }
+
     /// The next event's name, id and data.
     pub(crate) async fn next(&mut self) -> (String, String, Value) {
         use tokio::io::AsyncBufReadExt as _;

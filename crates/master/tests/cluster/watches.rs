@@ -5,7 +5,11 @@ use piccolo_rpc::v1::{
 };
 use tonic::Streaming;
 
-use crate::harness::{Cluster, PATIENCE};
+use crate::{
+    harness::{Cluster, PATIENCE, refused},
+    people::user_for,
+    rest::Watch,
+};
 
 async fn next<T>(watch: &mut Streaming<T>) -> T {
     tokio::time::timeout(PATIENCE, watch.message()).await.unwrap().unwrap().unwrap()
@@ -177,4 +181,48 @@ async fn there_is_room_for_so_many_watchers_and_no_more() {
         user.watch_nodes(v1::WatchNodesRequest::default()).await.is_ok()
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_the_certificate_that_it_was_opened_with_and_says_so() {
+    let cluster = Cluster::start().await;
+    cluster.join("n1").await;
+    let mut lasting = watch_nodes(&cluster, "label.site=seoul", 0).await;
+    assert!(matches!(next(&mut lasting).await.item, Some(NodeItem::SnapshotBegin(_))));
+    assert!(matches!(next(&mut lasting).await.item, Some(NodeItem::SnapshotEnd(_))));
+    // on a slow machine it may be over before it is used
+    let mut seconds = 2;
+    let (mut by_grpc, mut by_rest) = loop {
+        let name = format!("vera-{seconds}");
+        let vera = user_for(&cluster, &name, v1::UserRole::Viewer, seconds).await;
+        let request = v1::WatchEventsRequest { from_now: true, ..Default::default() };
+        let watch = cluster.user(&vera).await.watch_events(request).await;
+        let mut by_rest = Watch::open(&cluster, &vera, "/api/v1/watch/nodes", "").await;
+        match watch {
+            Ok(watch) if by_rest.begins().await => break (watch.into_inner(), by_rest),
+            Ok(_) => {}
+            Err(status) => assert_eq!(refused::<()>(Err(status)).reason, "CertificateExpired"),
+        }
+        seconds *= 2;
+    };
+    let ended = async {
+        loop {
+            let message: Result<Option<v1::WatchEventsResponse>, _> = by_grpc.message().await;
+            if message.as_ref().is_ok_and(Option::is_some) {
+                continue;
+            }
+            return refused(message);
+        }
+    };
+    let view = tokio::time::timeout(PATIENCE, ended).await.unwrap();
+    assert_eq!(view.reason, "CertificateExpired");
+    let told = loop {
+        let (name, _, told) = tokio::time::timeout(PATIENCE, by_rest.next()).await.unwrap();
+        if name == "error" {
+            break told;
+        }
+    };
+    assert_eq!((&told["reason"], &told["status"]), (&"CertificateExpired".into(), &401.into()));
+    label(&cluster, "n1", "seoul").await;
+    assert!(matches!(next(&mut lasting).await.item, Some(NodeItem::Changed(n)) if n.id == "n1"));
 }
