@@ -514,6 +514,31 @@ async fn what_was_made_under_a_key_is_not_made_again() {
 }
 
 #[tokio::test]
+async fn what_was_made_under_a_key_is_shown_again_only_to_one_who_may_make_it() {
+    let cluster = Cluster::start().await;
+    let anna = crate::people::user(&cluster, "anna", v1::UserRole::Admin).await;
+    let make = async |role: &str| {
+        let body = format!("{{\"role\":\"{role}\"}}");
+        post(&cluster, Some(&anna), "/api/v1/tokens", &[("Idempotency-Key", "k1")], &body).await
+    };
+    let first = make("sub").await;
+    assert_eq!((first.status, &make("sub").await.body), (201, &first.body));
+    let name = "anna".to_owned();
+    cluster.admin().await.revoke_user(v1::RevokeUserRequest { name }).await.unwrap();
+    // neither the token that was made nor that the key was used
+    for role in ["sub", "master"] {
+        let late = make(role).await;
+        assert_eq!((late.status, late.reason().as_str()), (401, "CertificateRevoked"), "{late:?}");
+        assert!(!late.body.contains(first.json()["token"].as_str().unwrap()));
+    }
+    let refused = |entry: &&v1::AuditEntry| entry.who == "admin:anna" && entry.outcome != "ok";
+    crate::harness::eventually("both are in the audit log", async || {
+        cluster.audit().await.iter().filter(refused).count() == 2
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_alert_of_a_rule_that_was_applied_is_watched_acknowledged_and_silenced() {
     let cluster = Cluster::start().await;
     let admin = cluster.admin_identity();

@@ -1,6 +1,7 @@
 //! Tokens, API tokens, users and the audit log (HLD §9).
 
 use axum::{http::StatusCode, response::Response};
+use piccolo_core::api_server::Call;
 use piccolo_rpc::{
     v1::{self, api_server_service_server::ApiServerService as _},
     view::access::{ApiTokenView, EntryView, TokenView, UserView, VerifiedView},
@@ -80,7 +81,8 @@ pub(super) async fn create_token(
     once: Once,
     Digested(given, digest): Digested<NewToken>,
 ) -> Result<Response, Problem> {
-    once.carry_out(asker.by.who(), digest, make_token(asker, given)).await
+    let (who, may) = (asker.by.who(), asker.may(Call::CreateToken));
+    once.carry_out(who, digest, may, make_token(asker, given)).await
 }
 
 async fn make_token(asker: Asker, given: NewToken) -> Answer<CreatedToken> {
@@ -147,7 +149,8 @@ pub(super) async fn create_api_token(
     once: Once,
     Digested(given, digest): Digested<NewApiToken>,
 ) -> Result<Response, Problem> {
-    once.carry_out(asker.by.who(), digest, make_api_token(asker, given)).await
+    let (who, may) = (asker.by.who(), asker.may(Call::CreateApiToken));
+    once.carry_out(who, digest, may, make_api_token(asker, given)).await
 }
 
 async fn make_api_token(asker: Asker, given: NewApiToken) -> Answer<CreatedApiToken> {
@@ -216,7 +219,8 @@ pub(super) async fn create_user(
     once: Once,
     Digested(given, digest): Digested<NewUser>,
 ) -> Result<Response, Problem> {
-    once.carry_out(asker.by.who(), digest, make_user(asker, given)).await
+    let (who, may) = (asker.by.who(), asker.may(Call::CreateUser));
+    once.carry_out(who, digest, may, make_user(asker, given)).await
 }
 
 async fn make_user(asker: Asker, given: NewUser) -> Answer<CreatedUser> {

@@ -6,6 +6,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::Response,
 };
+use piccolo_core::api_server::Call;
 use piccolo_rpc::{
     v1::{self, alert_channel::Way, api_server_service_server::ApiServerService as _},
     view::{
@@ -146,7 +147,8 @@ pub(super) async fn silence(
     once: Once,
     Digested(given, digest): Digested<NewSilence>,
 ) -> Result<Response, Problem> {
-    once.carry_out(asker.by.who(), digest, make_silence(asker, given)).await
+    let (who, may) = (asker.by.who(), asker.may(Call::SilenceAlerts));
+    once.carry_out(who, digest, may, make_silence(asker, given)).await
 }
 
 async fn make_silence(asker: Asker, given: NewSilence) -> Answer<SilenceView> {

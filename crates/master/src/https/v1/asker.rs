@@ -87,6 +87,12 @@ impl Asker {
         Ok(())
     }
 
+    /// Whether they may make the call now, as if they did.
+    pub(super) fn may(&self, call: Call) -> impl Future<Output = Result<(), Problem>> + use<> {
+        let (api, by) = (self.api.clone(), self.by.clone());
+        async move { Ok(api.check(&by, call).await?) }
+    }
+
     pub(super) fn vouch(&self) {
         if let Some(peer) = &self.peer {
             peer.vouch();

@@ -1,7 +1,8 @@
 //! A request that makes something, and may have been made before: its answer was lost, or somebody pressed twice.
 //!
 //! The key is the caller's own (`Idempotency-Key`). With the same body the same answer comes again, for ten minutes; with
-//! another body it is a mistake. What was refused is not remembered: it has changed nothing. What is begun is carried out
+//! another body it is a mistake. Whoever asks again is looked at again: what they may not make any more is not shown to
+//! them. What was refused is not remembered: it has changed nothing. What is begun is carried out
 //! also where the caller goes away meanwhile, and its answer waits for the next attempt.
 
 use std::{
@@ -75,17 +76,21 @@ impl FromRequestParts<Api> for Once {
 }
 
 impl Once {
-    /// Carries it out, unless it was before.
+    /// Carries it out, unless it was before: then the caller is told what came of it, if they `may` still make it.
     pub(super) async fn carry_out<T: Serialize + Send + 'static>(
         self,
         who: String,
         digest: [u8; 32],
+        may: impl Future<Output = Result<(), Problem>>,
         make: impl Future<Output = Answer<T>> + Send + 'static,
     ) -> Result<Response, Problem> {
         let Some(key) = self.key else { return Ok(make.await?.into_response()) };
         let (memory, key) = (self.memory, (who, self.path, key));
-        if let Some(kept) = memory.begin(&key, digest)? {
-            return Ok(shown(kept, true));
+        match memory.begin(&key, digest) {
+            // whether they may is found out where it is made
+            Ok(None) => {}
+            Ok(Some(kept)) => return may.await.map(|()| shown(kept, true)),
+            Err(problem) => return may.await.and(Err(problem)),
         }
         let mut under_way = UnderWay { memory, key, is_open: false };
         let made = tokio::spawn(async move {
@@ -256,7 +261,9 @@ mod tests {
             let (memory, key) = (memory.clone(), Some("a".to_owned()));
             let once = Once { memory, path: "/api/v1/tokens".to_owned(), key };
             let made: Answer<u32> = Err(Problem::new(status, "Test", "no"));
-            let answer = once.carry_out("admin:first".to_owned(), [1; 32], async { made }).await;
+            let answer = once
+                .carry_out("admin:first".to_owned(), [1; 32], async { Ok(()) }, async { made })
+                .await;
             answer.unwrap_err().status()
         };
         assert_eq!(ask(StatusCode::SERVICE_UNAVAILABLE).await, StatusCode::SERVICE_UNAVAILABLE);
@@ -277,12 +284,20 @@ mod tests {
             begun.send(()).unwrap();
             Ok(Shown::ok(answer.await.unwrap_or(0)))
         };
-        let asked = tokio::spawn(once().carry_out("admin:first".to_owned(), [1; 32], make));
+        let asked = tokio::spawn(once().carry_out(
+            "admin:first".to_owned(),
+            [1; 32],
+            async { Ok(()) },
+            make,
+        ));
         has_begun.await.unwrap();
         asked.abort();
         assert!(asked.await.unwrap_err().is_cancelled());
-        let again =
-            || once().carry_out("admin:first".to_owned(), [1; 32], async { Ok(Shown::ok(2)) });
+        let again = || {
+            once().carry_out("admin:first".to_owned(), [1; 32], async { Ok(()) }, async {
+                Ok(Shown::ok(2))
+            })
+        };
         assert!(again().await.is_err(), "it is under way");
         store_answers.send(1).unwrap();
         while memory.lock().iter().any(|entry| entry.answer.is_none()) {
