@@ -8,7 +8,10 @@
 //! ```
 //!
 //! A block ends at an empty line. Lines that begin with `#` tell why. Nothing happens but what a script
-//! says: no losses, no drift, one millisecond each way.
+//! says: no losses, no drift, one millisecond each way; or `nodes 1 delay=200ms beat=5s silence=15s
+//! certificates=60s`.
+
+use std::time::Duration;
 
 use piccolo_core::state_manager::{Approval, Request};
 
@@ -63,12 +66,25 @@ fn begin(count: &str, rest: &[&str]) -> Result<World, String> {
     for word in rest {
         match *word {
             "manual" => plan.approval = Approval::Manual,
-            other => return Err(format!("{other:?} is not known")),
+            other => setting(&mut plan, other)?,
         }
     }
     let mut world = World::new(1, plan, None, false);
     world.watch_for_people();
     Ok(world)
+}
+
+fn setting(plan: &mut Plan, word: &str) -> Result<(), String> {
+    let (key, value) = word.split_once('=').ok_or_else(|| format!("{word:?} is not known"))?;
+    let time = duration(value)?;
+    match key {
+        "beat" => plan.timing.beat_interval = Duration::from_micros(time),
+        "silence" => plan.timing.beat_silence = Duration::from_micros(time),
+        "certificates" => plan.certificate_lifetime = Duration::from_micros(time),
+        "delay" => plan.delay = (time, time),
+        _ => return Err(format!("{key:?} is not known")),
+    }
+    Ok(())
 }
 
 fn broken(violation: &Violation) -> String {

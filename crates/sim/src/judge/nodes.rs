@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use piccolo_core::{
-    api_server::Call,
+    api_server::{Call, Caller},
     model::{ConditionKind, EventKind, NodeId, NodeRecord, NodeStatus, NodeView, SessionId},
     session::{GoodbyeReason, ToAgent},
     state_manager::{Effect, StateManager},
@@ -205,9 +205,12 @@ impl Judge {
         }
     }
 
-    /// A heartbeat outside the session counts as well.
-    pub(crate) fn probed(&mut self, at: True, node: &str) {
-        if let Some((_, account)) = self.accounts.iter_mut().find(|(id, _)| id.as_str() == node) {
+    /// A heartbeat outside the session counts as well; one with a certificate that has expired is refused.
+    pub(crate) fn probed(&mut self, at: True, by: &Caller) {
+        if by.expired {
+            return;
+        }
+        if let Some((_, account)) = self.accounts.iter_mut().find(|(id, _)| id.as_str() == by.id) {
             if account.session.is_some() {
                 account.arrived_at = Some(at);
             } else if account.arrived_at.is_some() {
@@ -440,4 +443,37 @@ fn seen<'a>(effect: &'a Effect, node: &NodeId) -> Option<&'a NodeView> {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use piccolo_core::api_server::Role;
+
+    use super::*;
+    use crate::plan::Plan;
+
+    /// When a node that was heard at 10 counts as heard after a heartbeat beside its session at 20.
+    #[track_caller]
+    fn check_heard(expired: bool, heard: True) {
+        let node = NodeId::parse("node_id", "n1").expect("an id");
+        let mut judge = Judge::new(&Plan::quiet(1));
+        let session = Some(SessionId::new("s1".to_owned()));
+        let account = Account::new(NodeStatus::Ready, 0);
+        let account = Account { session, arrived_at: Some(10), ..account };
+        judge.accounts.insert(node.clone(), account);
+        let by = Caller {
+            role: Role::Sub,
+            id: node.to_string(),
+            expired,
+            ..Caller::anonymous("10.0.0.1")
+        };
+        judge.probed(20, &by);
+        assert_eq!(judge.accounts[&node].arrived_at, Some(heard));
+    }
+
+    #[test]
+    fn a_heartbeat_beside_the_session_counts_unless_its_certificate_has_expired() {
+        check_heard(false, 20);
+        check_heard(true, 10);
+    }
 }

@@ -203,7 +203,7 @@ impl World {
             Arrival::Call { caller, request: Request::Heartbeat { .. }, .. } => {
                 let process = self.master.process.as_ref();
                 if process.is_some_and(|process| process.machine.standing(caller).is_ok()) {
-                    self.judge.probed(self.now, &caller.id);
+                    self.judge.probed(self.now, caller);
                 }
                 return;
             }
