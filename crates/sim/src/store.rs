@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 
 use piccolo_core::{
     model::{AuditEntry, Event, NodeId, NodeName, NodeRecord, TokenRecord},
+    monitoring_server::alerts::{
+        ALERTS,
+        alert::{Alert, Id},
+    },
     state_manager::{Restoration, Snapshot, Transaction, is_restored, keys},
     time::WallTime,
     topology::TopologyRecord,
@@ -98,6 +102,17 @@ impl Store {
 
     pub(crate) fn contains(&self, key: &str) -> bool {
         self.values.contains_key(key)
+    }
+
+    /// The alerts that are kept.
+    pub(crate) fn alerts(&self) -> Result<BTreeMap<Id, Alert>, String> {
+        let of_alerts = self.values.range(ALERTS.to_owned()..);
+        let of_alerts = of_alerts.take_while(|(key, _)| key.starts_with(ALERTS));
+        let decode = |(key, value): (&String, &Vec<u8>)| {
+            let alert: Alert = keys::decode(key, value).map_err(|e| e.to_string())?;
+            Ok((alert.id, alert))
+        };
+        of_alerts.map(decode).collect()
     }
 
     /// As a master reads it at its start: key by key, in order.

@@ -41,6 +41,9 @@ impl Told {
 impl Judge {
     /// What a node says of it on its session.
     pub(crate) fn takes_input(&mut self, input: &Input) {
+        if let Input::Delivered { delivery, result: Ok(()) } = input {
+            self.note_taken(*delivery);
+        }
         let Input::FromAgent { node, session, message: ToMaster::Status(report) } = input else {
             return;
         };

@@ -9,6 +9,7 @@
 //! - `reveal`: nothing is shown that is not stored
 //! - `recovery`: what it may do on a board, and what it owes to people
 //! - `alerts`: of boards that are alone, each under one key
+//! - `firing`: the master's alerts, each in its time; `notices`: what channels are owed of them
 //! - `access`: who may, and who is not let in any more
 //! - `set_back`: what a restored master may have forgotten, and what not
 
@@ -16,7 +17,9 @@ mod access;
 mod alerts;
 mod check;
 mod events;
+mod firing;
 mod nodes;
+mod notices;
 mod recovery;
 mod reveal;
 mod set_back;
@@ -34,8 +37,12 @@ use piccolo_core::{
     topology::{NodeConfig, Readiness, TopologyRecord},
 };
 
-pub(crate) use self::set_back::Mark;
 use self::{check::Told, events::Journal, nodes::Account, recovery::Recoveries};
+pub(crate) use self::{
+    firing::{GONE, NO_PODMAN},
+    notices::{DUTY, EVERYBODY},
+    set_back::Mark,
+};
 use crate::{
     clock::True,
     plan::Plan,
@@ -106,6 +113,8 @@ pub(crate) struct Judge {
     /// By board.
     recoveries: BTreeMap<usize, Recoveries>,
     local_alerts: alerts::Firing,
+    firing: firing::Firing,
+    notices: notices::Notices,
     drift: u64,
     /// When the backup was made that the master was last restored from.
     set_back_to: Option<WallTime>,
@@ -154,6 +163,8 @@ impl Judge {
             readiness: plan.readiness,
             open: BTreeMap::new(),
             local_alerts: alerts::Firing::new(),
+            firing: firing::Firing::default(),
+            notices: notices::Notices::default(),
             recoveries: BTreeMap::new(),
             drift: plan.drift,
             set_back_to: None,
@@ -221,6 +232,7 @@ impl Judge {
             .values()
             .map(|record| (record.id.clone(), Account::restored(record, at)))
             .collect();
+        self.firing_after_a_restart(local, store, machine, self.first_event_leaps);
         self.revision = machine.revision();
         if let Some(topology) = &store.topology {
             self.readiness = topology.readiness(self.base_readiness);
@@ -252,6 +264,7 @@ impl Judge {
             return;
         }
         self.note_pace(effects);
+        self.alerts_decided(now.at, effects);
         rules!(
             self,
             one_commit_comes_first(effects),
@@ -288,8 +301,10 @@ impl Judge {
             who_is_gone_stays_out(effect),
             who_joined_since_is_taken_in(effect, store),
             watchers_see_revisions_grow(effect),
+            alerts_are_shown_as_they_are_stored(effect, store),
         );
         self.note_shown(at, effect);
+        self.note_owed(effect, store);
     }
 
     pub(crate) fn within_store_limit(&mut self, transaction: &Transaction) {

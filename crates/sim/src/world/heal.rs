@@ -142,6 +142,9 @@ impl World {
                 return unrest(what);
             }
         }
+        if let Some(what) = self.judge.notification_owed() {
+            return Some(what);
+        }
         let ghost = process.machine.nodes().find(|view| !expected.contains(&view.record.id));
         ghost.map(|view| format!("nobody is {:?}", view.record))
     }

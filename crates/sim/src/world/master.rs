@@ -34,8 +34,18 @@ const DEADLINE_ROUNDS_MAX: u32 = 2_000;
 #[derive(Debug)]
 pub(crate) enum Arrival {
     Stream(ConnId, Up),
-    Call { call: u64, caller: Caller, request: Request },
-    People { request: RequestId, by: Caller, what: Request },
+    Call {
+        call: u64,
+        caller: Caller,
+        request: Request,
+    },
+    People {
+        request: RequestId,
+        by: Caller,
+        what: Request,
+    },
+    /// What the shell has to say by itself.
+    Shell(Input),
 }
 
 /// Who waits for a reply.
@@ -207,7 +217,7 @@ impl World {
                 }
                 return;
             }
-            Arrival::Call { .. } | Arrival::People { .. } => return,
+            Arrival::Call { .. } | Arrival::People { .. } | Arrival::Shell(_) => return,
         };
         let Some(conn) = self.conns.get(id) else { return };
         let (Some(node), Some(session)) = (&conn.node, &conn.session) else { return };
@@ -226,6 +236,7 @@ impl World {
                 self.ask(id, Asker::Call(call), caller, request);
             }
             Arrival::People { request, by, what } => self.ask(request, Asker::People, by, what),
+            Arrival::Shell(input) => self.master_input(input),
         }
     }
 
@@ -289,7 +300,8 @@ impl World {
         for effect in effects {
             let Some(process) = &mut self.master.process else { return };
             let behind = !process.todo.is_empty() || process.in_flight.is_some();
-            if behind && effect.may_overtake() {
+            let at_once = matches!(&effect, Effect::Dispatch(dispatch) if dispatch.at_once);
+            if behind && (effect.may_overtake() || at_once) {
                 self.perform_one(effect);
             } else {
                 process.todo.push_back(effect);
@@ -432,8 +444,9 @@ impl World {
             Effect::Happened(event) => {
                 self.tell(|| format!("event {}: {:?} {}", event.id, event.kind, event.message));
             }
-            // what fires is an event too, and nobody has a channel here
-            Effect::Alerted(_) | Effect::AlertForgotten(_) | Effect::Dispatch(_) => {}
+            Effect::Dispatch(dispatch) => self.dispatches(&dispatch),
+            // what fires is an event too
+            Effect::Alerted(_) | Effect::AlertForgotten(_) => {}
         }
     }
 

@@ -13,6 +13,7 @@ mod hardware;
 mod heal;
 mod master;
 mod network;
+mod notices;
 mod operator;
 mod recovery;
 mod set_back;
@@ -36,6 +37,7 @@ use piccolo_core::{
 use self::{
     master::Master,
     network::{Call, Conn, ConnId},
+    notices::Ended,
     operator::Operator,
 };
 use crate::{
@@ -93,6 +95,12 @@ pub(crate) enum Due {
         boot: u32,
     },
     CloneLeaves(usize),
+    /// A channel has taken a notification, or has not.
+    NoticeEnds {
+        boot: u32,
+        delivery: u64,
+        ended: Ended,
+    },
     Fault(Fault),
     /// People look after what waits for them.
     Errands,
@@ -105,6 +113,7 @@ pub(crate) struct Randoms {
     pub(crate) people: Rng,
     pub(crate) shell: Rng,
     pub(crate) channels: Rng,
+    pub(crate) notices: Rng,
 }
 
 #[derive(Debug)]
@@ -144,6 +153,7 @@ impl World {
             people: root.fork("people"),
             shell: root.fork("shell"),
             channels: root.fork("channels"),
+            notices: root.fork("notices"),
         };
         let mut clocks = root.fork("clocks");
         let master = Master::new(&plan, &mut clocks);
@@ -245,6 +255,7 @@ impl World {
             Due::RecoveryEnds { board, boot, step } => self.recovery_ends(board, boot, step),
             Due::CheckEnds { board, boot } => self.check_ends(board, boot),
             Due::CloneLeaves(board) => self.clone_leaves(board),
+            Due::NoticeEnds { boot, delivery, ended } => self.notice_ends(boot, delivery, ended),
             Due::Fault(fault) => self.fault(fault),
             Due::Errands => self.errands(),
         }

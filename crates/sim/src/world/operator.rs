@@ -179,9 +179,14 @@ impl World {
     pub(crate) fn errands(&mut self) {
         self.push(self.now + SECOND, Due::Errands);
         self.queues_within_bound();
+        if self.master.is_attentive() {
+            let local = self.master.clock.local(self.now);
+            self.judge.look_at_alerts(local, self.now, &self.master.store);
+        }
         if self.operator.users_made < 2 && self.operator.asked.is_empty() {
             self.make_users();
         }
+        self.see_to_alerts();
         for b in 0..self.boards.len() {
             if self.boards[b].powered
                 && self.boards[b].clone_of.is_none()

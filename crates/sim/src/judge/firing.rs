@@ -1,0 +1,339 @@
+//! The master's alerts: what fires has held for its time, what is over does not hold, and nothing fires twice.
+//!
+//! The judge looks at the same nodes with its own words for the rules. Those that count over a time of the past, or
+//! look at containers, it only asks about Maintenance.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use piccolo_core::{
+    model::{ConditionKind, NodeId, NodeRecord, NodeStatus},
+    monitoring_server::alerts::{
+        ALERTS,
+        alert::{Alert, Id, Subject},
+    },
+    state_manager::{Effect, StateManager},
+    time::Timestamp,
+};
+
+use super::{Judge, rules};
+use crate::store::Store;
+
+pub(crate) const GONE: &str = "Gone";
+pub(crate) const NO_PODMAN: &str = "NoPodman";
+
+/// Rules, for how long they must hold, and for how long they fire on.
+const RULES: [(&str, u64, u64); 8] = [
+    (GONE, 2, 1),
+    (NO_PODMAN, 2, 1),
+    ("NodeNotReady", 30, 0),
+    ("NodeSuspect", 120, 0),
+    ("ResourcePressure", 60, 0),
+    ("PodmanUnavailable", 60, 0),
+    ("SystemCheckFailed", 60, 0),
+    ("ClockDrift", 60, 0),
+];
+/// Beyond its time: the master looks at everything every 15 s.
+const LATE_MAX: Duration = Duration::from_secs(20);
+
+fn holds(rule: &str, record: &NodeRecord) -> bool {
+    let has = |kind| record.conditions.iter().any(|condition| condition.kind == kind);
+    match rule {
+        GONE | "NodeNotReady" => record.status == NodeStatus::NotReady,
+        "NodeSuspect" => has(ConditionKind::Suspect),
+        "ResourcePressure" => has(ConditionKind::ResourcePressure),
+        NO_PODMAN | "PodmanUnavailable" => has(ConditionKind::PodmanUnavailable),
+        "SystemCheckFailed" => has(ConditionKind::SystemCheckFailed),
+        "ClockDrift" => has(ConditionKind::ClockSkew),
+        _ => false,
+    }
+}
+
+/// It goes on as a part of another one.
+pub(super) fn is_merged(alert: &Alert) -> bool {
+    alert.resolved_why.starts_with("it is part of alert ")
+}
+
+/// A node as the master sees it, and since when each rule has been so, by the master's clock.
+#[derive(Debug)]
+struct Seen {
+    status: NodeStatus,
+    /// All of it was told since the master's start.
+    known: bool,
+    holds: [(bool, Timestamp); RULES.len()],
+}
+
+impl Seen {
+    fn new(at: Timestamp, record: &NodeRecord) -> Self {
+        let holds = RULES.map(|(rule, ..)| (holds(rule, record), at));
+        Self { status: record.status, known: false, holds }
+    }
+
+    /// What held in Maintenance begins anew after it.
+    fn look(&mut self, at: Timestamp, record: &NodeRecord) {
+        let before = std::mem::replace(&mut self.status, record.status);
+        let begins = before == NodeStatus::Maintenance && record.status != before;
+        for ((rule, ..), so) in RULES.into_iter().zip(&mut self.holds) {
+            let holds = holds(rule, record);
+            if holds != so.0 || begins {
+                *so = (holds, at);
+            }
+        }
+    }
+
+    fn of(&self, rule: &str) -> Option<((bool, Timestamp), (Duration, Duration))> {
+        let index = RULES.iter().position(|(name, ..)| *name == rule)?;
+        let (_, pending, keep) = RULES[index];
+        Some((self.holds[index], (Duration::from_secs(pending), Duration::from_secs(keep))))
+    }
+}
+
+/// An alert that is not over.
+#[derive(Debug, Default)]
+struct Known {
+    rule: String,
+    active: BTreeSet<Subject>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Firing {
+    nodes: BTreeMap<NodeId, Seen>,
+    alerts: BTreeMap<Id, Known>,
+    /// The rules that people applied are in force.
+    applied: bool,
+}
+
+impl Firing {
+    fn is_active(&self, rule: &str, node: &NodeId) -> bool {
+        let subject = Subject::Node(node.clone());
+        self.alerts.values().any(|known| known.rule == rule && known.active.contains(&subject))
+    }
+}
+
+fn active(alert: &Alert) -> BTreeSet<Subject> {
+    let members = alert.active().filter(|_| !alert.is_over());
+    members.map(|member| member.subject.clone()).collect()
+}
+
+impl Judge {
+    pub(super) fn firing_after_a_restart(
+        &mut self,
+        at: Timestamp,
+        store: &Store,
+        machine: &StateManager,
+        set_back: bool,
+    ) {
+        let stored = match store.alerts() {
+            Ok(stored) => stored,
+            Err(why) => return self.fail("what_is_stored_can_be_read", why),
+        };
+        rules!(self, a_restart_knows_what_fires(&stored, machine));
+        let known = |alert: &Alert| Known { rule: alert.rule.clone(), active: active(alert) };
+        self.firing.alerts = stored.iter().map(|(id, alert)| (*id, known(alert))).collect();
+        self.firing.nodes =
+            store.nodes.iter().map(|(id, record)| (id.clone(), Seen::new(at, record))).collect();
+        self.notices_after_a_restart(&stored, set_back);
+    }
+
+    fn a_restart_knows_what_fires(
+        &self,
+        stored: &BTreeMap<Id, Alert>,
+        machine: &StateManager,
+    ) -> Result<(), String> {
+        let known: BTreeMap<_, _> = machine.alerts().map(|alert| (alert.id, alert)).collect();
+        let lost = stored.iter().find(|(id, alert)| known.get(id) != Some(alert));
+        match lost {
+            Some((_, alert)) => Err(format!("{alert:?}")),
+            None => Ok(()),
+        }
+    }
+
+    /// What one input has decided of alerts, once the nodes are seen as it leaves them.
+    pub(super) fn alerts_decided(&mut self, at: Timestamp, effects: &[Effect]) {
+        for effect in effects {
+            match effect {
+                Effect::Changed(view) => {
+                    let seen = self.firing.nodes.entry(view.record.id.clone());
+                    let seen = seen.or_insert_with(|| Seen::new(at, &view.record));
+                    seen.look(at, &view.record);
+                    seen.known = view.sampled_at.is_some();
+                }
+                Effect::Removed { node, .. } => drop(self.firing.nodes.remove(node)),
+                _ => {}
+            }
+        }
+        let mut told = false;
+        for effect in effects {
+            match effect {
+                Effect::Alerted(alert) => {
+                    told = true;
+                    rules!(
+                        self,
+                        what_fires_has_held_for_its_time(at, alert),
+                        what_is_over_does_not_hold(at, alert),
+                        a_group_lists_what_it_says(alert),
+                    );
+                    let known = Known { rule: alert.rule.clone(), active: active(alert) };
+                    self.firing.alerts.insert(alert.id, known);
+                }
+                Effect::AlertForgotten(id) => drop(self.firing.alerts.remove(id)),
+                Effect::Dispatch(dispatch) => {
+                    rules!(self, what_was_taken_is_not_told_again(dispatch));
+                }
+                _ => {}
+            }
+        }
+        if told {
+            rules!(self, nothing_fires_twice());
+        }
+    }
+
+    fn new_members(&self, alert: &Alert) -> BTreeSet<Subject> {
+        let known = self.firing.alerts.get(&alert.id);
+        let is_new = |subject: &Subject| known.is_none_or(|known| !known.active.contains(subject));
+        active(alert).into_iter().filter(is_new).collect()
+    }
+
+    /// And none in Maintenance. Of those that fire together one has held for as long.
+    fn what_fires_has_held_for_its_time(&self, at: Timestamp, alert: &Alert) -> Result<(), String> {
+        let first = !self.firing.alerts.contains_key(&alert.id);
+        let (mut some, mut held_long) = (false, false);
+        for subject in self.new_members(alert) {
+            let Some(seen) = subject.node().and_then(|node| self.firing.nodes.get(node)) else {
+                continue;
+            };
+            // it fires already, and becomes a part of this one
+            if subject.node().is_some_and(|node| self.firing.is_active(&alert.rule, node)) {
+                held_long = true;
+                continue;
+            }
+            if seen.status == NodeStatus::Maintenance {
+                return Err(format!("{subject:?} is in Maintenance: {alert:?}"));
+            }
+            let Some(((holds, since), (pending, _))) =
+                seen.of(&alert.rule).filter(|_| matches!(subject, Subject::Node(_)))
+            else {
+                continue;
+            };
+            if !holds {
+                return Err(format!("it does not hold for {subject:?}: {alert:?}"));
+            }
+            let long = at.since(since) >= pending;
+            some = true;
+            held_long |= long;
+            if !long && !first {
+                return Err(format!("{:?} of {subject:?}: {alert:?}", at.since(since)));
+            }
+        }
+        if some && !held_long { Err(format!("at {at:?}: {alert:?}")) } else { Ok(()) }
+    }
+
+    /// For as long as it is to fire on, if the node is still a member and not in Maintenance.
+    fn what_is_over_does_not_hold(&self, at: Timestamp, alert: &Alert) -> Result<(), String> {
+        let Some(known) = self.firing.alerts.get(&alert.id) else { return Ok(()) };
+        let still = active(alert);
+        for subject in known.active.iter().filter(|subject| !still.contains(subject)) {
+            let Subject::Node(node) = subject else { continue };
+            let Some(seen) = self.firing.nodes.get(node) else { continue };
+            if is_merged(alert) {
+                if self.firing.is_active(&alert.rule, node) {
+                    continue;
+                }
+                return Err(format!("it goes on nowhere: {alert:?}"));
+            }
+            let Some(((holds, since), (_, keep))) = seen.of(&alert.rule) else { continue };
+            let free = seen.status == NodeStatus::Maintenance;
+            if !free && (holds || at.since(since) < keep) {
+                return Err(format!("{node}, {:?} after {keep:?}: {alert:?}", at.since(since)));
+            }
+        }
+        Ok(())
+    }
+
+    fn a_group_lists_what_it_says(&self, alert: &Alert) -> Result<(), String> {
+        let Some(group) = &alert.group else {
+            let many = alert.members.len() != 1;
+            return if many { Err(format!("no group: {alert:?}")) } else { Ok(()) };
+        };
+        let count = alert.members.len();
+        let says = format!("{}, {count} at once in {group}: ", alert.rule);
+        let subjects: BTreeSet<_> = alert.members.iter().map(|member| &member.subject).collect();
+        let names: Vec<_> = alert.members.iter().take(12).map(|member| member.name()).collect();
+        let listed = alert.message.strip_prefix(&says).is_some_and(|list| {
+            let list = list.split(" and ").next().unwrap_or_default();
+            list.split(", ").eq(names.iter().map(String::as_str))
+        });
+        if listed && subjects.len() == count { Ok(()) } else { Err(format!("{alert:?}")) }
+    }
+
+    fn nothing_fires_twice(&self) -> Result<(), String> {
+        let mut all = BTreeSet::new();
+        for known in self.firing.alerts.values() {
+            for subject in &known.active {
+                if !all.insert((&known.rule, subject)) {
+                    return Err(format!("{}: {subject:?}", known.rule));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Once a second, while the master is well: what holds fires in time, and what does not is over.
+    pub(crate) fn look_at_alerts(&mut self, at: Timestamp, now: u64, store: &Store) {
+        self.firing.applied = store
+            .contains(&format!("{}{NO_PODMAN}", piccolo_core::monitoring_server::alerts::RULES));
+        let well = Duration::from_micros(now - self.attentive_since.unwrap_or(now));
+        if well > LATE_MAX * 2 {
+            rules!(self, what_holds_fires_in_time(at, well), what_holds_no_more_is_over(at));
+        }
+    }
+
+    fn what_holds_fires_in_time(&self, at: Timestamp, well: Duration) -> Result<(), String> {
+        for (node, seen) in &self.firing.nodes {
+            for ((rule, pending, _), (holds, since)) in RULES.into_iter().zip(seen.holds) {
+                let due = Duration::from_secs(pending) + LATE_MAX;
+                let late = holds && at.since(since) > due && well > due;
+                let counts = seen.status != NodeStatus::Maintenance
+                    && (self.firing.applied || !matches!(rule, GONE | NO_PODMAN));
+                if late && counts && !self.firing.is_active(rule, node) {
+                    return Err(format!("{rule} of {node}, for {:?}", at.since(since)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn what_holds_no_more_is_over(&self, at: Timestamp) -> Result<(), String> {
+        for (id, known) in &self.firing.alerts {
+            for node in known.active.iter().filter_map(Subject::node) {
+                let Some(seen) = self.firing.nodes.get(node) else { continue };
+                let Some(((holds, since), (_, keep))) = seen.of(&known.rule) else { continue };
+                let over = !holds && seen.known && at.since(since) > keep + LATE_MAX;
+                if over || seen.status == NodeStatus::Maintenance {
+                    return Err(format!("{id}, {} of {node}: {seen:?}", known.rule));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An alert that is shown, or is not shown any more.
+    pub(super) fn alerts_are_shown_as_they_are_stored(
+        &self,
+        effect: &Effect,
+        store: &Store,
+    ) -> Result<(), String> {
+        let key = |id: Id| format!("{ALERTS}{:020}", id.0);
+        match effect {
+            Effect::Alerted(alert) if !store.contains(&key(alert.id)) => {
+                Err(format!("{} is shown, and is not stored", alert.id))
+            }
+            Effect::AlertForgotten(id) if store.contains(&key(*id)) => {
+                Err(format!("{id} is said to be gone, and is stored"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What channels are told of the master's alerts: all that they are owed, under one key, whatever restarts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use piccolo_core::{
+    monitoring_server::alerts::{
+        CHANNELS,
+        alert::{Alert, Id},
+        channel::NoticeKind,
+        outbox::{DELIVERIES, Dispatch},
+    },
+    state_manager::Effect,
+};
+
+use super::{Judge, firing::is_merged, rules};
+use crate::store::Store;
+
+/// The channel that hears of everything, and the one that hears of what nobody acknowledged.
+pub(crate) const EVERYBODY: &str = "everybody";
+pub(crate) const DUTY: &str = "duty";
+
+/// A channel, an alert, and what of it.
+type News = (String, Id, &'static str);
+
+#[derive(Debug, Default)]
+pub(super) struct Notices {
+    /// Alerts as they were stored when somebody was shown them.
+    shown: BTreeMap<Id, Alert>,
+    owed: BTreeSet<News>,
+    told: BTreeSet<News>,
+    /// By channel.
+    keys: BTreeMap<(String, String), News>,
+    names: BTreeMap<News, String>,
+    /// Deliveries that a channel took, as the master's process knows.
+    taken: BTreeSet<Id>,
+}
+
+impl Judge {
+    /// What the restarted master has of it, it has from the store.
+    pub(super) fn notices_after_a_restart(&mut self, alerts: &BTreeMap<Id, Alert>, set_back: bool) {
+        self.notices.shown.clone_from(alerts);
+        self.notices.taken.clear();
+        // what was told while the store was away, or before it became an older one, nobody knows of any more
+        let known = |(_, id, _): &News| !set_back && alerts.contains_key(id);
+        self.notices.told.retain(known);
+        self.notices.names.retain(|news, _| known(news));
+        self.notices.keys.retain(|_, news| known(news));
+        if set_back {
+            self.notices.owed.clear();
+        }
+    }
+
+    /// An alert is shown: it is stored, and so is what is to be told of it.
+    pub(super) fn note_owed(&mut self, effect: &Effect, store: &Store) {
+        let alert = match effect {
+            Effect::Alerted(alert) => alert,
+            Effect::AlertForgotten(id) => {
+                self.notices.shown.remove(id);
+                return;
+            }
+            _ => return,
+        };
+        let before = self.notices.shown.insert(alert.id, Alert::clone(alert));
+        let before = before.as_ref();
+        let was = |known: fn(&Alert) -> bool| before.is_some_and(known);
+        let mut owe = |channel: &str, kind: NoticeKind| {
+            let news = (channel.to_owned(), alert.id, kind.name());
+            let there = store.contains(&format!("{CHANNELS}{channel}"));
+            if there && !self.notices.told.contains(&news) {
+                self.notices.owed.insert(news);
+            }
+        };
+        if before.is_none() && !alert.is_over() {
+            owe(EVERYBODY, NoticeKind::Firing);
+        }
+        if alert.escalated_at.is_some() && !was(|alert| alert.escalated_at.is_some()) {
+            owe(EVERYBODY, NoticeKind::Escalated);
+            owe(DUTY, NoticeKind::Escalated);
+        }
+        if alert.is_over() && !was(Alert::is_over) && !is_merged(alert) {
+            owe(EVERYBODY, NoticeKind::Resolved);
+            if alert.escalated_at.is_some() {
+                owe(DUTY, NoticeKind::Resolved);
+            }
+        }
+    }
+
+    /// The shell is to try it.
+    pub(crate) fn dispatched(&mut self, dispatch: &Dispatch, store: &Store) {
+        rules!(
+            self,
+            what_is_told_is_stored(dispatch, store),
+            a_notification_has_one_key(dispatch),
+            a_notification_says_what_its_alert_says(dispatch),
+        );
+    }
+
+    /// A crash between the two would lose it. While the store is away it is told all the same.
+    fn what_is_told_is_stored(&self, dispatch: &Dispatch, store: &Store) -> Result<(), String> {
+        let key = format!("{DELIVERIES}{:020}", dispatch.delivery.0);
+        if dispatch.at_once || store.contains(&key) { Ok(()) } else { Err(key) }
+    }
+
+    pub(super) fn what_was_taken_is_not_told_again(
+        &self,
+        dispatch: &Dispatch,
+    ) -> Result<(), String> {
+        if self.notices.taken.contains(&dispatch.delivery) {
+            return Err(format!("{:?}", dispatch.notice));
+        }
+        Ok(())
+    }
+
+    /// By its key a receiver knows what it has heard already: never another one for the same, nor one for two.
+    fn a_notification_has_one_key(&mut self, dispatch: &Dispatch) -> Result<(), String> {
+        let notice = &dispatch.notice;
+        if notice.kind == NoticeKind::Updated {
+            return Ok(());
+        }
+        let (channel, key) = (dispatch.channel.name.clone(), notice.key.clone());
+        let news = (channel.clone(), notice.alert.id, notice.kind.name());
+        let other = self.notices.keys.insert((channel, key.clone()), news.clone());
+        if let Some(other) = other.filter(|other| *other != news) {
+            return Err(format!("{key} was {other:?}, and is {news:?}"));
+        }
+        // told before it was stored: after a crash it may be other news
+        if dispatch.at_once {
+            return Ok(());
+        }
+        let known = self.notices.names.insert(news.clone(), key.clone());
+        match known.filter(|known| *known != key) {
+            Some(known) => Err(format!("{news:?} was {known}, and is {key}")),
+            None => Ok(()),
+        }
+    }
+
+    fn a_notification_says_what_its_alert_says(&self, dispatch: &Dispatch) -> Result<(), String> {
+        let notice = &dispatch.notice;
+        let told = notice.alert.members.len();
+        if notice.subjects == 0 || told > notice.subjects || (told < 10 && told < notice.subjects) {
+            return Err(format!("{} subjects, {told} of them told", notice.subjects));
+        }
+        let over = notice.kind == NoticeKind::Resolved;
+        if notice.alert.is_over() == over { Ok(()) } else { Err(format!("{notice:?}")) }
+    }
+
+    /// A channel took it, or never will.
+    pub(crate) fn told(&mut self, dispatch: &Dispatch) {
+        let notice = &dispatch.notice;
+        let news = (dispatch.channel.name.clone(), notice.alert.id, notice.kind.name());
+        self.notices.owed.remove(&news);
+        self.notices.told.insert(news);
+    }
+
+    /// The master's process was told that a channel took it.
+    pub(super) fn note_taken(&mut self, delivery: Id) {
+        self.notices.taken.insert(delivery);
+    }
+
+    /// At the end: nobody waits for anything.
+    pub(crate) fn notification_owed(&self) -> Option<String> {
+        self.notices.owed.first().map(|news| format!("{news:?} was never told"))
+    }
+}
