@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     model::{ContainerReport, EventKind, Labels, NodeId, NodeStatus, NodeView},
+    mutant::mutant,
     time::{Now, Timestamp},
 };
 
@@ -145,6 +146,7 @@ impl Alerts {
         for rule in rules.iter() {
             let node = look.facts.node;
             let inhibited = !rule.rule.in_maintenance
+                && !mutant!("a node in Maintenance alerts its master")
                 && node.is_some_and(|node| node.record.status == NodeStatus::Maintenance);
             let tracked = self
                 .tracks
@@ -166,7 +168,8 @@ impl Alerts {
         track.keep = rule.keep();
         let Some(alert) = track.alert else {
             let holds = !inhibited && rule.holds(&look.facts);
-            if holds && track.since + track.pending <= now.at {
+            let early = mutant!("an alert does not wait for its time");
+            if holds && (early || track.since + track.pending <= now.at) {
                 if !out.is_full() {
                     self.fire(now, rule, look, out);
                 }
@@ -175,7 +178,9 @@ impl Alerts {
             }
             return;
         };
-        if !inhibited && !rule.is_clear(&look.facts) {
+        let goes_on = mutant!("an alert goes on when it is over");
+        let ends = mutant!("an alert ends while its condition holds");
+        if !inhibited && (goes_on || !(ends || rule.is_clear(&look.facts))) {
             track.clear_since = None;
             return;
         }
@@ -184,7 +189,8 @@ impl Alerts {
             return;
         }
         let since = *track.clear_since.get_or_insert(now.at);
-        if (inhibited || since + track.keep <= now.at) && !out.is_full() {
+        let early = mutant!("an alert is over before its time");
+        if (inhibited || early || since + track.keep <= now.at) && !out.is_full() {
             let why = if inhibited { "the node is in Maintenance" } else { "" };
             self.forget_track(&look.subject, name);
             self.cleared(now, alert, &look.subject, why, out);
@@ -337,13 +343,18 @@ impl Alerts {
             Some(member) => member.cleared_at = None,
             None => alert.members.push(track.member.clone()),
         }
-        alert.name_members();
+        if !mutant!("a group does not name who joins it") {
+            alert.name_members();
+        }
         self.grown.entry(id).or_insert(now.at + UPDATED_EVERY);
         self.changed(id, out);
     }
 
     /// What was told alone is part of a group now: it ends without a word.
     fn merge(&mut self, now: Now, old: Id, into: Id, out: &mut Out) {
+        if mutant!("what joins a group fires alone too") {
+            return;
+        }
         let Some(alert) = self.alerts.get_mut(&old) else { return };
         alert.state = AlertState::Resolved;
         alert.resolved_at = Some(now.wall);
@@ -374,7 +385,9 @@ impl Alerts {
         let alert = alert.clone();
         out.tell(crate::model::Severity::Info, EventKind::AlertResolved, Some(&alert), message);
         self.grown.remove(&id);
-        self.notify(now, id, NoticeKind::Resolved, out);
+        if !mutant!("an end is told to nobody") {
+            self.notify(now, id, NoticeKind::Resolved, out);
+        }
         self.changed(id, out);
     }
 

@@ -46,6 +46,7 @@ use self::{
 };
 use crate::{
     model::{EventKind, NodeId, NodeName, NodeStatus, Severity},
+    mutant::mutant,
     state_manager::{CorruptRecord, RequestId, keys},
     time::{Deadline, Now, Timestamp, WallTime},
 };
@@ -289,7 +290,8 @@ impl Alerts {
 
     /// What fired before the start goes on firing.
     fn resume(&mut self, alert: Alert, now: Now) {
-        for member in alert.active().filter(|_| !alert.is_over()) {
+        let forgets = mutant!("what fires is forgotten by a restart");
+        for member in alert.active().filter(|_| !alert.is_over() && !forgets) {
             let rule = self.rules.get(&alert.rule);
             let track = Track {
                 member: member.clone(),
@@ -418,7 +420,9 @@ impl Alerts {
         self.revision += 1;
         if let Some(alert) = self.alerts.get_mut(&id) {
             alert.revision = self.revision;
-            out.put(alert_key(id), &*alert);
+            if !mutant!("an alert is not stored") {
+                out.put(alert_key(id), &*alert);
+            }
             out.changed.push(alert.clone());
         }
     }
@@ -479,7 +483,8 @@ impl Alerts {
 fn notice_key(alert: &Alert, kind: NoticeKind) -> String {
     use sha2::{Digest as _, Sha256};
     let first = alert.members.first().map(|member| (&member.subject, member.since));
-    let text = format!("{}|{first:?}|{}|{}", alert.rule, kind.name(), alert.members.len());
+    let kind = if mutant!("a notification's key is that of other news") { "" } else { kind.name() };
+    let text = format!("{}|{first:?}|{kind}|{}", alert.rule, alert.members.len());
     let hash = Sha256::digest(text.as_bytes());
     format!("{}-{}", alert.id, crate::hex::hex(hash.get(..8).unwrap_or_default()))
 }

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     model::{EventKind, Severity},
+    mutant::mutant,
     time::{Now, Timestamp, WallTime},
 };
 
@@ -144,7 +145,9 @@ impl Outbox {
             self.forget(oldest, out);
             self.dropped += 1;
         }
-        out.put(key(id), &delivery);
+        if !mutant!("a notification is not stored") {
+            out.put(key(id), &delivery);
+        }
         self.deliveries.insert(id, delivery);
     }
 
@@ -205,7 +208,11 @@ impl Outbox {
         }
         let Some(delivery) = self.deliveries.get_mut(&id) else { return };
         match result {
+            Ok(()) if mutant!("what was taken is told again") => {}
             Ok(()) => self.forget(id, out),
+            Err(_) if mutant!("a notification is lost with its first attempt") => {
+                self.forget(id, out)
+            }
             Err(error) => {
                 let problem = super::template::line(&error.problem);
                 delivery.error = problem.chars().take(ERROR_BYTES_MAX).collect();
@@ -280,6 +287,9 @@ impl Outbox {
 
 impl Lane {
     fn expire(&mut self, now: Timestamp, channel: &Channel) {
+        if mutant!("a lost attempt is waited for") {
+            return;
+        }
         self.under_way =
             self.under_way.filter(|(_, since)| now.since(*since) < channel_limit(channel));
         while self.sent.front().is_some_and(|at| now.since(*at) >= Duration::from_secs(60)) {
