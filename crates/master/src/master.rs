@@ -218,8 +218,8 @@ impl Parts {
         let connections = Arc::new(Connections::default());
         let figures = Arc::clone(&self.figures);
         let (kept, arriving) = KeptLogs::open(&self.config.state_dir, self.config.kept_logs);
-        let sessions =
-            Arc::new(Sessions::new(Arc::clone(&connections), figures, Arc::clone(&kept)));
+        let sessions = Sessions::new(Arc::clone(&connections), figures, Arc::clone(&kept));
+        let sessions = Arc::new(sessions);
         let kept = tokio::spawn(kept.keep(Arc::clone(&sessions), arriving, self.clock.clone()));
         let (state, inputs) = StateHandle::new();
         let (_, last_event) = manager.events_kept();
@@ -241,8 +241,8 @@ impl Parts {
         let backup_health = Arc::clone(&api.backup);
         let monitoring = Arc::clone(&api.monitoring);
         manager.nodes().for_each(|view| monitoring.seen(&view));
-        let keep = Arc::clone(&monitoring).keep(self.config.state_dir.clone(), stop.subscribe());
-        let history = tokio::spawn(keep);
+        let history = Arc::clone(&monitoring).keep(self.config.state_dir.clone(), stop.subscribe());
+        let history = tokio::spawn(history);
         let owner = Owner {
             manager,
             inputs,
@@ -254,8 +254,8 @@ impl Parts {
             published: Arc::clone(&api.published),
             watchdog: sd_notify::watchdog_enabled().map(|period| period / 3),
         };
-        let exports = self.config.otlp.clone().map(|otlp| Exporter::new(otlp, api.clone()));
-        let exports = exports.map(|exporter| tokio::spawn(exporter.run()));
+        let exporter = |otlp| tokio::spawn(Exporter::new(otlp, api.clone()).run());
+        let exports = self.config.otlp.clone().map(exporter);
         let acceptors = self.acceptors()?;
         connections.set(acceptors.clone());
         let (servers, https_address) = self.serve(api, &acceptors, listener, &stop).await?;

@@ -27,11 +27,9 @@ use piccolo_core::{
     time::WallTime,
 };
 
-use super::process::Process;
-use crate::{api_server::Api, figures::COMMIT_BOUNDS, kept_logs::Extent};
 use self::process::Process;
 pub(crate) use self::text::page;
-use crate::{api_server::Api, figures::Commits};
+use crate::{api_server::Api, figures::Commits, kept_logs::Extent};
 
 /// Figures that are older are said to be: every node tells them more often.
 const STALE_AFTER: Duration = Duration::from_secs(60);
@@ -160,7 +158,7 @@ fn history(page: &mut dyn Sink, api: &Api) {
 }
 
 /// Important lines of the nodes' units.
-fn kept_log(page: &mut Page, api: &Api) {
+fn kept_log(page: &mut dyn Sink, api: &Api) {
     let Extent { bytes, lines, dropped } = api.sessions.kept.extent();
     page.gauge("piccolo_kept_log_bytes", "Disk that the kept log takes.", bytes as f64);
     page.counter("piccolo_kept_log_lines_total", "Lines that were kept.", lines as f64);
