@@ -254,8 +254,7 @@ impl Parts {
             published: Arc::clone(&api.published),
             watchdog: sd_notify::watchdog_enabled().map(|period| period / 3),
         };
-        let exporter = |otlp| tokio::spawn(Exporter::new(otlp, api.clone()).run());
-        let exports = self.config.otlp.clone().map(exporter);
+        let exports = self.exports(&api);
         let acceptors = self.acceptors()?;
         connections.set(acceptors.clone());
         let (servers, https_address) = self.serve(api, &acceptors, listener, &stop).await?;
@@ -285,6 +284,12 @@ impl Parts {
             error = &mut failed => return Err(error?),
         }
         Ok(Master { address, https_address, admin_context, stop, failed, tasks, sessions, queue })
+    }
+
+    /// Where the settings name a receiver.
+    fn exports(&self, api: &Api) -> Option<JoinHandle<()>> {
+        let exporter = Exporter::new(self.config.otlp.clone()?, api.clone());
+        Some(tokio::spawn(exporter.run()))
     }
 
     fn api(

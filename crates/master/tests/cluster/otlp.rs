@@ -60,6 +60,19 @@ fn series(page: &str) -> BTreeSet<&str> {
     samples.filter_map(|line| Some(line.rsplit_once(' ')?.0)).collect()
 }
 
+/// One figure, and one container.
+fn report() -> v1::StatusReport {
+    v1::StatusReport {
+        metrics: [("cpu_percent".to_owned(), "25".to_owned())].into(),
+        containers: vec![v1::ContainerStatus {
+            name: "web".to_owned(),
+            state: "running".to_owned(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
 #[tokio::test]
 async fn a_receiver_is_sent_every_figure_of_the_page_and_proves_who_it_is() {
     let certificate = Certificate::new();
@@ -83,16 +96,7 @@ async fn a_receiver_is_sent_every_figure_of_the_page_and_proves_who_it_is() {
     let mut session = Session::open(&mut agent, hello("n1")).await;
     session.configure().await;
     cluster.wait_for("n1", v1::NodeStatus::Ready).await;
-    let report = v1::StatusReport {
-        metrics: [("cpu_percent".to_owned(), "25".to_owned())].into(),
-        containers: vec![v1::ContainerStatus {
-            name: "web".to_owned(),
-            state: "running".to_owned(),
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    session.say(v1::agent_message::Message::Status(report)).await;
+    session.say(v1::agent_message::Message::Status(report())).await;
 
     let admin = cluster.admin_identity();
     let mut told = receiver.next().await;
