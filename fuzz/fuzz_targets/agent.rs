@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use piccolo_core::{
+    action_controller::recovery::Policy,
     model::{NodeId, Resources, SystemInfo},
     node_agent::{
         Host, Input, NodeAgent, Settings, Snapshot, Standing, check::CheckPace, hardware::Limits,
-        pressure::Thresholds,
+        local_alerts::Local, pressure::Thresholds,
     },
     session::ToAgent,
     time::{Now, Timestamp, WallTime},
@@ -65,9 +66,12 @@ fn begin(now: Now) -> NodeAgent {
         journal_entries_max: 100,
         journal_bytes_max: 64 * 1024,
         system_check: Some(CheckPace::default()),
+        recovery: Policy { reboot: true, ..Policy::default() },
+        alerts: Local { channel: true, ..Local::default() },
     };
     let host = Host {
         hostname: "host-n1".to_owned(),
+        boot: "boot-1".to_owned(),
         system: SystemInfo::default(),
         resources: Resources::default(),
     };

@@ -87,7 +87,8 @@ impl Cluster {
             7 => {
                 let Ok(wire) = v1::StatusReport::decode(bytes) else { return };
                 let Ok(from) = ReportFrom::try_from(wire) else { return };
-                let request = Request::ReportStatus { node: from.node, report: from.report };
+                let request =
+                    Request::ReportStatus { node: from.node, report: Box::new(from.report) };
                 self.ask(of_node(&node), request);
             }
             8 => {
@@ -152,7 +153,7 @@ impl Cluster {
         };
         self.sessions += 1;
         let session = self.session();
-        self.handle(Input::SessionOpened { by: of_node(node), session, hello: *hello });
+        self.handle(Input::SessionOpened { by: of_node(node), session, hello });
     }
 
     fn frame(&mut self, node: &NodeId, bytes: &[u8]) {
@@ -195,7 +196,8 @@ impl Cluster {
     fn perform(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             let Effect::Commit(commit) = effect else { continue };
-            let mut transaction = piccolo_store::Transaction::new().when("/piccolo/v1/meta/writer", 1);
+            let mut transaction =
+                piccolo_store::Transaction::new().when("/piccolo/v1/meta/writer", 1);
             for (key, value) in commit.writes {
                 transaction = match value.clone() {
                     Some(value) => transaction.put(key.clone(), value),
