@@ -43,6 +43,7 @@ pub(crate) fn task(workspace: &Workspace) -> Result<()> {
         alone.args(["check", "--quiet", "--package", package]);
         plan.push(Step::new(format!("{package} by itself"), alone));
     }
+    plan.push(fuzz_targets(workspace));
     plan.push(wire_test(workspace));
     let mut docs = workspace.cargo();
     docs.args(["test", "--workspace", "--doc", "--quiet"]);
@@ -211,6 +212,17 @@ fn deny(workspace: &Workspace) -> Command {
     deny.args(["--log-level", "error", "check", "--hide-inclusion-graph"]);
     deny.args(["licenses", "bans", "sources"]);
     deny
+}
+
+/// They are in no workspace with what they try, and would not be compiled from one `cargo xtask fuzz` to the next.
+fn fuzz_targets(workspace: &Workspace) -> Step {
+    let mut check = workspace.cargo();
+    check.args(["check", "--quiet", "--locked", "--bins", "--manifest-path"]);
+    check.arg(workspace.root().join("fuzz/Cargo.toml"));
+    // with what was compiled of the same crates already, and without libFuzzer's own C++: nothing is linked
+    check.arg("--target-dir").arg(workspace.target());
+    check.env("CUSTOM_LIBFUZZER_PATH", "/nowhere/libfuzzer.a");
+    Step::new("fuzz targets", check)
 }
 
 fn wire_test(workspace: &Workspace) -> Step {
