@@ -201,21 +201,32 @@ impl Alert {
         self.message = format!("{rule}, {count} at once in {group}: {}{rest}", names.join(", "));
     }
 
+    /// Those it speaks of: for whom it is not over, and at its end all of them.
+    pub(super) fn spoken_of(&self) -> impl Iterator<Item = &Member> {
+        let ended = self.active().next().is_none();
+        self.members.iter().filter(move |member| ended || member.cleared_at.is_none())
+    }
+
     /// For matchers: an alert of a group has a node for each of its members.
     pub(super) fn values<'a>(&'a self, key: &str) -> Vec<&'a str> {
+        self.values_of(&self.members, key)
+    }
+
+    /// The same, as if it were about these alone.
+    pub(super) fn values_of<'a>(&'a self, members: &'a [Member], key: &str) -> Vec<&'a str> {
         match key {
             "rule" => vec![&self.rule],
             "severity" => vec![severity_name(self.severity)],
             "group" => self.group.as_deref().into_iter().collect(),
             "node" => {
-                self.members.iter().filter_map(|m| m.node.as_ref()).map(NodeName::as_str).collect()
+                members.iter().filter_map(|m| m.node.as_ref()).map(NodeName::as_str).collect()
             }
             "container" => {
                 let container = |member: &'a Member| match &member.subject {
                     Subject::Container(_, name) => Some(name.as_str()),
                     Subject::Node(_) | Subject::Cluster => None,
                 };
-                self.members.iter().filter_map(container).collect()
+                members.iter().filter_map(container).collect()
             }
             label => {
                 let label = label.strip_prefix("label.").unwrap_or(label);

@@ -9,6 +9,7 @@ use super::{
     channel::NoticeKind,
     facts::{ClusterNow, Facts},
     rule::Compiled,
+    silence::silencing,
 };
 use crate::{
     model::{ContainerReport, EventKind, Labels, NodeId, NodeStatus, NodeView},
@@ -346,7 +347,10 @@ impl Alerts {
         if !mutant!("a group does not name who joins it") {
             alert.name_members();
         }
-        self.grown.entry(id).or_insert(now.at + UPDATED_EVERY);
+        // of whom nobody was told yet, as all were silenced, others may hear now
+        let due = if alert.notified { now.at + UPDATED_EVERY } else { now.at };
+        let told_at = self.grown.entry(id).or_insert(due);
+        *told_at = due.min(*told_at);
         self.changed(id, out);
     }
 
@@ -421,7 +425,9 @@ impl Alerts {
                 return;
             }
             self.grown.remove(&id);
-            self.notify(now, id, NoticeKind::Updated, out);
+            let told = self.alerts.get(&id).is_some_and(|alert| alert.notified);
+            let kind = if told { NoticeKind::Updated } else { NoticeKind::Firing };
+            self.notify(now, id, kind, out);
             self.changed(id, out);
         }
     }
@@ -439,29 +445,23 @@ impl Alerts {
         if let Some(silence) = self.silences.get_mut(&id) {
             silence.until = silence.until.min(now.wall);
         }
-        let silenced = self.alerts.values().filter(|alert| alert.silenced_by == Some(id));
-        let silenced: Vec<_> =
-            silenced.map(|alert| (alert.id, alert.state, alert.notified)).collect();
-        for (alert, state, notified) in silenced {
+        let changes = |alert: &Alert| {
+            let by = silencing(&self.silences, alert, now.wall);
+            alert.silenced_by.filter(|old| by != Some(*old)).map(|_| (alert.id, by))
+        };
+        let changed: Vec<_> = self.alerts.values().filter_map(changes).collect();
+        for (id, by) in changed {
             if out.is_full() {
                 // the rest is told next
                 self.tick_at = now.at;
                 return;
             }
-            match state {
-                AlertState::Firing if !notified => {
-                    self.notify(now, alert, NoticeKind::Firing, out);
-                }
-                AlertState::Firing
-                | AlertState::Pending
-                | AlertState::Acknowledged
-                | AlertState::Resolved => {
-                    if let Some(alert) = self.alerts.get_mut(&alert) {
-                        alert.silenced_by = None;
-                    }
-                }
+            let Some(alert) = self.alerts.get_mut(&id) else { continue };
+            alert.silenced_by = by;
+            if by.is_none() && alert.state == AlertState::Firing && !alert.notified {
+                self.notify(now, id, NoticeKind::Firing, out);
             }
-            self.changed(alert, out);
+            self.changed(id, out);
         }
         self.silences.remove(&id);
         out.delete(format!("{}{:020}", super::SILENCES, id.0));

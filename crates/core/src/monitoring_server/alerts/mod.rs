@@ -430,8 +430,7 @@ impl Alerts {
     /// Has every channel that wants it tell of an alert; nobody, where it is silenced.
     fn notify(&mut self, now: Now, id: Id, kind: NoticeKind, out: &mut Out) {
         let Some(alert) = self.alerts.get(&id) else { return };
-        let silence = self.silences.values().find(|silence| silence.covers(alert, now.wall));
-        let silenced_by = silence.map(|silence| silence.id);
+        let silenced_by = silence::silencing(&self.silences, alert, now.wall);
         let wanted = silenced_by.is_none() && (kind != NoticeKind::Resolved || alert.notified);
         let channels: Vec<_> = self
             .channels

@@ -9,7 +9,7 @@ use super::{
     matcher::Matcher,
     outbox::{Delivery, Dispatch},
     rule::{self, Compiled, Rule},
-    silence::{SILENCES_MAX, Silence},
+    silence::{SILENCES_MAX, Silence, silencing},
 };
 use crate::{
     api_server::{Call, Code, Refusal},
@@ -300,15 +300,18 @@ impl Alerts {
             comment,
         };
         out.put(format!("{SILENCES}{:020}", silence.id.0), &silence);
+        self.silences.insert(silence.id, silence.clone());
         let covered = self.alerts.values().filter(|alert| !alert.is_over());
-        let covered = covered.filter(|alert| silence.covers(alert, now.wall)).map(|alert| alert.id);
-        for id in covered.collect::<Vec<_>>().into_iter().take(ACKNOWLEDGED_MAX) {
+        let covered = covered.filter_map(|alert| {
+            let by = silencing(&self.silences, alert, now.wall);
+            (by != alert.silenced_by).then_some((alert.id, by))
+        });
+        for (id, by) in covered.take(ACKNOWLEDGED_MAX).collect::<Vec<_>>() {
             if let Some(alert) = self.alerts.get_mut(&id) {
-                alert.silenced_by = Some(silence.id);
+                alert.silenced_by = by;
             }
             self.changed(id, out);
         }
-        self.silences.insert(silence.id, silence.clone());
         Ok(AlertAnswer::Silenced(silence))
     }
 

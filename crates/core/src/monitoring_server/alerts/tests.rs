@@ -365,6 +365,57 @@ fn a_silence_keeps_an_alert_from_being_told_until_it_ends() {
 }
 
 #[test]
+fn a_group_is_silenced_only_where_each_of_its_subjects_is() {
+    let mut world = World::new();
+    let silence = |world: &mut World, second, only: &str, seconds| {
+        let matcher = Matcher::parse("only", only).unwrap();
+        let span = Duration::from_secs(seconds);
+        let request = AlertRequest::Silence { matcher, span, comment: String::new() };
+        let Ok(Some(AlertAnswer::Silenced(silence))) = world.ask(second, request) else { panic!() };
+        silence.id
+    };
+    let lost = r#"node.status == "NotReady""#;
+    world.apply(Rule { group_min: 2, for_s: 5, ..rule("Lost", lost) });
+    silence(&mut world, 1, "node=b2", 1000);
+    for second in [10, 15] {
+        world.seen(second, &node("b1", LOST));
+        world.seen(second, &node("b2", LOST));
+    }
+    let told = ["15 firing Lost, 2 at once in the cluster: b1, b2"];
+    assert_eq!(world.told(), told, "b1 is not silenced");
+
+    // each has a silence of its own
+    let mut world = World::new();
+    world.apply(Rule { group_min: 2, for_s: 5, ..rule("Lost", lost) });
+    silence(&mut world, 1, "node=b1", 500);
+    let second = silence(&mut world, 1, "node=b2", 1000);
+    for second in [10, 15] {
+        world.seen(second, &node("b1", LOST));
+        world.seen(second, &node("b2", LOST));
+    }
+    assert_eq!(world.told(), Vec::<String>::new());
+    assert!(world.alerts.alerts().all(|alert| alert.silenced_by.is_some()));
+    world.ask(20, AlertRequest::Unsilence(second)).unwrap();
+    assert_eq!(world.told(), ["20 firing Lost, 2 at once in the cluster: b1, b2"]);
+}
+
+#[test]
+fn who_joins_a_silenced_group_and_is_not_silenced_is_told_of_at_once() {
+    let mut world = World::new();
+    let matcher = Matcher::parse("only", "node~a").unwrap();
+    let span = Duration::from_secs(1000);
+    world.ask(1, AlertRequest::Silence { matcher, span, comment: String::new() }).unwrap();
+    let lost = r#"node.status == "NotReady""#;
+    world.apply(Rule { group_min: 2, ..rule("Lost", lost) });
+    for name in ["a1", "a2", "a3", "b4"] {
+        assert_eq!(world.told(), Vec::<String>::new(), "before {name}");
+        world.seen(10, &node(name, LOST));
+        world.deadline(10);
+    }
+    assert_eq!(world.told(), ["10 firing Lost, 4 at once in the cluster: a1, a2, a3, b4"]);
+}
+
+#[test]
 fn what_nobody_acknowledges_escalates_and_what_somebody_does_does_not() {
     let mut world = World::new();
     let only = Channel { escalations: true, ..channel("pager") };
