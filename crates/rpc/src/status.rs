@@ -1,8 +1,8 @@
 //! Refusals as gRPC statuses with `google.rpc` details, and back (design §6, §12).
 //!
 //! A status carries an ErrorInfo (`reason`, domain `piccolo`), a BadRequest where one field is to blame and a
-//! Help with what to do about it. The messages of `google.rpc` are written here by hand: the three of
-//! them are smaller than the crate that has them all.
+//! Help with what to do about it, and a RetryInfo where it is known when. The messages of `google.rpc` are written here by
+//! hand: the four of them are smaller than the crate that has them all.
 
 use piccolo_core::{
     api_server::{Code, Refusal},
@@ -22,6 +22,7 @@ const MESSAGE_BYTES_MAX: usize = 1024;
 const ERROR_INFO: &str = "type.googleapis.com/google.rpc.ErrorInfo";
 const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
 const HELP: &str = "type.googleapis.com/google.rpc.Help";
+const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
 
 /// What a client learns from a status, ours or any other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct ErrorView {
     pub field: Option<String>,
     /// What to do about it.
     pub help: Option<String>,
+    /// Seconds until it is worth asking again, where that is known.
+    pub retry_after_s: Option<u64>,
 }
 
 /// The one place where a refusal becomes a gRPC code.
@@ -67,6 +70,10 @@ pub fn status(refusal: &Refusal) -> Status {
         let link = HelpLink { description: help.to_owned(), url: String::new() };
         details.push(packed(HELP, &Help { links: vec![link] }));
     }
+    if let Some(seconds) = refusal.retry_after_s.and_then(|seconds| seconds.try_into().ok()) {
+        let retry_delay = Some(prost_types::Duration { seconds, nanos: 0 });
+        details.push(packed(RETRY_INFO, &RetryInfo { retry_delay }));
+    }
     let message = bounded(&refusal.message);
     let rpc = RpcStatus { code: code.into(), message: message.clone(), details };
     let encoded = rpc.encode_to_vec();
@@ -91,6 +98,7 @@ impl From<&Status> for ErrorView {
             message: status.message().to_owned(),
             field: None,
             help: None,
+            retry_after_s: None,
         };
         let details = match status.details() {
             bytes if bytes.len() <= DETAILS_BYTES_MAX => RpcStatus::decode(bytes),
@@ -111,6 +119,10 @@ impl From<&Status> for ErrorView {
                 HELP => {
                     let help = Help::decode(detail.value.as_slice()).unwrap_or_default();
                     view.help = help.links.into_iter().next().map(|link| link.description);
+                }
+                RETRY_INFO => {
+                    let info = RetryInfo::decode(detail.value.as_slice()).unwrap_or_default();
+                    view.retry_after_s = info.retry_delay.and_then(|d| d.seconds.try_into().ok());
                 }
                 _ => {}
             }
@@ -181,6 +193,13 @@ struct HelpLink {
     url: String,
 }
 
+/// `google.rpc.RetryInfo`.
+#[derive(Clone, PartialEq, Message)]
+struct RetryInfo {
+    #[prost(message, optional, tag = "1")]
+    retry_delay: Option<prost_types::Duration>,
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -191,6 +210,7 @@ mod tests {
     fn a_client_gets_back_all_that_a_refusal_says() {
         let refusal = Refusal {
             field: Some("node_id".to_owned()),
+            retry_after_s: Some(60),
             ..Refusal::new(Code::NotFound, "NoSuchNode", "node_id: there is no node \"x\"")
         }
         .help("piccolo node list");
@@ -200,6 +220,7 @@ mod tests {
         assert_eq!(view.message, refusal.message);
         assert_eq!(view.field, refusal.field);
         assert_eq!(view.help.as_deref(), refusal.help);
+        assert_eq!(view.retry_after_s, Some(60));
     }
 
     #[test]

@@ -29,11 +29,13 @@ pub struct Refusal {
     pub field: Option<String>,
     /// What to do about it.
     pub help: Option<&'static str>,
+    /// Seconds until it is worth asking again, where that is known.
+    pub retry_after_s: Option<u64>,
 }
 
 impl Refusal {
     pub fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), field: None, help: None }
+        Self { code, reason, message: message.into(), field: None, help: None, retry_after_s: None }
     }
 
     #[must_use]

@@ -384,7 +384,7 @@ async fn a_code_of_the_command_line_opens_one_session() {
 }
 
 #[tokio::test]
-async fn who_guesses_tokens_is_locked_out_and_the_session_beside_them_goes_on() {
+async fn who_guesses_tokens_is_locked_out_and_who_has_a_good_one_beside_them_is_not() {
     let cluster = Cluster::start().await;
     let token = api_token(&cluster, "console", "viewer").await;
     let shown = format!("{{\"token\":\"{token}\"}}");
@@ -397,11 +397,21 @@ async fn who_guesses_tokens_is_locked_out_and_the_session_beside_them_goes_on() 
         statuses.push(ask(&cluster, None, "GET", "/api/v1/nodes", &with, "").await.status);
     }
     assert_eq!(statuses, [[401; 10].as_slice(), &[429; 2]].concat());
-    let right = format!("Bearer {token}");
-    let with = [("Authorization", right.as_str())];
+    let wrong = format!("Bearer piccolo_api_{:064}", 0);
+    let with = [("Authorization", wrong.as_str())];
     let locked = ask(&cluster, None, "GET", "/api/v1/nodes", &with, "").await;
     assert_eq!((locked.status, locked.reason().as_str()), (429, "LockedOut"));
-    assert!(locked.headers.contains_key("retry-after"));
+    let wait = locked.headers["retry-after"].clone();
+    let detail = locked.json()["detail"].as_str().unwrap_or_default().to_owned();
+    assert!(detail.ends_with(&format!("locked out for {wait} s")), "{wait}: {detail}");
+    let right = format!("Bearer {token}");
+    let with = [("Authorization", right.as_str())];
+    for path in ["/api/v1/nodes", "/metrics"] {
+        let beside = ask(&cluster, None, "GET", path, &with, "").await;
+        assert_eq!(beside.status, 200, "{path}: {beside:?}");
+    }
+    let signed_in = post(&cluster, None, "/api/v1/session", &[], &shown).await;
+    assert_eq!(signed_in.status, 201, "{signed_in:?}");
     let beside = ask(&cluster, None, "GET", "/api/v1/nodes", &[("Cookie", &cookie)], "").await;
     assert_eq!(beside.status, 200, "{beside:?}");
     let audit = cluster.audit().await;

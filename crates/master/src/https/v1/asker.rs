@@ -12,9 +12,8 @@ use piccolo_core::{
     api_server::{Call, Caller, Role},
     model::CredentialKind,
 };
-use piccolo_rpc::{status::ErrorView, tls::acceptor::PeerInfo};
+use piccolo_rpc::tls::acceptor::PeerInfo;
 use serde::de::DeserializeOwned;
-use tonic::Status;
 
 use super::problem::Problem;
 use crate::api_server::{Api, caller::caller_of};
@@ -69,15 +68,7 @@ impl Asker {
         match &self.proof {
             Proof::Nothing | Proof::Certificate => {}
             Proof::ApiToken(secret) => {
-                let found = self.api.identify(CredentialKind::ApiToken, &secret.0, from).await;
-                // a neighbour who guesses does not end what is open
-                let locked = |status: &Status| ErrorView::from(status).reason == "LockedOut";
-                match found {
-                    Err(status) if locked(&status) => {
-                        self.api.check(&self.by, Call::GetSession).await?;
-                    }
-                    found => drop(found?),
-                }
+                self.api.identify(CredentialKind::ApiToken, &secret.0, from).await?;
             }
             Proof::Session(secret) => {
                 self.api.identify(CredentialKind::Session, &secret.0, from).await?;

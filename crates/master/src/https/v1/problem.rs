@@ -11,8 +11,8 @@ use piccolo_rpc::status::ErrorView;
 use serde::Serialize;
 use tonic::{Code, Status};
 
-/// Seconds until a caller that was refused for its rate may ask again.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+/// Seconds until a caller may ask again, where the refusal does not know better.
+const RETRY_AFTER_S: u32 = 5;
 /// How a caller that showed nothing may show who it is, beside a certificate.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"piccolo\"");
 
@@ -36,6 +36,9 @@ pub(crate) struct Problem {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     help: Option<Box<str>>,
+    /// Of the header of that name; 0 where it is not known.
+    #[serde(skip)]
+    retry_after_s: u32,
 }
 
 impl Problem {
@@ -48,6 +51,7 @@ impl Problem {
             reason: reason.to_owned(),
             field: None,
             help: None,
+            retry_after_s: 0,
         }
     }
 
@@ -71,6 +75,8 @@ impl From<&Status> for Problem {
             Self::new(http_status(view.code, &view.reason), &view.reason, view.message);
         problem.field = view.field.map(Into::into);
         problem.help = view.help.map(Into::into);
+        problem.retry_after_s =
+            view.retry_after_s.map_or(0, |seconds| seconds.try_into().unwrap_or(u32::MAX));
         if view.reason == "CertificateRequired" {
             problem.help = Some(
                 "send Authorization: Bearer TOKEN (piccolo api-token create), sign in, or show a client certificate"
@@ -121,7 +127,8 @@ impl IntoResponse for Problem {
         match status {
             StatusCode::UNAUTHORIZED => drop(headers.insert(header::WWW_AUTHENTICATE, CHALLENGE)),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+                let known = Some(self.retry_after_s).filter(|seconds| *seconds > 0);
+                headers.insert(header::RETRY_AFTER, known.unwrap_or(RETRY_AFTER_S).into());
             }
             _ => {}
         }
