@@ -7,6 +7,7 @@ use axum::{
     Extension, Router,
     extract::State,
     http::{StatusCode, header},
+    middleware::from_fn,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -28,6 +29,7 @@ use crate::{
 };
 
 mod console;
+mod rest;
 mod v1;
 
 /// For the head of a request.
@@ -40,6 +42,7 @@ pub(crate) async fn serve(api: Api, mut incoming: Incoming, stop: impl Future<Ou
         .route("/metrics", get(metrics_page))
         .merge(v1::router())
         .merge(console::routes())
+        .layer(from_fn(rest::read_away))
         .with_state(api);
     tokio::pin!(stop);
     loop {
