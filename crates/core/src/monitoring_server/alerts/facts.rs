@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 
 use super::{expression::Value, rule::On};
 use crate::{
-    model::{CheckLevel, ContainerReport, NodeView},
+    model::{CheckLevel, ContainerReport, NodeStatus, NodeView},
     time::WallTime,
 };
 
@@ -148,6 +148,11 @@ impl Field {
         let nearest = Self::ALL.iter().copied().max_by_key(alike)?;
         let subject = path.find('.').map_or(0, |dot| dot + 1);
         Some(nearest.path()).filter(|_| alike(&nearest) > subject)
+    }
+
+    /// All that it can be, where that is known here.
+    pub fn words(self) -> Option<Vec<String>> {
+        (self == Self::NodeStatus).then(|| NodeStatus::ALL.map(|status| status.to_string()).into())
     }
 
     /// Whether a rule on such subjects can speak of it.

@@ -28,9 +28,12 @@ impl Template {
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{{") {
             pieces.push(Piece::Text(before.to_owned()));
-            let end = after.find("}}").unwrap_or(after.len());
-            pieces.push(Piece::Value(Expression::parse(&after[..end], on)?));
-            rest = after.get(end + 2..).unwrap_or_default();
+            let Some((inside, behind)) = after.split_once("}}") else {
+                let at = text.len() - after.len() - 2;
+                return Err(ExpressionError::new(text, at, 2, "{{ has no }}".to_owned()));
+            };
+            pieces.push(Piece::Value(Expression::parse(inside, on)?));
+            rest = behind;
         }
         pieces.push(Piece::Text(rest.to_owned()));
         Ok(Self(pieces))

@@ -598,6 +598,12 @@ fn a_rule_is_applied_whole_or_not_at_all_and_gives_back_what_it_replaced() {
         refusal.message.starts_with("rules[1].when: line 1, column 1: there is no node.statu"),
         "{refusal}"
     );
+    let open = Rule { message: "x {{ node.name".to_owned(), ..rule("Open", "true") };
+    let refusal = world.ask(0, apply(vec![open], 0)).unwrap_err();
+    assert!(
+        refusal.message.starts_with("rules[0].message: line 1, column 3: {{ has no }}"),
+        "{refusal}"
+    );
     assert!(!world.store.keys().any(|key| key.starts_with(RULES)));
     world.apply(Rule { disabled: true, ..rule("NodeNotReady", "true") });
     assert_eq!(

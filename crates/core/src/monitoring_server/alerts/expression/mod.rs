@@ -122,7 +122,7 @@ impl Expression {
 }
 
 impl ExpressionError {
-    fn new(source: &str, at: usize, length: usize, problem: String) -> Self {
+    pub(super) fn new(source: &str, at: usize, length: usize, problem: String) -> Self {
         let before = source.get(..at).unwrap_or(source);
         let begin = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = source.get(begin..).unwrap_or_default().lines().next().unwrap_or_default();

@@ -302,6 +302,25 @@ fn entry(of: Typed, key: Part, end: usize) -> Result<Typed, Wrong> {
     Ok(Typed { part: Part::Entry(Box::new(of.part), Box::new(key)), kind, at: of.at, end })
 }
 
+/// A text that is nothing that the field can be is a mistake: the comparison would always have the same end.
+fn can_be(field: &Typed, words: &Typed) -> Result<(), Wrong> {
+    let Part::Field(name) = field.part else { return Ok(()) };
+    let Some(known) = name.words() else { return Ok(()) };
+    let texts = match &words.part {
+        Part::List(texts) => texts.as_slice(),
+        text => std::slice::from_ref(text),
+    };
+    for text in texts {
+        if let Part::Text(text) = text
+            && !known.contains(text)
+        {
+            let (path, all) = (name.path(), known.join(", "));
+            return words.wrong(format!("{path} is never {text:?}: {all}"));
+        }
+    }
+    Ok(())
+}
+
 fn combine(operator: Binary, sign: &str, left: Typed, right: Typed) -> Result<Typed, Wrong> {
     let kind = match operator {
         Binary::Or | Binary::And => {
@@ -314,6 +333,8 @@ fn combine(operator: Binary, sign: &str, left: Typed, right: Typed) -> Result<Ty
                 return left.wrong(format!("{} cannot be compared", left.kind));
             }
             right.expect(left.kind, &format!("{sign} after {}", left.kind))?;
+            can_be(&left, &right)?;
+            can_be(&right, &left)?;
             Kind::Bool
         }
         Binary::Less | Binary::LessOrEqual | Binary::More | Binary::MoreOrEqual => {
@@ -327,6 +348,7 @@ fn combine(operator: Binary, sign: &str, left: Typed, right: Typed) -> Result<Ty
                 return right
                     .wrong(format!("in looks into a list or a map, and this is {}", right.kind));
             }
+            can_be(&left, &right)?;
             Kind::Bool
         }
         Binary::Plus | Binary::Minus | Binary::Times | Binary::Over | Binary::Rest => {
