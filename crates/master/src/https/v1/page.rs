@@ -1,6 +1,7 @@
 //! Lists: `{"items": [...], "revision": N}`, a page at a time.
 
 use axum::http::StatusCode;
+use piccolo_core::hex::hex;
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
@@ -42,6 +43,24 @@ pub(super) fn check_limit(limit: Option<u32>) -> Result<usize, Problem> {
     }
 }
 
+/// Where a page has ended, with a mark by which what was made up, or was cut short, is told from it: a list that has
+/// nothing behind such a place would look as if it were over.
+fn cursor(key: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
+    format!("{key}~{}", hex(digest.as_ref().get(..4).unwrap_or_default()))
+}
+
+/// The key that a cursor was made of.
+fn key_of(given: &str) -> Result<&str, Problem> {
+    let key = given.rsplit_once('~').map(|(key, _)| key);
+    key.filter(|key| cursor(key) == given).ok_or_else(|| {
+        let detail = "continue: is nothing that a page has ended with";
+        Problem::new(StatusCode::BAD_REQUEST, "InvalidField", detail)
+            .field("continue")
+            .help("begin again without it")
+    })
+}
+
 impl<T> Page<T> {
     /// The page of what is sorted by `key`, and lies after where the last page ended.
     pub(super) fn of<S>(
@@ -52,12 +71,12 @@ impl<T> Page<T> {
         convert: impl Fn(&S) -> T,
     ) -> Result<Self, Problem> {
         let limit = check_limit(page.limit)?;
-        let after = page.go_on.as_deref();
+        let after = page.go_on.as_deref().map(key_of).transpose()?;
         let first = after.map_or(0, |after| all.partition_point(|item| key(item) <= after));
         let rest = all.get(first..).unwrap_or_default();
         let shown = rest.get(..limit).unwrap_or(rest);
         let more = rest.len() > shown.len();
-        let go_on = shown.last().filter(|_| more).map(|last| key(last).to_owned());
+        let go_on = shown.last().filter(|_| more).map(|last| cursor(key(last)));
         Ok(Self { items: shown.iter().map(convert).collect(), revision, go_on })
     }
 }
@@ -69,10 +88,11 @@ mod tests {
     #[test]
     fn pages_follow_each_other_until_there_is_no_more() {
         let page = |limit, go_on: Option<&str>| {
-            let params = PageParams { limit: Some(limit), go_on: go_on.map(str::to_owned) };
+            let params = PageParams { limit: Some(limit), go_on: go_on.map(cursor) };
             let all = vec!["a", "b", "d"];
             let page = Page::of(all, 7, &params, |item| item, |item| (*item).to_owned()).unwrap();
-            (page.items.concat(), page.go_on)
+            let go_on = page.go_on.as_deref().map(|go_on| key_of(go_on).unwrap().to_owned());
+            (page.items.concat(), go_on)
         };
         assert_eq!(page(2, None), ("ab".to_owned(), Some("b".to_owned())));
         assert_eq!(page(2, Some("b")), ("d".to_owned(), None));
@@ -83,6 +103,15 @@ mod tests {
         );
         assert_eq!(page(3, None), ("abd".to_owned(), None));
         assert_eq!(page(3, Some("z")), (String::new(), None));
+    }
+
+    #[test]
+    fn what_no_page_has_ended_with_is_refused() {
+        let made = cursor("board-1");
+        assert_eq!(key_of(&made), Ok("board-1"));
+        for bad in ["zzz", "", "~", "board-1", "board-1~00000000", &made[..made.len() - 1]] {
+            assert_eq!(key_of(bad).unwrap_err().status(), StatusCode::BAD_REQUEST, "{bad}");
+        }
     }
 
     #[test]
