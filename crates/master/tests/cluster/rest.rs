@@ -128,6 +128,31 @@ async fn nodes_are_read_page_by_page_and_one_by_one() {
 }
 
 #[tokio::test]
+async fn a_parameter_that_is_not_known_is_named_and_changes_no_meaning() {
+    let (cluster, _sessions) = cluster_of(&["n1"]).await;
+    let admin = cluster.admin_identity();
+    for (path, known) in [
+        ("nodes?foo=1", "`filter`"),
+        ("events?foo=1", "`severity`"),
+        ("audit?foo=1", "`after`"),
+        ("alerts?foo=1", "`resolved`"),
+        ("tokens?foo=1", "`limit`"),
+        ("metrics/cpu_percent?foo=1", "`since_seconds`"),
+        ("watch/events?foo=1", "`after`"),
+        ("topology?foo=1", "no fields"),
+        ("nodes/n1?foo=1", "no fields"),
+        ("alert-rules?foo=1", "no fields"),
+    ] {
+        let answer = get(&cluster, Some(&admin), &format!("/api/v1/{path}")).await;
+        assert_eq!((answer.status, answer.reason().as_str()), (400, "BadParameters"), "{path}");
+        let detail = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
+        assert!(detail.contains("`foo`") && detail.contains(known), "{path}: {detail}");
+    }
+    let cut = get(&cluster, Some(&admin), "/api/v1/nodes?limit=1&continue=zzz").await;
+    assert_eq!((cut.status, cut.reason().as_str()), (400, "InvalidField"));
+}
+
+#[tokio::test]
 async fn events_are_read_forth_from_one_and_back_from_the_newest() {
     let (cluster, _sessions) = cluster_of(&["n1"]).await;
     let admin = cluster.admin_identity();

@@ -262,6 +262,7 @@ pub(super) async fn revoke_user(asker: Asker, Named(name): Named) -> Answer<Done
 
 /// Which entries.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct AuditParams {
     /// The oldest after this entry, instead of the newest.

@@ -13,7 +13,7 @@ use piccolo_core::{
     model::CredentialKind,
 };
 use piccolo_rpc::tls::acceptor::PeerInfo;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::problem::Problem;
 use crate::api_server::{Api, caller::caller_of};
@@ -176,6 +176,11 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
     pairs.find(|(name, _)| name.trim() == COOKIE).map(|(_, value)| value.trim())
 }
 
+/// Of a route that takes none.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoParams {}
+
 /// The parameters behind `?`.
 #[derive(Debug)]
 pub(super) struct Params<T>(pub(super) T);
@@ -186,6 +191,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Api> for Params<T> {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         match Query::<T>::from_request_parts(parts, api).await {
             Ok(Query(params)) => Ok(Self(params)),
+            // one that is not known is named, and so are those that are
             Err(error) => {
                 Err(Problem::new(StatusCode::BAD_REQUEST, "BadParameters", error.body_text()))
             }

@@ -23,6 +23,7 @@ pub(super) struct Page<T> {
 
 /// Which page.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageParams {
     /// Items at most.

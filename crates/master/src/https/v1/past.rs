@@ -14,6 +14,7 @@ use super::{
 
 /// Which moment.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct HistoryParams {
     /// RFC 3339; not ahead.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Answer, Shown,
-    asker::{Asker, Named, Params},
+    asker::{Asker, Named, NoParams, Params},
     cache::{Newest, Which},
     page::{Page, PageParams, check_limit},
     problem::{Problem, Problems},
@@ -24,12 +24,19 @@ use super::{
 
 /// Of a list of nodes.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct NodesParams {
     /// Terms joined by commas, all of which must hold: `key=value`, `key!=value`, `key~part`, with the keys `id`,
     /// `name`, `ip`, `role`, `kind`, `status`, `label.KEY`.
     #[param(example = "status=Ready,label.zone=a")]
     filter: Option<String>,
+    /// Items at most.
+    #[param(minimum = 1, maximum = 1000, default = 500)]
+    limit: Option<u32>,
+    /// What the page before said.
+    #[serde(rename = "continue")]
+    go_on: Option<String>,
 }
 
 /// Nodes, in the order of their ids.
@@ -37,13 +44,12 @@ pub(super) struct NodesParams {
     get,
     path = "/nodes",
     tag = "nodes",
-    params(NodesParams, PageParams),
+    params(NodesParams),
     responses((status = 200, description = "A page of nodes.", body = Page<NodeView>), Problems)
 )]
 pub(super) async fn list_nodes(
     asker: Asker,
     Params(params): Params<NodesParams>,
-    Params(page): Params<PageParams>,
     Extension(newest): Extension<Newest>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
@@ -53,6 +59,7 @@ pub(super) async fn list_nodes(
         asker.api.check(&asker.by, Call::GetNodes).await?;
         return Ok(Shown::ok(list).tagged(revision).written());
     }
+    let page = PageParams { limit: params.limit, go_on: params.go_on };
     let request = asker.request(v1::GetNodesRequest { filter: params.filter, at: None });
     let listed = asker.api.get_nodes(request).await?.into_inner();
     let (nodes, revision) = (listed.nodes, listed.revision);
@@ -74,7 +81,11 @@ pub(super) async fn list_nodes(
         Problems
     )
 )]
-pub(super) async fn get_node(asker: Asker, Named(node): Named) -> Answer<NodeView> {
+pub(super) async fn get_node(
+    asker: Asker,
+    Named(node): Named,
+    _: Params<NoParams>,
+) -> Answer<NodeView> {
     let request = asker.request(v1::GetNodeRequest { node_id: node });
     let node = asker.api.get_node(request).await?.into_inner().node.unwrap_or_default();
     Ok(Shown::ok(NodeView::from(&node)).tagged(node.revision))
@@ -87,7 +98,7 @@ pub(super) async fn get_node(asker: Asker, Named(node): Named) -> Answer<NodeVie
     tag = "cluster",
     responses((status = 200, description = "The cluster.", body = StatusView), Problems)
 )]
-pub(super) async fn get_status(asker: Asker) -> Answer<StatusView> {
+pub(super) async fn get_status(asker: Asker, _: Params<NoParams>) -> Answer<StatusView> {
     let request = asker.request(v1::GetClusterStatusRequest {});
     let status = asker.api.get_cluster_status(request).await?.into_inner();
     let request = asker.request(v1::GetNodesRequest::default());
@@ -103,7 +114,7 @@ pub(super) async fn get_status(asker: Asker) -> Answer<StatusView> {
     tag = "topology",
     responses((status = 200, description = "The topology; its ETag is its generation.", body = TopologyView), Problems)
 )]
-pub(super) async fn get_topology(asker: Asker) -> Answer<TopologyView> {
+pub(super) async fn get_topology(asker: Asker, _: Params<NoParams>) -> Answer<TopologyView> {
     let request = asker.request(v1::GetTopologyRequest {});
     let topology = asker.api.get_topology(request).await?.into_inner().topology.unwrap_or_default();
     Ok(Shown::ok(TopologyView::from(&topology)).tagged(topology.generation))
@@ -139,6 +150,7 @@ pub(super) enum OrderParam {
 
 /// Which events.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EventsParams {
     /// The oldest after this event, instead of the newest.
@@ -231,6 +243,7 @@ pub(super) async fn list_events(
 
 /// Of nodes, or of their containers.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct FiguresParams {
     /// Of containers instead of nodes.
@@ -268,6 +281,7 @@ pub(super) enum AcrossParam {
 
 /// Of one figure over time.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct QueryParams {
     /// Of which nodes; as for nodes.

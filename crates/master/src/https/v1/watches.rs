@@ -41,6 +41,7 @@ const RETRY_MS: u32 = 2_000;
 
 /// Which nodes.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct WatchNodesParams {
     /// As for the list.
@@ -83,6 +84,7 @@ pub(super) async fn watch_nodes(
 
 /// Which events.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct WatchEventsParams {
     /// What came after this event; absent: only what happens from now on. `Last-Event-ID` goes before it.
@@ -164,6 +166,7 @@ pub(super) async fn watch_alerts(asker: Asker) -> Result<Response, Problem> {
 
 /// Which lines of which logs.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct LogsParams {
     /// Joined by commas: `NODE`, `NODE:UNIT`, `NODE/CONTAINER`, or `CONTAINER` where one node alone has it. Absent only
