@@ -62,6 +62,7 @@ async fn list(cluster: &Cluster, args: &ListArgs) -> Result<(), Failure> {
         after_id: args.after.unwrap_or(0),
         limit: args.lines,
         newest: args.after.is_none(),
+        ..Default::default()
     };
     let entries = client
         .call("cannot list the audit log", request, async |api, r| api.list_audit(r).await)

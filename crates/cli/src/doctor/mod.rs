@@ -142,7 +142,7 @@ async fn ask(client: &mut Client<'_>, seen: &mut Seen, master: usize) {
     let audit = client.call("cannot verify", request, async |api, r| api.verify_audit(r).await);
     let audit = audit.await;
     seen.audit = seen.may_fail("audit", audit);
-    let request = v1::ListAuditRequest { after_id: 0, limit: AUDIT_ENTRIES, newest: true };
+    let request = v1::ListAuditRequest { limit: AUDIT_ENTRIES, newest: true, ..Default::default() };
     let entries = client.call("cannot list", request, async |api, r| api.list_audit(r).await);
     let entries = entries.await.map(|answer| answer.entries);
     seen.refusals = seen.may_fail("refusals", entries);

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use piccolo_core::{
     api_server::{Call, Refusal, Selector},
     model::{
-        AuditEnds, AuditEntry, ChainError, Event, FieldError, Severity, check_text, verify_chain,
+        AuditEnds, AuditEntry, AuditOutcome, ChainError, Event, FieldError, Severity, check_text,
+        verify_chain,
     },
     past::{Fold, Past},
     state_manager::keys,
@@ -48,6 +49,43 @@ impl EventFilter {
     }
 }
 
+/// Which entries of the audit log somebody wants to see.
+#[derive(Debug, Clone)]
+struct AuditFilter {
+    /// A part of who it was, in small letters.
+    who: String,
+    /// Whether it was done, where that matters.
+    done: Option<bool>,
+}
+
+impl AuditFilter {
+    fn new(who: &str, outcome: &str) -> Result<Self, FieldError> {
+        check_text("who", who, 253)?;
+        let done = match outcome {
+            "" => None,
+            "ok" => Some(true),
+            "refused" => Some(false),
+            _ => return Err(FieldError::new("outcome", "must be ok or refused")),
+        };
+        Ok(Self { who: who.to_lowercase(), done })
+    }
+
+    fn selects(&self, entry: &AuditEntry) -> bool {
+        let done = entry.outcome == AuditOutcome::Done;
+        self.done.is_none_or(|wanted| wanted == done)
+            && entry.who.to_lowercase().contains(&self.who)
+    }
+}
+
+/// A log in the store, by the ids of its entries.
+struct Log<T> {
+    prefix: &'static str,
+    key: fn(u64) -> String,
+    id: fn(&T) -> u64,
+    /// The oldest that is kept.
+    first: u64,
+}
+
 pub(super) async fn list_events(
     api: &Api,
     request: Asked<v1::ListEventsRequest>,
@@ -63,7 +101,7 @@ pub(super) async fn list_events(
     let last_id = api.board.last_event();
     let events = if wire.newest {
         let until = if wire.before_id == 0 { last_id } else { last_id.min(wire.before_id - 1) };
-        api.newest_events(until, limit, &filter).await?
+        api.newest(&api.event_log(), until, limit, |event| filter.selects(event)).await?
     } else {
         api.events_between(wire.after_id, last_id, limit, &filter).await?
     };
@@ -80,15 +118,26 @@ pub(super) async fn list_audit(
 ) -> Answered<v1::ListAuditResponse> {
     let by = api.admit_read(&request, Call::ListAudit).await?;
     let wire = request.into_inner();
-    let limit = match limit(wire.limit) {
-        Ok(limit) => limit,
+    let asked = limit(wire.limit)
+        .and_then(|limit| Ok((limit, AuditFilter::new(&wire.who, &wire.outcome)?)));
+    let (limit, filter) = match asked {
+        Ok(asked) => asked,
         Err(error) => return Err(api.refuse(by, Call::ListAudit, error.into()).await),
     };
-    let last = api.audit_ends()?.last;
-    let after = if wire.newest { last.saturating_sub(limit as u64) } else { wire.after_id };
-    let entries: Vec<AuditEntry> = api.page(keys::AUDIT, keys::audit(after + 1), limit).await?;
-    let entries = entries.into_iter().map(Into::into).collect();
-    Ok(Response::new(v1::ListAuditResponse { entries }))
+    let last_id = api.audit_ends()?.last;
+    let log = api.audit_log();
+    let selects = |entry: &AuditEntry| filter.selects(entry);
+    let entries = if wire.newest {
+        let until = if wire.before_id == 0 { last_id } else { last_id.min(wire.before_id - 1) };
+        api.newest(&log, until, limit, selects).await?
+    } else {
+        api.between(&log, (wire.after_id, last_id), limit, selects).await?
+    };
+    Ok(Response::new(v1::ListAuditResponse {
+        entries: entries.into_iter().map(Into::into).collect(),
+        first_kept_id: log.first,
+        last_id,
+    }))
 }
 
 /// Reads the whole chain. What was cut off at one of its ends shows too: they are recorded.
@@ -145,35 +194,61 @@ impl Api {
         limit: usize,
         filter: &EventFilter,
     ) -> Result<Vec<Event>, Status> {
+        self.between(&self.event_log(), (after, until), limit, |event| filter.selects(event)).await
+    }
+
+    fn event_log(&self) -> Log<Event> {
+        Log {
+            prefix: keys::EVENTS,
+            key: keys::event,
+            id: |event| event.id,
+            first: self.published.first_event.load(Ordering::Relaxed),
+        }
+    }
+
+    fn audit_log(&self) -> Log<AuditEntry> {
+        Log {
+            prefix: keys::AUDIT,
+            key: keys::audit,
+            id: |entry| entry.id,
+            first: self.published.first_audit.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Entries with ids in `(after, until]`, oldest first.
+    async fn between<T: DeserializeOwned>(
+        &self,
+        log: &Log<T>,
+        (mut after, until): (u64, u64),
+        limit: usize,
+        selects: impl Fn(&T) -> bool,
+    ) -> Result<Vec<T>, Status> {
         let mut found = Vec::new();
-        let mut after = after;
         while found.len() < limit && after < until {
-            let page: Vec<Event> = self.page(keys::EVENTS, keys::event(after + 1), PAGE).await?;
+            let page: Vec<T> = self.page(log.prefix, (log.key)(after + 1), PAGE).await?;
             let Some(last) = page.last() else { break };
-            after = last.id;
-            let wanted = page.into_iter().filter(|e| e.id <= until && filter.selects(e));
+            after = (log.id)(last);
+            let wanted = page.into_iter().filter(|e| (log.id)(e) <= until && selects(e));
             found.extend(wanted.take(limit - found.len()));
         }
         Ok(found)
     }
 
     /// The newest with ids up to `until`, oldest first.
-    async fn newest_events(
+    async fn newest<T: DeserializeOwned>(
         &self,
-        until: u64,
+        log: &Log<T>,
+        mut until: u64,
         limit: usize,
-        filter: &EventFilter,
-    ) -> Result<Vec<Event>, Status> {
-        let first = self.published.first_event.load(Ordering::Relaxed);
-        let mut found: Vec<Event> = Vec::new();
-        let mut until = until;
-        while found.len() < limit && until >= first && until > 0 {
+        selects: impl Fn(&T) -> bool,
+    ) -> Result<Vec<T>, Status> {
+        let mut found: Vec<T> = Vec::new();
+        while found.len() < limit && until >= log.first && until > 0 {
             let after = until.saturating_sub(PAGE as u64);
-            let mut page: Vec<Event> =
-                self.page(keys::EVENTS, keys::event(after + 1), PAGE).await?;
-            page.retain(|event| event.id <= until);
-            until = if page.is_empty() { self.last_event_before(after).await? } else { after };
-            page.retain(|event| filter.selects(event));
+            let mut page: Vec<T> = self.page(log.prefix, (log.key)(after + 1), PAGE).await?;
+            page.retain(|entry| (log.id)(entry) <= until);
+            until = if page.is_empty() { self.last_before(log, after).await? } else { after };
+            page.retain(&selects);
             page.append(&mut found);
             found = page;
         }
@@ -182,12 +257,16 @@ impl Api {
     }
 
     /// Where there is a gap in the ids: a restored master goes on far above the one before it. 0 for none.
-    async fn last_event_before(&self, until: u64) -> Result<u64, Status> {
+    async fn last_before<T: DeserializeOwned>(
+        &self,
+        log: &Log<T>,
+        until: u64,
+    ) -> Result<u64, Status> {
         let mut last = 0;
         loop {
-            let page: Vec<Event> = self.page(keys::EVENTS, keys::event(last + 1), PAGE).await?;
-            let before = page.iter().rev().find(|event| event.id <= until);
-            match before.map(|event| event.id) {
+            let page: Vec<T> = self.page(log.prefix, (log.key)(last + 1), PAGE).await?;
+            let before = page.iter().rev().find(|entry| (log.id)(entry) <= until);
+            match before.map(log.id) {
                 Some(id) => last = id,
                 None => return Ok(last),
             }

@@ -10,6 +10,7 @@ mod harness;
 mod https;
 mod join;
 mod kept_logs;
+mod lists;
 mod load;
 mod logs;
 mod monitoring;

@@ -290,7 +290,7 @@ async fn the_log_level_changes_while_it_runs() {
     assert_eq!(refused(set("ghost", "info").await).reason, "NoSuchNode");
     cluster.join("n1").await;
     assert_eq!(refused(set("n1", "info").await).reason, "NotConnected");
-    let request = v1::ListAuditRequest { after_id: 0, limit: 1000, newest: false };
+    let request = v1::ListAuditRequest { limit: 1000, ..Default::default() };
     let audit = admin.list_audit(request).await.unwrap().into_inner().entries;
     let levels = audit.iter().filter(|entry| entry.call == "SetLogLevel");
     let first = levels.map(|entry| entry.target.as_str()).next();

@@ -15,6 +15,7 @@ use super::{
     once::Once,
     page::{Page, PageParams, check_limit},
     problem::{Problem, Problems, Refusals},
+    reads::OrderParam,
 };
 
 /// What a board becomes.
@@ -260,6 +261,13 @@ pub(super) async fn revoke_user(asker: Asker, Named(name): Named) -> Answer<Done
     Ok(Shown::ok(Done {}))
 }
 
+#[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OutcomeParam {
+    Ok,
+    Refused,
+}
+
 /// Which entries.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -267,42 +275,74 @@ pub(super) async fn revoke_user(asker: Asker, Named(name): Named) -> Answer<Done
 pub(super) struct AuditParams {
     /// The oldest after this entry, instead of the newest.
     after: Option<u64>,
+    /// With `order=desc`: the newest before this entry.
+    #[param(minimum = 1)]
+    before: Option<u64>,
+    /// `asc`: in the order in which they were written; `desc`: the newest first, page by page back to the oldest.
+    #[serde(default)]
+    #[param(inline)]
+    order: OrderParam,
     /// Entries at most.
     #[param(minimum = 1, maximum = 1000, default = 500)]
     limit: Option<u32>,
+    /// A part of who it was.
+    #[param(example = "token/ci")]
+    who: Option<String>,
+    /// What was done, or what was refused.
+    #[param(inline)]
+    outcome: Option<OutcomeParam>,
 }
 
-/// Entries, in the order in which they were written.
+/// Entries, in the order that was asked for.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct AuditPage {
     items: Vec<EntryView>,
-    /// The newest of these; 0 for none.
+    /// The newest entry that there is, whether it is among these or not.
     revision: u64,
-    /// For `after`, where there may be more.
+    /// The oldest entry that is kept.
+    first_kept_id: u64,
+    /// For `after`, or with `order=desc` for `before`, where there may be more.
     #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
     go_on: Option<u64>,
 }
 
-/// The newest entries of the audit log, or those after one.
+/// The newest entries of the audit log, or those after one or before one.
 #[utoipa::path(get, path = "/audit", tag = "access", params(AuditParams),
     responses((status = 200, description = "Entries.", body = AuditPage), Problems))]
 pub(super) async fn list_audit(
     asker: Asker,
     Params(params): Params<AuditParams>,
 ) -> Answer<AuditPage> {
+    params.order.check(params.after, params.before)?;
     let limit = check_limit(params.limit)?;
+    let outcome = match params.outcome {
+        None => "",
+        Some(OutcomeParam::Ok) => "ok",
+        Some(OutcomeParam::Refused) => "refused",
+    };
     let request = asker.request(v1::ListAuditRequest {
         after_id: params.after.unwrap_or(0),
         limit: limit as u32,
         newest: params.after.is_none(),
+        before_id: params.before.unwrap_or(0),
+        who: params.who.unwrap_or_default(),
+        outcome: outcome.to_owned(),
     });
-    let entries = asker.api.list_audit(request).await?.into_inner().entries;
-    let last = entries.last().map(|entry| entry.id);
-    let more = params.after.is_some() && entries.len() == limit;
+    let mut listed = asker.api.list_audit(request).await?.into_inner();
+    let (first_kept_id, last_id) = (listed.first_kept_id, listed.last_id);
+    let backwards = params.order == OrderParam::Desc;
+    if backwards {
+        listed.entries.reverse();
+    }
+    let has_more = |id: &u64| {
+        let more = if backwards { *id > first_kept_id } else { *id < last_id };
+        more && listed.entries.len() == limit && (backwards || params.after.is_some())
+    };
     Ok(Shown::ok(AuditPage {
-        items: entries.iter().map(EntryView::from).collect(),
-        revision: last.unwrap_or(0),
-        go_on: last.filter(|_| more),
+        items: listed.entries.iter().map(EntryView::from).collect(),
+        revision: last_id,
+        first_kept_id,
+        go_on: listed.entries.last().map(|entry| entry.id).filter(has_more),
     }))
 }
 

@@ -148,6 +148,22 @@ pub(super) enum OrderParam {
     Desc,
 }
 
+impl OrderParam {
+    /// Forth from `after`, or back from `before`.
+    pub(super) fn check(self, after: Option<u64>, before: Option<u64>) -> Result<(), Problem> {
+        let fail = |field: &'static str, told: &str| {
+            let detail = format!("{field}: {told}");
+            Err(Problem::new(StatusCode::BAD_REQUEST, "InvalidField", detail).field(field))
+        };
+        match (self, after, before) {
+            (Self::Desc, Some(_), _) => fail("after", "does not go with order=desc"),
+            (Self::Asc, _, Some(_)) => fail("before", "goes with order=desc alone"),
+            (_, _, Some(0)) => fail("before", "there is none before the first, which is 1"),
+            (Self::Asc | Self::Desc, _, _) => Ok(()),
+        }
+    }
+}
+
 /// Which events.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -185,22 +201,6 @@ pub(super) struct EventPage {
     go_on: Option<u64>,
 }
 
-impl EventsParams {
-    /// Forth from `after`, or back from `before`.
-    fn check(&self) -> Result<(), Problem> {
-        let fail = |field: &'static str, told: &str| {
-            let detail = format!("{field}: {told}");
-            Err(Problem::new(StatusCode::BAD_REQUEST, "InvalidField", detail).field(field))
-        };
-        match (self.order, self.after, self.before) {
-            (OrderParam::Desc, Some(_), _) => fail("after", "does not go with order=desc"),
-            (OrderParam::Asc, _, Some(_)) => fail("before", "goes with order=desc alone"),
-            (_, _, Some(0)) => fail("before", "there is no event before the first, which is 1"),
-            (OrderParam::Asc | OrderParam::Desc, _, _) => Ok(()),
-        }
-    }
-}
-
 /// The newest events, or those after one or before one.
 #[utoipa::path(
     get,
@@ -213,7 +213,7 @@ pub(super) async fn list_events(
     asker: Asker,
     Params(params): Params<EventsParams>,
 ) -> Answer<EventPage> {
-    params.check()?;
+    params.order.check(params.after, params.before)?;
     let limit = check_limit(params.limit)?;
     let request = asker.request(v1::ListEventsRequest {
         after_id: params.after.unwrap_or(0),

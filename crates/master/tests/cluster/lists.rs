@@ -1,0 +1,71 @@
+//! Lists of the REST API: what is asked of them, and what is not known there.
+
+use serde_json::Value;
+
+use crate::rest::{api_token, cluster_of, get};
+
+#[tokio::test]
+async fn the_audit_log_is_read_back_from_the_newest_and_by_who_and_outcome() {
+    let (cluster, _sessions) = cluster_of(&["n1"]).await;
+    let admin = cluster.admin_identity();
+    api_token(&cluster, "console", "viewer").await;
+    assert_eq!(get(&cluster, None, "/api/v1/nodes").await.status, 401);
+    let list = async |query: &str| {
+        let answer = get(&cluster, Some(&admin), &format!("/api/v1/audit?{query}")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    };
+    let ids = |page: &Value| {
+        let items = page["items"].as_array().unwrap().iter();
+        items.map(|entry| entry["id"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    let (mut back, mut more) = (Vec::new(), String::new());
+    loop {
+        let page = list(&format!("order=desc&limit=2{more}")).await;
+        back.extend(ids(&page));
+        let Some(before) = page["continue"].as_u64() else { break };
+        more = format!("&before={before}");
+    }
+    back.reverse();
+    let all = list("after=0").await;
+    assert!(back.len() > 2 && back == ids(&all), "{back:?} {all}");
+    let of = |wanted: &dyn Fn(&Value) -> bool| {
+        let entries = all["items"].as_array().unwrap().iter();
+        entries.filter(|e| wanted(e)).map(|e| e["id"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    let refused = of(&|entry| entry["outcome"] != "ok");
+    assert_eq!(ids(&list("outcome=refused").await), refused);
+    let by_admin = of(&|entry| entry["who"].as_str().unwrap().starts_with("admin:"));
+    assert_eq!(ids(&list("who=ADMIN%3A&after=0").await), by_admin);
+    assert!(!refused.is_empty() && !by_admin.is_empty(), "{all}");
+    assert_eq!(ids(&list("who=nobody-at-all").await), Vec::<u64>::new());
+    for wrong in ["order=desc&after=1", "before=3"] {
+        let answer = get(&cluster, Some(&admin), &format!("/api/v1/audit?{wrong}")).await;
+        assert_eq!((answer.status, answer.reason().as_str()), (400, "InvalidField"), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_parameter_that_is_not_known_is_named_and_changes_no_meaning() {
+    let (cluster, _sessions) = cluster_of(&["n1"]).await;
+    let admin = cluster.admin_identity();
+    for (path, known) in [
+        ("nodes?foo=1", "`filter`"),
+        ("events?foo=1", "`severity`"),
+        ("audit?foo=1", "`after`"),
+        ("alerts?foo=1", "`resolved`"),
+        ("tokens?foo=1", "`limit`"),
+        ("metrics/cpu_percent?foo=1", "`since_seconds`"),
+        ("watch/events?foo=1", "`after`"),
+        ("topology?foo=1", "no fields"),
+        ("nodes/n1?foo=1", "no fields"),
+        ("alert-rules?foo=1", "no fields"),
+    ] {
+        let answer = get(&cluster, Some(&admin), &format!("/api/v1/{path}")).await;
+        assert_eq!((answer.status, answer.reason().as_str()), (400, "BadParameters"), "{path}");
+        let detail = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
+        assert!(detail.contains("`foo`") && detail.contains(known), "{path}: {detail}");
+    }
+    let cut = get(&cluster, Some(&admin), "/api/v1/nodes?limit=1&continue=zzz").await;
+    assert_eq!((cut.status, cut.reason().as_str()), (400, "InvalidField"));
+}
