@@ -255,11 +255,14 @@ impl Alerts {
         for id in ids {
             let Some(alert) = self.alerts.get_mut(&id) else { continue };
             alert.state = AlertState::Acknowledged;
-            alert.acknowledged = Some(Acknowledgement {
-                by: by.to_owned(),
-                at: now.wall,
-                comment: comment.to_owned(),
-            });
+            // who has nothing to add takes nobody's words away
+            if alert.acknowledged.is_none() || !comment.is_empty() {
+                alert.acknowledged = Some(Acknowledgement {
+                    by: by.to_owned(),
+                    at: now.wall,
+                    comment: comment.to_owned(),
+                });
+            }
             let message = format!("{by} acknowledged alert {id}: {}", alert.message);
             out.tell(Severity::Info, EventKind::AlertAcknowledged, Some(&alert.clone()), message);
             self.changed(id, out);

@@ -365,6 +365,23 @@ fn a_silence_keeps_an_alert_from_being_told_until_it_ends() {
 }
 
 #[test]
+fn who_acknowledges_without_a_word_leaves_what_was_said_before() {
+    let mut world = World::new();
+    world.apply(rule("Lost", r#"node.status == "NotReady""#));
+    world.seen(10, &node("b1", LOST));
+    let ids = vec![world.alerts.alerts().next().unwrap().id];
+    for (second, comment, said) in
+        [(20, "first words", "first words"), (30, "", "first words"), (40, "more", "more")]
+    {
+        let request = AlertRequest::Acknowledge { ids: ids.clone(), comment: comment.to_owned() };
+        world.ask(second, request).unwrap();
+        let alert = world.alerts.alerts().next().unwrap();
+        let kept = alert.acknowledged.as_ref().map(|ack| ack.comment.as_str());
+        assert_eq!(kept, Some(said), "at {second}");
+    }
+}
+
+#[test]
 fn a_group_is_silenced_only_where_each_of_its_subjects_is() {
     let mut world = World::new();
     let silence = |world: &mut World, second, only: &str, seconds| {
