@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::rest::{api_token, cluster_of, get};
+use crate::rest::{api_token, ask, cluster_of, get};
 
 #[tokio::test]
 async fn the_audit_log_is_read_back_from_the_newest_and_by_who_and_outcome() {
@@ -68,4 +68,29 @@ async fn a_parameter_that_is_not_known_is_named_and_changes_no_meaning() {
     }
     let cut = get(&cluster, Some(&admin), "/api/v1/nodes?limit=1&continue=zzz").await;
     assert_eq!((cut.status, cut.reason().as_str()), (400, "InvalidField"));
+}
+
+#[tokio::test]
+async fn what_has_not_changed_is_not_sent_again_and_a_list_of_tags_is_understood() {
+    let (cluster, _sessions) = cluster_of(&["n1"]).await;
+    let admin = cluster.admin_identity();
+    for path in ["/api/v1/topology", "/api/v1/alert-rules"] {
+        let first = get(&cluster, Some(&admin), path).await;
+        let tag = first.headers["etag"].clone();
+        let weak = format!("\"77\", W/{tag}");
+        for (known, status) in [(tag.as_str(), 304), (&weak, 304), ("*", 304), ("\"77\"", 200)] {
+            let with = [("If-None-Match", known)];
+            let answer = ask(&cluster, Some(&admin), "GET", path, &with, "").await;
+            assert_eq!((answer.status, &answer.headers["etag"]), (status, &tag), "{path} {known}");
+            assert_eq!(answer.body.is_empty(), status == 304, "{path} {known}");
+        }
+    }
+    let topology = get(&cluster, Some(&admin), "/api/v1/topology").await;
+    let put = async |tags: &str| {
+        let with = [("Content-Type", "application/json"), ("If-Match", tags)];
+        ask(&cluster, Some(&admin), "PUT", "/api/v1/topology", &with, &topology.body).await.status
+    };
+    assert_eq!(put("\"5\", \"6\"").await, 412);
+    let both = format!("\"5\", {}", topology.headers["etag"]);
+    assert_eq!(put(&both).await, 200);
 }

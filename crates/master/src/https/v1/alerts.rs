@@ -23,7 +23,7 @@ use super::{
     once::Once,
     problem::{Problem, Problems, Refusals},
     reads::SeverityParam,
-    writes::if_match,
+    tags::if_match,
 };
 
 /// Which alerts.
@@ -204,7 +204,12 @@ pub(super) async fn apply_rules(
     headers: HeaderMap,
     Given(given): Given<GivenRules>,
 ) -> Answer<RulesView> {
-    let generation = if_match(&headers)?.unwrap_or(0);
+    let newest = async {
+        let listed =
+            asker.api.list_alert_rules(asker.request(v1::ListAlertRulesRequest {})).await?;
+        Ok(listed.into_inner().generation)
+    };
+    let generation = if_match(&headers, newest).await?.unwrap_or(0);
     rules_given(asker, given, generation, false).await
 }
 

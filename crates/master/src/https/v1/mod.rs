@@ -9,6 +9,7 @@
 //! - `document`: OpenAPI, and a page for people
 //! - `session`: signing in, for browsers
 //! - `settings`: those of the master
+//! - `tags`: what has not changed, and what has
 //! - `body`: what comes along with a request
 //! - `cache`: the newest list of nodes, written once
 //! - `page`, `problem`: how lists and refusals look
@@ -29,6 +30,7 @@ mod reads;
 mod recovery;
 mod session;
 mod settings;
+mod tags;
 mod watches;
 mod writes;
 
@@ -37,7 +39,7 @@ use axum::{
     body::Bytes,
     handler::Handler,
     http::{HeaderMap, HeaderValue, StatusCode, header},
-    middleware::map_response,
+    middleware::{from_fn, map_response},
     response::{IntoResponse, Response},
     routing::MethodRouter,
 };
@@ -160,6 +162,7 @@ pub(super) fn router() -> Router<Api> {
         .layer(newest)
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_so)
+        .layer(from_fn(tags::not_again))
         .layer(map_response(as_it_is_called))
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use piccolo_rpc::{
     v1::{self, api_server_service_server::ApiServerService as _},
     view::{
@@ -17,6 +17,7 @@ use super::{
     asker::{Asker, Named},
     body::{Given, Optional},
     problem::{Problem, Problems, Refusals},
+    tags::if_match,
 };
 
 /// Why, for the event.
@@ -173,7 +174,11 @@ pub(super) async fn put_topology(
     headers: HeaderMap,
     Given(mut given): Given<TopologyView>,
 ) -> Answer<TopologyView> {
-    given.generation = if_match(&headers)?.unwrap_or(given.generation);
+    let newest = async {
+        let listed = asker.api.get_topology(asker.request(v1::GetTopologyRequest {})).await?;
+        Ok(listed.into_inner().topology.unwrap_or_default().generation)
+    };
+    given.generation = if_match(&headers, newest).await?.unwrap_or(given.generation);
     let topology = given.to_wire().map_err(|problem| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "InvalidField", problem).field("type")
     })?;
@@ -181,21 +186,6 @@ pub(super) async fn put_topology(
     let updated = asker.api.update_topology(request).await?.into_inner().updated_topology;
     let updated = updated.unwrap_or_default();
     Ok(Shown::ok(TopologyView::from(&updated)).tagged(updated.generation))
-}
-
-/// The generation of `If-Match`, where there is one: `"7"`, or `*`, which is 0, for any.
-pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let Some(tag) = headers.get(header::IF_MATCH) else { return Ok(None) };
-    let tag = tag.to_str().unwrap_or_default();
-    if tag == "*" {
-        return Ok(Some(0));
-    }
-    let number = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')?.parse().ok());
-    number.filter(|number| *number > 0).map(Some).ok_or_else(|| {
-        let detail = "If-Match: is no ETag that was given out here";
-        Problem::new(StatusCode::PRECONDITION_FAILED, "GenerationOutdated", detail)
-            .field("If-Match")
-    })
 }
 
 /// Levels by module, as `piccolo log-level` takes them.
