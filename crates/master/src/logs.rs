@@ -63,6 +63,8 @@ struct Stream {
 #[derive(Debug, Clone)]
 pub(crate) struct Opening<'a> {
     pub(crate) node: &'a NodeId,
+    /// As people call it.
+    pub(crate) name: &'a str,
     pub(crate) who: &'a str,
     pub(crate) source: usize,
     pub(crate) arrivals: &'a Arrivals,
@@ -86,13 +88,14 @@ impl LogStreams {
         opening: &Opening<'_>,
         query: Query,
     ) -> Result<Opened, Refusal> {
-        let node = opening.node;
-        let Some((session, reads_logs)) = sessions.of_node(node) else {
-            let message = format!("node {node} is not connected");
-            return Err(Refusal::new(Code::Unavailable, "NotConnected", message));
+        let name = opening.name;
+        let Some((session, reads_logs)) = sessions.of_node(opening.node) else {
+            let message = format!("node {name} is not connected");
+            return Err(Refusal::new(Code::Unavailable, "NotConnected", message)
+                .help("piccolo logs --kept shows what the master keeps of it"));
         };
         if !reads_logs {
-            let message = format!("the agent of node {node} is too old to be asked for logs");
+            let message = format!("the agent of node {name} is too old to be asked for logs");
             return Err(Refusal::new(Code::FailedPrecondition, "AgentTooOld", message)
                 .help("update it: piccolo node deploy"));
         }
@@ -110,12 +113,12 @@ impl LogStreams {
         opening: &Opening<'_>,
         session: SessionId,
     ) -> Result<(), Refusal> {
-        let Opening { node, who, source, arrivals } = opening;
+        let Opening { node, name, who, source, arrivals } = opening;
         let mut open = self.lock();
         let of_node = open.values().filter(|stream| stream.node == **node).count();
         let of_caller = open.values().filter(|stream| stream.who == *who).count();
         let message = if of_node >= STREAMS_PER_NODE_MAX {
-            format!("{of_node} logs of node {node} are being read, and no more may be")
+            format!("{of_node} logs of node {name} are being read, and no more may be")
         } else if of_caller >= STREAMS_PER_CALLER_MAX {
             format!("{who} reads {of_caller} logs, and no more may be")
         } else if open.len() >= STREAMS_MAX {

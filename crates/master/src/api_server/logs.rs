@@ -180,8 +180,11 @@ impl Reader {
             follow: self.follow,
             after: read.place,
         };
-        let opening =
-            Opening { node: &read.target.node, who: &self.who, source, arrivals: &self.arrivals };
+        let node = &read.target.node;
+        let view = self.api.board.find(node.as_str());
+        let name = view.as_ref().map_or(node.as_str(), |view| view.record.name.as_str());
+        let (who, arrivals) = (self.who.as_str(), &self.arrivals);
+        let opening = Opening { node, name, who, source, arrivals };
         read.stream = Some(LogStreams::open(&self.api.sessions, &opening, query)?);
         read.away = false;
         Ok(())

@@ -278,6 +278,9 @@ async fn who_may_not_or_cannot_read_is_told_at_once() {
         assert_eq!(status.code(), code, "{targets:?}");
         assert_eq!(refused::<()>(Err(status)).reason, reason);
     }
+    let view = refused(admin.read_logs(request(&["host-away"])).await);
+    assert_eq!(view.message, "node host-away is not connected");
+    assert!(view.help.unwrap_or_default().contains("--kept"));
     let mut bad = request(&["host-n1"]);
     bad.filter = Some(v1::LogFilter { lines: 10_001, ..Default::default() });
     assert_eq!(refused(admin.read_logs(bad).await).field.as_deref(), Some("filter.lines"));
