@@ -1,6 +1,7 @@
 //! `piccolo alert rules`: what is worth telling of.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -9,6 +10,7 @@ use clap::{Args, Subcommand};
 pub use piccolo_rpc::view::alert::RulesView;
 use piccolo_rpc::{convert, v1, view::alert::RuleFile};
 use serde::{Deserialize, Serialize};
+use serde_saphyr::Spanned;
 
 use super::channel::ChannelFile;
 use crate::{
@@ -41,6 +43,8 @@ const DELETE_EXAMPLES: &str = "Examples:
 
 /// Bytes of a file at most.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Mistakes of a file that are told at once.
+const MISTAKES_MAX: usize = 10;
 
 #[derive(Debug, Subcommand)]
 pub enum RulesCommand {
@@ -82,14 +86,20 @@ pub struct DeleteArgs {
     names: Vec<String>,
 }
 
-/// A file of rules, of channels, or of both.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// A file of rules, of channels, or of both. A rule has its place.
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AlertsFile {
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub rules: Vec<RuleFile>,
-    #[serde(default, skip_serializing)]
+    #[serde(default)]
+    rules: Vec<Spanned<RuleFile>>,
+    #[serde(default)]
     pub channels: Vec<ChannelFile>,
+}
+
+/// Rules as a file that can be applied.
+#[derive(Debug, Serialize)]
+struct ShownRules {
+    rules: Vec<RuleFile>,
 }
 
 /// # Errors
@@ -129,7 +139,7 @@ fn show(rules: &[v1::AlertRule], args: &ShowArgs) -> Result<(), Failure> {
             .help("piccolo alert rules list"));
     }
     let wanted = rules.iter().filter(|r| args.names.is_empty() || args.names.contains(&r.name));
-    let file = AlertsFile { rules: wanted.map(RuleFile::from).collect(), channels: Vec::new() };
+    let file = ShownRules { rules: wanted.map(RuleFile::from).collect() };
     print(&document(&file, Format::Yaml)?)
 }
 
@@ -142,20 +152,40 @@ pub fn check(args: &FileArgs) -> Result<(), Failure> {
 
 /// Checked as the master will.
 fn read_rules(file: &Path) -> Result<Vec<v1::AlertRule>, Failure> {
-    let wrong = || Failure::usage(format!("{} has a rule that makes no sense", file.display()));
     let rules = read(file)?.rules;
     if rules.is_empty() {
         return Err(Failure::usage(format!("{} has no rules", file.display()))
             .help("piccolo alert rules show shows how they are written"));
     }
-    let mut wire = Vec::new();
-    for (index, rule) in rules.iter().enumerate() {
-        let field = format!("rules[{index}]");
-        let rule = rule.to_wire(&field).map_err(|problem| wrong().cause(problem))?;
-        let checked = convert::alert_rule(&field, rule.clone()).and_then(|rule| rule.check(&field));
-        checked.map_err(|error| wrong().cause(format!("{}: {error}", rule.name)))?;
-        wire.push(rule);
+    let (mut wire, mut mistakes) = (Vec::new(), Vec::new());
+    let mut lines = BTreeMap::new();
+    for (index, Spanned { value: rule, referenced, .. }) in rules.iter().enumerate() {
+        let (line, name) = (referenced.line(), clean(&rule.name));
+        let mut wrong =
+            |problem: String| mistakes.push(format!("line {line}, rule {name}: {problem}"));
+        match checked(rule, &format!("rules[{index}]")) {
+            Ok(rule) => wire.push(rule),
+            Err(problem) => wrong(problem),
+        }
+        if let Some(before) = lines.insert(&rule.name, line) {
+            wrong(format!("there is another of that name before it, in line {before}"));
+        }
     }
+    if mistakes.is_empty() {
+        return Ok(wire);
+    }
+    let more = mistakes.len().saturating_sub(MISTAKES_MAX);
+    let mut failure = Failure::usage(format!("{} has a rule that makes no sense", file.display()));
+    for mistake in mistakes.into_iter().take(MISTAKES_MAX) {
+        failure = failure.cause(mistake);
+    }
+    Err(if more > 0 { failure.cause(format!("and {more} more")) } else { failure })
+}
+
+fn checked(rule: &RuleFile, field: &str) -> Result<v1::AlertRule, String> {
+    let wire = rule.to_wire(field)?;
+    let rule = convert::alert_rule(field, wire.clone()).map_err(|error| error.to_string())?;
+    rule.check(field).map_err(|error| error.to_string())?;
     Ok(wire)
 }
 

@@ -84,6 +84,31 @@ fn the_example_is_good() {
 }
 
 #[test]
+fn every_mistake_of_a_file_has_the_name_and_the_line_of_its_rule() {
+    let home = Home::new();
+    let rule = |name: &str, rest: &str| {
+        format!("  - name: {name}\n    severity: info\n    when: {rest}\n")
+    };
+    let message = "node.connected\n    message: x";
+    let text = format!(
+        "rules:\n{}{}{}{}",
+        rule("A", message),
+        rule("Silent", "node.connected"),
+        rule("A", message),
+        rule("Typo", "node.status == 'Redy'\n    message: x")
+    );
+    home.script("bad.yaml", &text);
+    let file = home.path("bad.yaml").display().to_string();
+    let refused = home.piccolo(&["alert", "rules", "check", "-f", &file]);
+    let parts = [
+        "line 6, rule Silent: rules[1].message: is empty",
+        "line 9, rule A: there is another of that name before it, in line 2",
+        "line 13, rule Typo: rules[3].when: line 1, column 16: node.status is never \"Redy\"",
+    ];
+    check(&refused, 2, &parts);
+}
+
+#[test]
 fn a_rule_that_is_wrong_is_shown_with_its_place_before_a_master_is_asked() {
     let home = Home::new();
     for (rule, parts) in [

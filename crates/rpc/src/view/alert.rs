@@ -146,9 +146,14 @@ pub enum WatchAlertView {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = AlertRule))]
 pub struct RuleFile {
+    // what is missing is empty, and refused by whoever checks the rule: he can name it
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub name: String,
     #[serde(default = "node")]
     pub on: String,
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub when: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub clear: String,
@@ -156,9 +161,13 @@ pub struct RuleFile {
     pub pending: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_firing: Option<String>,
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub severity: String,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupFile>,
