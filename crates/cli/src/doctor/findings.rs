@@ -32,6 +32,28 @@ const NODE_WARNING: u64 = 7 * DAY;
 const TOKEN_WARNING: u64 = 15 * MINUTE;
 const REFUSALS_SINCE: u64 = HOUR;
 const REFUSALS_WARNING: usize = 20;
+/// Reasons of those who may not, or who guess: what somebody mistyped says nothing of who comes.
+const MAY_NOT: [&str; 19] = [
+    "ApiTokenNotGood",
+    "CertificateExpired",
+    "CertificateRequired",
+    "CertificateRevoked",
+    "CodeNotGood",
+    "CredentialRevoked",
+    "KeyChanged",
+    "LockedOut",
+    "NotYourself",
+    "RoleNotAllowed",
+    "SessionOver",
+    "TokenExpired",
+    "TokenRequired",
+    "TokenUnknown",
+    "TokenUsedUp",
+    "TokenWrongCluster",
+    "TokenWrongName",
+    "TokenWrongRole",
+    "TooManyAttempts",
+];
 /// What people decided before a restore is forgotten; for so long they are reminded.
 const RESTORE_REMEMBERED: u64 = 30 * DAY;
 const DISK_WARNING_PERCENT: u64 = 10;
@@ -517,7 +539,11 @@ fn refusals(seen: &Seen, entries: &[v1::AuditEntry]) -> Finding {
     let recent = |e: &&v1::AuditEntry| {
         e.at.as_ref().is_some_and(|at| seconds_between(at, &seen.now) <= REFUSALS_SINCE)
     };
-    let refused = |e: &&v1::AuditEntry| e.outcome != "ok";
+    let refused = |e: &&v1::AuditEntry| {
+        let why = e.outcome.strip_prefix("refused: ").unwrap_or_default();
+        let reason = why.split(':').next().unwrap_or_default();
+        MAY_NOT.contains(&reason)
+    };
     let recent: Vec<_> = entries.iter().filter(recent).filter(refused).collect();
     let shown = format!("{} calls were refused within the last hour", recent.len());
     if recent.len() < REFUSALS_WARNING {

@@ -211,11 +211,17 @@ fn tokens_and_refusals() {
                 at: ago(at),
                 who: "anonymous".to_owned(),
                 from: "10.0.0.9".to_owned(),
-                outcome: "refused: TokenUnknown".to_owned(),
+                outcome: "refused: TokenUnknown: this cluster does not know the token".to_owned(),
                 ..Default::default()
             };
-            // those of long ago are over
-            seen.refusals = Some((1..=20).map(entry).chain((4_000..4_100).map(entry)).collect());
+            let mistyped = |at| v1::AuditEntry {
+                who: "admin:ann".to_owned(),
+                outcome: "refused: NoSuchNode: there is no node \"bord-1\"".to_owned(),
+                ..entry(at)
+            };
+            // those of long ago are over, and what an administrator mistyped is no alarm
+            let seldom = (1..=20).map(entry).chain((4_000..4_100).map(entry));
+            seen.refusals = Some(seldom.chain((1..=50).map(mistyped)).collect());
         },
     );
 }
