@@ -3,6 +3,7 @@
 import { useState } from 'preact/hooks';
 import { api } from './api';
 import type { Token } from './api';
+import { joinCommand, nameCommand } from './command';
 import { clean } from './format';
 import { t } from './i18n';
 import { link, nodes, sorted, status, toast } from './state';
@@ -26,7 +27,7 @@ export function JoinPage() {
       toast('bad', t('refused', { why: (failure as Error).message }));
     }
   };
-  const host = (status.value?.master_address ?? '').replace(/:\d+$/, '') || location.hostname;
+  const master = status.value?.master_address || location.hostname;
   const arrived = made ? sorted.value.filter((node) => !made.known.has(node.id)) : [];
   return (
     <div class="page">
@@ -59,7 +60,13 @@ export function JoinPage() {
         <>
           <Panel title={t('joinStep2')}>
             <p class="muted">{t('joinStep2Help')}</p>
-            <CopyBox label={t('theCommand')} text={`./install.sh --role sub --master ${host} --token-file -`} />
+            {made.info.node_name && (
+              <>
+                <p class="muted">{t('joinBound', { name: clean(made.info.node_name) })}</p>
+                <CopyBox label={t('theName')} text={nameCommand(made.info.node_name)} />
+              </>
+            )}
+            <CopyBox label={t('theCommand')} text={joinCommand(master)} />
             <CopyBox label={t('theToken')} text={made.token} />
           </Panel>
           <Panel title={t('joinStep3')}>

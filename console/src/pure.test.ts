@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Alert, AlertRule, ClusterEvent, Container, Node, NodeChange } from './api';
 import { KnownAlerts, firingByNode, isMatched, scopeOf, stateOf } from './alert';
+import { joinCommand, nameCommand } from './command';
 import { contextFile, integer, makeUserKey } from './csr';
 import { bytes, clean, containerTone, fit, roundTrip, span, toneOf, traffic } from './format';
 import { en, ko, language, t } from './i18n';
@@ -30,6 +31,12 @@ test('words take their values, in the language that is chosen', () => {
   language.value = 'ko';
   expect(t('showing', { shown: 3, all: 9 })).toBe('9개 중 3개');
   language.value = 'en';
+});
+
+test('a board is told where the master listens, and which name its token wants', () => {
+  expect(joinCommand('192.0.2.10:38098')).toBe('./install.sh --role sub --master 192.0.2.10:38098 --token-file -');
+  expect(joinCommand('[2001:db8::1]:47001')).toBe('./install.sh --role sub --master [2001:db8::1]:47001 --token-file -');
+  expect(nameCommand('board-4')).toBe('hostnamectl set-hostname board-4');
 });
 
 test.each([

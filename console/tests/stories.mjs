@@ -412,7 +412,10 @@ await stories(async (browser) => {
     await at(page, 'join');
     await page.locator('form.row input').fill('board-9');
     await button(page, 'Make the token').click();
-    const token = await page.locator('.copy code').nth(1).textContent();
+    const told = async (label) => page.getByLabel(label, { exact: true }).textContent();
+    check(/ --master \S+:\d+ /.test(await told('The command')), 'the command says the port', await told('The command'));
+    check((await told('The command for its name')) === 'hostnamectl set-hostname board-9', 'and the name that the token wants');
+    const token = await told('The token');
     check(/^PICCOLO1-/.test(token), 'there is a token');
     await accessible(page, 'a board joining');
     await ask('join', 'board-9', token);
