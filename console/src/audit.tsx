@@ -42,8 +42,8 @@ export function AuditPage() {
             <td>{clean(entry.who)}</td>
             <td class="mono">{clean(entry.from)}</td>
             <th scope="row">{clean(entry.call)}</th>
-            <td>{clean(entry.target || '-')}</td>
-            <td>
+            <td class="text">{clean(entry.target || '-')}</td>
+            <td class="text">
               <span class="status">
                 <Sign tone={entry.outcome === 'ok' ? 'ok' : 'bad'} size={14} />
                 {clean(entry.outcome)}

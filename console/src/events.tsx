@@ -11,6 +11,9 @@ import { events, eventsMissed, firstKept, link, loadOlder, route, sorted, toast 
 import { Parts, Sign, moment } from './widgets';
 
 const ROW = 38;
+/** On a phone: time and node, kind, and two lines of the message. */
+const ROW_NARROW = 102;
+const NARROW = matchMedia('(max-width: 800px)');
 const LEVELS: Severity[] = ['info', 'warning', 'critical'];
 
 export function EventsPage() {
@@ -87,6 +90,12 @@ export function EventList({ events: all, rows }: { events: ClusterEvent[]; rows?
   const box = useRef<HTMLDivElement>(null);
   const [top, setTop] = useState(0);
   const [height, setHeight] = useState(600);
+  const [row, setRow] = useState(NARROW.matches ? ROW_NARROW : ROW);
+  useEffect(() => {
+    const settle = () => setRow(NARROW.matches ? ROW_NARROW : ROW);
+    NARROW.addEventListener('change', settle);
+    return () => NARROW.removeEventListener('change', settle);
+  }, []);
   useEffect(() => {
     if (!box.current) return;
     const observer = new ResizeObserver(([entry]) => entry && setHeight(entry.contentRect.height));
@@ -94,7 +103,7 @@ export function EventList({ events: all, rows }: { events: ClusterEvent[]; rows?
     return () => observer.disconnect();
   }, []);
   if (all.length === 0) return <p class="empty">{t('noEvents')}</p>;
-  const { first, last } = rowsInSight(top, height, ROW, all.length);
+  const { first, last } = rowsInSight(top, height, row, all.length);
   return (
     <div
       ref={box}
@@ -102,26 +111,26 @@ export function EventList({ events: all, rows }: { events: ClusterEvent[]; rows?
       tabindex={0}
       role="list"
       aria-label={t('events')}
-      style={rows ? { height: `${Math.min(rows, all.length) * ROW + 2}px` } : undefined}
+      style={rows ? { height: `${Math.min(rows, all.length) * row + 2}px` } : undefined}
       onScroll={(event) => setTop(event.currentTarget.scrollTop)}
     >
-      <div class="events-all" style={{ height: `${all.length * ROW}px` }}>
+      <div class="events-all" style={{ height: `${all.length * row}px` }}>
         {all.slice(first, last).map((event, i) => (
-          <EventRow key={event.id} event={event} isLinked={!rows} y={(first + i) * ROW} at={first + i + 1} of={all.length} />
+          <EventRow key={event.id} event={event} isLinked={!rows} y={(first + i) * row} height={row} at={first + i + 1} of={all.length} />
         ))}
       </div>
     </div>
   );
 }
 
-function EventRow({ event, isLinked, y, at, of }: { event: ClusterEvent; isLinked: boolean; y: number; at: number; of: number }) {
+function EventRow({ event, isLinked, y, height, at, of }: { event: ClusterEvent; isLinked: boolean; y: number; height: number; at: number; of: number }) {
   const time = (
     <time class="mono" dateTime={event.at ?? ''}>
       {moment(event.at)}
     </time>
   );
   return (
-    <div class="event" role="listitem" aria-posinset={at} aria-setsize={of} style={{ transform: `translateY(${y}px)` }}>
+    <div class="event" role="listitem" aria-posinset={at} aria-setsize={of} style={{ transform: `translateY(${y}px)`, height: `${height}px` }}>
       <Sign tone={severityTone(event.severity)} size={14} />
       <span class="visually-hidden">{t(event.severity as Key)}</span>
       {isLinked ? (

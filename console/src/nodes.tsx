@@ -7,7 +7,7 @@ import { t } from './i18n';
 import type { Key } from './i18n';
 import { matches } from './match';
 import { isComplete, link, sorted } from './state';
-import { Age, StatusOf } from './widgets';
+import { Age, Rows, StatusOf } from './widgets';
 
 const WORST_FIRST = ['bad', 'wait', 'warn', 'care', 'idle', 'ok'];
 
@@ -42,28 +42,16 @@ export function NodesPage() {
           {all.length < sorted.value.length ? t('showing', { shown: all.length, all: sorted.value.length }) : ''}
         </span>
       </div>
-      <div class="scroll" tabindex={0} role="region" aria-label={t('nodes')}>
-        <table class="rows">
-          <thead>
-            <tr>
-              {COLUMNS.map((column, i) => (
-                <th key={column.name} scope="col" aria-sort={i === by ? (isDown ? 'descending' : 'ascending') : 'none'}>
-                  <button type="button" class="plain" onClick={() => (i === by ? setDown(!isDown) : (setBy(i), setDown(false)))}>
-                    {t(column.name)}
-                    <span aria-hidden="true">{i === by ? (isDown ? ' ↓' : ' ↑') : ''}</span>
-                  </button>
-                </th>
-              ))}
-            </tr>
-          </thead>
-          <tbody>
-            {all.map((node) => (
-              <Row key={node.id} node={node} />
-            ))}
-          </tbody>
-        </table>
-        {isComplete.value && all.length === 0 && <p class="empty">{t(sorted.value.length === 0 ? 'noNodes' : 'noMatch')}</p>}
-      </div>
+      <Rows
+        name="nodes"
+        heads={COLUMNS.map((column) => column.name)}
+        sort={{ by, isDown, choose: (i) => (i === by ? setDown(!isDown) : (setBy(i), setDown(false))) }}
+        below={isComplete.value && all.length === 0 && <p class="empty">{t(sorted.value.length === 0 ? 'noNodes' : 'noMatch')}</p>}
+      >
+        {all.map((node) => (
+          <Row key={node.id} node={node} />
+        ))}
+      </Rows>
     </div>
   );
 }

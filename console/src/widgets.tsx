@@ -118,23 +118,36 @@ interface RowsProps {
   heads: Key[];
   /** A last column is of buttons: its head is for those who do not see them. */
   acts?: boolean;
+  /** Heads are buttons, which sort by their column. */
+  sort?: { by: number; isDown: boolean; choose: (column: number) => void };
   /** Said below the table. */
   below?: ComponentChildren;
   children: ComponentChildren;
 }
 
-/** A table, scrolled by itself where it is too wide. */
-export function Rows({ name, heads, acts, below, children }: RowsProps) {
+/** A table, scrolled by itself where it is too wide; where there is little room each row is a card, with the heads beside its cells. */
+export function Rows({ name, heads, acts, sort, below, children }: RowsProps) {
+  // the style sheet writes them before the cells of a card
+  const beside = Object.fromEntries(heads.map((head, i) => [`--head-${i + 1}`, JSON.stringify(t(head))]));
   return (
     <div class="scroll" tabindex={0} role="region" aria-label={t(name)}>
-      <table class="rows">
+      <table class={`rows${sort ? ' sorts' : ''}${acts ? ' acts' : ''}`} style={beside}>
         <thead>
           <tr>
-            {heads.map((head) => (
-              <th key={head} scope="col">
-                {t(head)}
-              </th>
-            ))}
+            {heads.map((head, i) =>
+              sort ? (
+                <th key={head} scope="col" aria-sort={i === sort.by ? (sort.isDown ? 'descending' : 'ascending') : 'none'}>
+                  <button type="button" class="plain" onClick={() => sort.choose(i)}>
+                    {t(head)}
+                    <span aria-hidden="true">{i === sort.by ? (sort.isDown ? ' ↓' : ' ↑') : ''}</span>
+                  </button>
+                </th>
+              ) : (
+                <th key={head} scope="col">
+                  {t(head)}
+                </th>
+              ),
+            )}
             {acts && (
               <th scope="col">
                 <span class="visually-hidden">{t('actions')}</span>
