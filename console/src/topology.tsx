@@ -40,6 +40,11 @@ export function TopologyPage() {
     all.filter((node) => matches(node, text) && (tones.size === 0 || tones.has(toneOf(node)))).map((node) => node.id),
   );
   const node = all.find((one) => one.id === inspected);
+  // whoever walks with the keyboard goes on where they were
+  const close = (name: string) => {
+    setInspected(null);
+    document.querySelector<SVGElement>(`[data-node="${CSS.escape(name)}"]`)?.focus();
+  };
   return (
     <div class="topology">
       <h1 class="visually-hidden">{t('topology')}</h1>
@@ -77,7 +82,7 @@ export function TopologyPage() {
       </div>
       <div class="stage">
         <Canvas all={all} shown={shown} groupBy={by} inspected={inspected} inspect={setInspected} />
-        {node && <Inspector node={node} close={() => setInspected(null)} />}
+        {node && <Inspector node={node} close={() => close(node.name)} />}
       </div>
     </div>
   );

@@ -70,6 +70,7 @@ await stories(async (browser) => {
     await accessible(page, 'the inspector');
     await page.keyboard.press('Escape');
     await page.locator('.inspector').waitFor({ state: 'detached' });
+    check((await page.evaluate(() => document.activeElement?.getAttribute('data-node'))) === 'node-2', 'the keyboard is at the node again');
   });
 
   await step('a link says how long a round trip takes, on the picture, under the pointer and beside the node', async () => {
