@@ -5,6 +5,7 @@ import { api } from './api';
 import type { Node } from './api';
 import { clean } from './format';
 import { t } from './i18n';
+import type { Key } from './i18n';
 import { go, may } from './state';
 import { Confirm } from './widgets';
 import type { Question } from './widgets';
@@ -38,12 +39,7 @@ export function questionsOf(node: Node): Question[] {
     if (node.connected) {
       questions.push(
         { title: t('check'), ask: t('checkAsk', { name }), act: () => api.check(node.id).then(() => undefined) },
-        {
-          title: t('logLevel'),
-          ask: t('logLevelAsk', { name }),
-          field: { label: t('logFilter'), value: 'info' },
-          act: (filter) => api.logLevel(node.id, filter),
-        },
+        logLevelQuestion(node.id, name),
       );
     }
   }
@@ -60,6 +56,23 @@ export function questionsOf(node: Node): Question[] {
     });
   }
   return questions;
+}
+
+const LOG_SPANS: [number, Key, number][] = [
+  [600, 'minutes', 10],
+  [3_600, 'hours', 1],
+  [86_400, 'hours', 24],
+];
+
+/** Of a node, or of `master`; by itself as it was, unless somebody chooses otherwise. */
+export function logLevelQuestion(target: string, name: string): Question {
+  return {
+    title: t('logLevel'),
+    ask: t('logLevelAsk', { name }),
+    choice: { label: t('howLong'), of: [...LOG_SPANS.map(([seconds, unit, count]): [string, string] => [String(seconds), t(unit, { count })]), ['0', t('untilRestart')]] },
+    field: { label: t('logFilter'), value: 'info' },
+    act: (filter, seconds) => api.logLevel(target, filter, Number(seconds)),
+  };
 }
 
 export function restartQuestion(node: Node, container: string): Question {

@@ -415,8 +415,9 @@ export const api = {
   restartContainer: (node: string, container: string) =>
     call<{ message?: string }>('POST', `nodes/${id(node)}/containers/${id(container)}/restart`),
   check: (node: string) => call<{ system_check: SystemCheck }>('POST', `nodes/${id(node)}/check`),
-  logLevel: (target: string, filter: string) =>
-    call<{ message?: string }>('PUT', `log-level/${id(target)}`, { filter }),
+  /** For so many seconds, or with 0 until it restarts. */
+  logLevel: (target: string, filter: string, for_seconds: number) =>
+    call<{ message?: string }>('PUT', `log-level/${id(target)}`, { filter, for_seconds }),
   createToken: (wish: { role: string; ttl_seconds: number; uses: number; node_name?: string }) =>
     call<{ token: string; info: Token }>('POST', 'tokens', wish),
   revokeToken: (token: string) => call<void>('DELETE', `tokens/${id(token)}`),

@@ -2,6 +2,7 @@
 
 import type { ComponentChildren } from 'preact';
 import { useState } from 'preact/hooks';
+import { logLevelQuestion } from './actions';
 import { api } from './api';
 import type { ClusterStatus } from './api';
 import { bytes, clean } from './format';
@@ -38,18 +39,12 @@ export function MasterPage() {
     [t('kept'), told.events_kept],
   ];
   store.push([t('backup'), told.backup ? backupWords(told.backup) : t('noBackup')]);
-  const ask: Question = {
-    title: t('logLevel'),
-    ask: t('logLevelAsk', { name: t('master') }),
-    field: { label: t('logFilter'), value: 'info' },
-    act: (filter) => api.logLevel('master', filter),
-  };
   return (
     <div class="page">
       <div class="head">
         <h1>{t('master')}</h1>
         {may('operator') && (
-          <button type="button" onClick={() => setAsked(ask)}>
+          <button type="button" onClick={() => setAsked(logLevelQuestion('master', t('master')))}>
             {t('logLevel')}
           </button>
         )}

@@ -405,7 +405,9 @@ await stories(async (browser) => {
     await page.locator('dialog button[type=submit]').click();
     await page.locator('dialog [role=alert]').waitFor();
     await page.locator('dialog input').fill('debug');
-    await page.locator('dialog button[type=submit]').click();
+    await page.locator('dialog select').selectOption('3600');
+    const [asked] = await Promise.all([page.waitForRequest('**/log-level/*'), page.locator('dialog button[type=submit]').click()]);
+    check(asked.postDataJSON().for_seconds === 3600, 'for an hour, and then as it was', asked.postData());
     await page.locator('dialog').waitFor({ state: 'detached' });
   });
 
