@@ -30,7 +30,8 @@ export function questionsOf(node: Node): Question[] {
       questions.push({
         title: t('maintenanceOn'),
         ask: t('maintenanceOnAsk', { name }),
-        act: () => api.maintenance(node.id, true),
+        field: { label: t('reasonLabel'), value: '' },
+        act: (reason) => api.maintenance(node.id, true, reason),
       });
     }
     if (node.status === 'Maintenance') {

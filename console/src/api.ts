@@ -410,7 +410,7 @@ export const api = {
 
   approve: (node: string) => call<unknown>('POST', `nodes/${id(node)}/approve`),
   reject: (node: string, reason: string) => call<unknown>('POST', `nodes/${id(node)}/reject`, { reason }),
-  maintenance: (node: string, on: boolean) => call<unknown>('PUT', `nodes/${id(node)}/maintenance`, { on }),
+  maintenance: (node: string, on: boolean, reason = '') => call<unknown>('PUT', `nodes/${id(node)}/maintenance`, { on, reason }),
   remove: (node: string) => call<unknown>('DELETE', `nodes/${id(node)}`),
   restartContainer: (node: string, container: string) =>
     call<{ message?: string }>('POST', `nodes/${id(node)}/containers/${id(container)}/restart`),

@@ -286,9 +286,11 @@ await stories(async (browser) => {
   await step('maintenance begins and ends, each after a question', async () => {
     await at(page, 'nodes/node-1');
     await button(page, 'Maintenance on').click();
+    await page.locator('dialog input').fill('a new fan');
     await accessible(page, 'a question');
     await page.locator('dialog button[type=submit]').click();
     await page.locator('.head .status', { hasText: 'Maintenance' }).waitFor();
+    await page.locator('.event', { hasText: 'a new fan' }).first().waitFor();
     await button(page, 'Maintenance off').click();
     await page.locator('dialog button[type=submit]').click();
     await page.locator('.head .status', { hasText: 'Ready' }).waitFor();
