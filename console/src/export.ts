@@ -3,7 +3,7 @@
 
 import type { Picture } from './layout';
 
-const PROPERTIES = ['fill', 'stroke', 'stroke-width', 'stroke-dasharray', 'stroke-linecap', 'opacity', 'font-family', 'font-size', 'font-weight', 'text-anchor'];
+const PROPERTIES = ['fill', 'stroke', 'stroke-width', 'stroke-dasharray', 'stroke-linecap', 'stroke-linejoin', 'paint-order', 'opacity', 'font-family', 'font-size', 'font-weight', 'text-anchor'];
 const MARGIN = 24;
 const PNG_SCALE = 2;
 /** Of a side of the PNG: what every browser's canvas takes. */

@@ -50,15 +50,22 @@ export function severityTone(severity: Severity): Tone {
   return severity === 'critical' ? 'bad' : severity === 'warning' ? 'warn' : 'idle';
 }
 
-/** `text` cut to about `width` pixels at `size`, without measuring: a wide letter counts as two narrow ones. */
-export function fit(text: string, width: number, size: number): string {
+/** `text` cut to `width` pixels; `widthOf` measures, and there is one letter at least. */
+export function fit(text: string, width: number, widthOf: (text: string) => number): string {
+  if (widthOf(text) <= width) return text;
   const letters = [...text];
-  let used = 0;
-  for (const [i, letter] of letters.entries()) {
-    used += letterWidth(letter) * size;
-    if (used > width) return `${letters.slice(0, Math.max(1, i - 1)).join('')}…`;
+  let [fits, not] = [1, letters.length];
+  while (not - fits > 1) {
+    const middle = Math.floor((fits + not) / 2);
+    if (widthOf(`${letters.slice(0, middle).join('')}…`) <= width) fits = middle;
+    else not = middle;
   }
-  return text;
+  return `${letters.slice(0, fits).join('')}…`;
+}
+
+/** Where nothing measures: a wide letter counts as two narrow ones. */
+export function roughWidth(text: string, size: number): number {
+  return [...text].reduce((sum, letter) => sum + letterWidth(letter) * size, 0);
 }
 
 function letterWidth(letter: string): number {

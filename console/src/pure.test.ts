@@ -3,7 +3,7 @@ import type { Alert, AlertRule, ClusterEvent, Container, Node, NodeChange } from
 import { KnownAlerts, firingByNode, isMatched, scopeOf, stateOf } from './alert';
 import { joinCommand, nameCommand } from './command';
 import { contextFile, integer, makeUserKey } from './csr';
-import { bytes, clean, containerTone, fit, roundTrip, span, toneOf, traffic } from './format';
+import { bytes, clean, containerTone, fit, roughWidth, roundTrip, span, toneOf, traffic } from './format';
 import { en, ko, language, t } from './i18n';
 import { channelOf, placeOf, ruleOf, ruleValues } from './forms';
 import { KnownNodes } from './known';
@@ -61,9 +61,20 @@ test('what a node is called cannot do anything', () => {
 });
 
 test('a text that is too long ends in dots, and a Korean one sooner', () => {
-  expect(fit('short', 100, 12)).toBe('short');
-  expect(fit('a-very-long-name-of-a-node', 60, 12)).toMatch(/^a-very.*…$/);
-  expect(fit('가나다라마바사아', 60, 12).length).toBeLessThan(fit('abcdefgh'.repeat(2), 60, 12).length);
+  const rough = (text: string) => fit(text, 60, (part) => roughWidth(part, 12));
+  expect(rough('short')).toBe('short');
+  expect(rough('a-very-long-name-of-a-node')).toMatch(/^a-ver.*…$/);
+  expect(rough('가나다라마바사아').length).toBeLessThan(rough('abcdefgh'.repeat(2)).length);
+});
+
+test.each([
+  ['abcdef', 6, 'abcdef'],
+  ['abcdef', 5, 'abcd…'],
+  ['abcdef', 2, 'a…'],
+  ['abcdef', 0, 'a…'],
+  ['', 0, ''],
+])('%s in %d letters is %s', (text, width, shown) => {
+  expect(fit(text, width, (part) => [...part].length)).toBe(shown);
 });
 
 describe('alerts', () => {

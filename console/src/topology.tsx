@@ -6,7 +6,7 @@
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { Node } from './api';
 import { save } from './export';
-import { bytes, clean, containerTone, fit, roundTrip, span, toneOf, traffic } from './format';
+import { bytes, clean, containerTone, fit, roughWidth, roundTrip, span, toneOf, traffic } from './format';
 import type { Tone } from './format';
 import { t } from './i18n';
 import type { Key } from './i18n';
@@ -16,6 +16,23 @@ import type { Box, Link, Picture, PlacedNode } from './layout';
 import { matches } from './match';
 import { alertsOf, isComplete, line, now, since, sorted, status, topology } from './state';
 import { Sign, statusWords } from './widgets';
+
+const pen = document.createElement('canvas').getContext('2d');
+const cut = new Map<string, string>();
+/** Texts that are kept as they were cut. */
+const CUT_MAX = 4000;
+
+/** Cut to what fits in the font that the page has. */
+function fitted(text: string, width: number, size: number, weight = 400): string {
+  const key = `${width} ${size} ${weight} ${text}`;
+  const known = cut.get(key);
+  if (known !== undefined) return known;
+  if (pen) pen.font = `${weight} ${size}px ${getComputedStyle(document.documentElement).fontFamily}`;
+  const shown = fit(text, width, (part) => pen?.measureText(part).width ?? roughWidth(part, size));
+  if (cut.size >= CUT_MAX) cut.clear();
+  cut.set(key, shown);
+  return shown;
+}
 
 interface View {
   x: number;
@@ -166,7 +183,9 @@ function Canvas({ all, shown, groupBy, inspected, inspect }: CanvasProps) {
         <g class={view.isMoving ? 'world moving' : 'world'} transform={`translate(${view.at.x} ${view.at.y}) scale(${view.at.k})`}>
           {groupBy !== '' &&
             picture.groups.map((group) => (
-              <GroupBox key={group.name} box={group} name={group.name || t('unlabelled', { label: groupBy })} />
+              <g key={group.name} class="group">
+                <rect x={group.x} y={group.y} width={group.width} height={group.height} rx="14" />
+              </g>
             ))}
           {picture.trunks.map((trunk) => (
             <path key={trunk.key} class="trunk" d={trunk.path} />
@@ -174,6 +193,8 @@ function Canvas({ all, shown, groupBy, inspected, inspect }: CanvasProps) {
           {links.map((link) => (
             <LinkLine key={link.key} link={link} isDim={link.node !== null && dimmed(link.node)} hasDots={picture.detail !== 'tile'} />
           ))}
+          {groupBy !== '' &&
+            picture.groups.map((group) => <GroupName key={group.name} box={group} name={group.name || t('unlabelled', { label: groupBy })} />)}
           {picture.parent && <ParentBox box={picture.parent} name={picture.parent.name} />}
           <MasterBox box={picture.master} />
           {[...picture.masters, ...picture.groups.flatMap((group) => group.nodes)].map((placed) => (
@@ -320,12 +341,13 @@ function useView(svg: { current: SVGSVGElement | null }, picture: Picture, room:
   return { at, isMoving, zoom, fit: fitAll, onDown, onMove, onUp, onKey };
 }
 
-function GroupBox({ box, name }: { box: Box; name: string }) {
+/** Over the lines, which may run where it stands. */
+function GroupName({ box, name }: { box: Box; name: string }) {
   return (
     <g class="group">
-      <rect x={box.x} y={box.y} width={box.width} height={box.height} rx="14" />
+      <title>{clean(name)}</title>
       <text x={box.x + 18} y={box.y + 27}>
-        {fit(clean(name), box.width - 36, 14)}
+        {fitted(clean(name), box.width - 36, 14, 650)}
       </text>
     </g>
   );
@@ -334,12 +356,13 @@ function GroupBox({ box, name }: { box: Box; name: string }) {
 function ParentBox({ box, name }: { box: Box; name: string }) {
   return (
     <g class="parent" transform={`translate(${box.x} ${box.y})`}>
+      <title>{clean(name)}</title>
       <rect width={box.width} height={box.height} rx="22" />
       <text x={box.width / 2} y="19" text-anchor="middle" class="small">
         {t('parentCluster')}
       </text>
       <text x={box.width / 2} y="35" text-anchor="middle" class="strong">
-        {fit(clean(name), box.width - 32, 13)}
+        {fitted(clean(name), box.width - 32, 13, 650)}
       </text>
     </g>
   );
@@ -351,6 +374,7 @@ function MasterBox({ box }: { box: Box }) {
   const lines = told ? [`${t('master')} ${told.master_address}`, `${told.master_version}, ${told.store_kind}`] : [];
   return (
     <g class={`hub ${isWell || !told ? '' : 'unwell'}`} transform={`translate(${box.x} ${box.y})`}>
+      <title>{[told?.cluster_name ?? '', ...lines].map((text) => clean(text)).join('; ')}</title>
       <rect width={box.width} height={box.height} rx="16" />
       <g class="crown" transform="translate(20 22)">
         <rect width="40" height="40" rx="10" />
@@ -361,11 +385,11 @@ function MasterBox({ box }: { box: Box }) {
         <circle cx="31" cy="28" r="3.5" />
       </g>
       <text x="74" y="33" class="title">
-        {fit(clean(told?.cluster_name ?? ''), box.width - 110, 17)}
+        {fitted(clean(told?.cluster_name ?? ''), box.width - 110, 17, 680)}
       </text>
       {lines.map((text, i) => (
         <text key={i} x="74" y={52 + i * 17} class="small">
-          {fit(clean(text), box.width - 90, 12)}
+          {fitted(clean(text), box.width - 90, 12)}
         </text>
       ))}
       {told && <Sign tone={isWell ? 'ok' : 'bad'} x={box.width - 32} y={16} />}
@@ -438,17 +462,16 @@ function NodeBox({ placed, detail, isDim, isInspected, inspect }: NodeBoxProps) 
       onClick={() => inspect(node.id)}
       onKeyDown={onKey}
     >
+      <title>{[label, ...node.conditions.map(({ kind }) => kind)].join('; ')}</title>
       {isFresh && <rect key={changed} class="ring-once" x="-4" y="-4" width={width + 8} height={height + 8} rx={detail === 'tile' ? 10 : 14} />}
-      <rect class="card" width={width} height={height} rx={detail === 'tile' ? 8 : 12}>
-        <title>{label}</title>
-      </rect>
+      <rect class="card" width={width} height={height} rx={detail === 'tile' ? 8 : 12} />
       {detail === 'card' && <CardInside node={node} tone={tone} width={width} age={age} />}
       {detail === 'compact' && <CompactInside node={node} tone={tone} width={width} />}
       {detail === 'tile' && (
         <>
           <Sign tone={tone} x={9} y={10} size={14} />
           <text x="29" y="21.5" class="strong tiny">
-            {fit(name, width - 36, 12)}
+            {fitted(name, width - 36, 12, 550)}
           </text>
         </>
       )}
@@ -473,7 +496,7 @@ function CardInside({ node, tone, width, age }: { node: Node; tone: Tone; width:
     <>
       <Sign tone={tone} x={14} y={15} size={18} />
       <text x="42" y="28" class="strong">
-        {fit(clean(node.name), width - (sick ? 92 : 56), 14.5)}
+        {fitted(clean(node.name), width - (sick ? 92 : 56), 14.5, 650)}
       </text>
       {sick > 0 && (
         <g class="badge" transform={`translate(${width - 46} 14)`}>
@@ -484,10 +507,10 @@ function CardInside({ node, tone, width, age }: { node: Node; tone: Tone; width:
         </g>
       )}
       <text x="42" y="45" class="state">
-        {fit(why ? `${node.status}: ${why}` : line, width - 54, 12.6)}
+        {fitted(why ? `${node.status}: ${why}` : line, width - 54, 12, 550)}
       </text>
       <text x="42" y="61" class="small">
-        {fit(clean(node.ip), width - 54, 12)}
+        {fitted(clean(node.ip), width - 54, 12)}
       </text>
       <Containers node={node} width={width} />
     </>
@@ -507,7 +530,7 @@ function Containers({ node, width }: { node: Node; width: number }) {
           <rect class="pill" width={half} height="16" rx="5" />
           <ContainerSign container={container} />
           <text x="18" y="12">
-            {fit(clean(container.name), half - 22, 11)}
+            {fitted(clean(container.name), half - 22, 11)}
           </text>
         </g>
       ))}
@@ -532,11 +555,11 @@ function CompactInside({ node, tone, width }: { node: Node; tone: Tone; width: n
     <>
       <Sign tone={tone} x={11} y={12} size={16} />
       <text x="35" y="24.5" class="strong">
-        {fit(clean(node.name), width - 46, 13)}
+        {fitted(clean(node.name), width - 46, 13, 650)}
       </text>
       {node.containers.length === 0 && (
         <text x="35" y="44" class="small">
-          {fit(clean(node.ip), width - 46, 12)}
+          {fitted(clean(node.ip), width - 46, 12)}
         </text>
       )}
       <g class="containers" transform="translate(30 31)">
