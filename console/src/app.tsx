@@ -15,7 +15,7 @@ import { NodesPage } from './nodes';
 import { TopologyPage } from './topology';
 import { clockDiffers, clockOffset, firing, line, link, may, now, route, session, setLanguage, setTheme, signOut, status, theme, toasts } from './state';
 import type { Theme } from './state';
-import { span } from './format';
+import { clean, span } from './format';
 
 const PAGES: { path: string; name: Key; icon: string; role?: 'operator' | 'admin' }[] = [
   { path: '', name: 'topology', icon: 'M8 2v4M8 6H3.5v4M8 6h4.5v4M8 6v4M6 1.5h4M2 11h3v3H2zM6.5 11h3v3h-3zM11 11h3v3h-3z' },
@@ -65,8 +65,9 @@ export function App() {
         <div class="me">
           <LineSign />
           <Preferences />
-          <span class="who" title={t(`role_${who.role}`)}>
-            {who.who}
+          <span class="who" title={`${clean(who.who)}; ${t(`role_${who.role}`)}`}>
+            <span>{clean(who.who)}</span>
+            <b>{who.role}</b>
           </span>
           <button type="button" class="plain" onClick={() => void signOut()}>
             {t('signOut')}

@@ -9,7 +9,7 @@ export type Language = 'en' | 'ko';
 export const en = {
   language: 'Language',
   theme: 'Theme',
-  themeAuto: 'As the system',
+  themeAuto: 'System',
   themeLight: 'Light',
   themeDark: 'Dark',
   skip: 'Skip to the content',
@@ -393,7 +393,7 @@ export type Key = keyof typeof en;
 export const ko: Record<Key, string> = {
   language: '언어',
   theme: '테마',
-  themeAuto: '시스템 설정',
+  themeAuto: '시스템',
   themeLight: '밝게',
   themeDark: '어둡게',
   skip: '본문으로 건너뛰기',

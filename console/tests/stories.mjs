@@ -62,6 +62,37 @@ await stories(async (browser) => {
   }
   await page.locator('.bar select').nth(0).selectOption('en');
 
+  await step('it is said who is signed in, and pages have their words where there is room', async () => {
+    await page.locator('.who', { hasText: 'admin-in-a-story' }).locator('b', { hasText: /^admin$/ }).waitFor();
+    for (const language of ['ko', 'en']) {
+      await page.locator('.bar select').nth(0).selectOption(language);
+      for (const width of [1100, 1280, 1360]) {
+        await page.setViewportSize({ width, height: 820 });
+        const cut = await page.evaluate(() => {
+          const ends = [...document.querySelectorAll('.bar nav a span, .bar button, .bar select, .bar .who')].map((part) => part.getBoundingClientRect());
+          const over = ends.some((a, i) => ends.some((b, j) => i < j && a.right > b.left + 1 && b.right > a.left + 1));
+          return { narrow: ends.some(({ width }) => width < 8), beyond: ends.some(({ right }) => right > innerWidth), over };
+        });
+        check(!cut.narrow && !cut.beyond && !cut.over, `the bar fits ${width}, ${language}`, JSON.stringify(cut));
+        await picture(page, `bar-${width}-${language}`);
+      }
+    }
+    await page.setViewportSize({ width: 1360, height: 820 });
+  });
+
+  await step('nothing of a table is cut off at 1280', async () => {
+    await page.setViewportSize({ width: 1280, height: 820 });
+    for (const path of [PAGES.node, PAGES.audit, PAGES.rules, PAGES.access]) {
+      await at(page, path);
+      await page.locator('main .rows tbody tr').first().waitFor();
+      const cut = await page.evaluate(() =>
+        [...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth > box.clientWidth).map((box) => `${box.ariaLabel} ${box.scrollWidth} in ${box.clientWidth}`),
+      );
+      check(cut.length === 0, `all columns of ${path} are in sight`, cut.join());
+    }
+    await page.setViewportSize({ width: 1360, height: 820 });
+  });
+
   await step('a node is looked into from the picture, with the keyboard alone', async () => {
     await at(page, '');
     await node(page, 'node-2').focus();
