@@ -8,7 +8,8 @@ import { t } from './i18n';
 import type { Key } from './i18n';
 import { linesOf } from './series';
 import { now } from './state';
-import { Panel, moment, useLoaded } from './widgets';
+import { axisTime } from './when';
+import { Panel, useLoaded } from './widgets';
 
 const FIGURES: { figure: string; title: Key; show: (value: number) => string; least?: number }[] = [
   { figure: 'cpu_percent', title: 'cpu', show: (value) => `${value.toFixed(1)} %`, least: 10 },
@@ -75,7 +76,9 @@ function Chart({ node, figure, title, show, least, seconds }: ChartProps) {
   const newest = seen.at(-1);
   const at = hover === null ? null : Math.min(points.length - 1, Math.max(0, Math.round(hover * (points.length - 1))));
   const pointed = at === null ? null : points[at];
-  const when = at === null || !series ? '' : moment(new Date(Date.parse(series.from) + at * series.step_seconds * 1000).toISOString());
+  const begin = Date.parse(series?.from ?? '');
+  const timeOf = (index: number) => (series && points.length > 0 ? axisTime(begin + index * series.step_seconds * 1000, seconds) : '');
+  const when = at === null ? '' : timeOf(at);
   const words =
     newest === undefined
       ? t('noHistory')
@@ -87,6 +90,10 @@ function Chart({ node, figure, title, show, least, seconds }: ChartProps) {
         <b>{pointed !== null && pointed !== undefined ? show(pointed) : newest === undefined ? '-' : show(newest)}</b>
         <span class="muted when">{when}</span>
       </figcaption>
+      <div class="axis y muted">
+        <span>{seen.length > 0 ? show(max) : ''}</span>
+        <span>0</span>
+      </div>
       <svg
         viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
         preserveAspectRatio="none"
@@ -107,9 +114,9 @@ function Chart({ node, figure, title, show, least, seconds }: ChartProps) {
         ))}
         {at !== null && <path class="cross" d={`M${(at / Math.max(1, points.length - 1)) * WIDTH} 0V${HEIGHT}`} />}
       </svg>
-      <div class="axis muted">
-        <span>0</span>
-        <span>{seen.length > 0 ? show(max) : ''}</span>
+      <div class="axis x muted">
+        <span>{timeOf(0)}</span>
+        <span>{timeOf(points.length - 1)}</span>
       </div>
     </figure>
   );

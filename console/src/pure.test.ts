@@ -13,7 +13,7 @@ import { matches } from './match';
 import { rowsInSight } from './rows';
 import { linesOf } from './series';
 import { SseParser } from './sse';
-import { neighbours, parseMoment } from './when';
+import { axisTime, neighbours, parseMoment } from './when';
 
 const placeholders = (text: string) => (text.match(/\{\w+\}/g) ?? []).sort();
 
@@ -55,6 +55,11 @@ test.each([
   [1536, '1.5 KiB'],
   [50_331_648, '48.0 MiB'],
 ])('%d bytes are %s', (count, text) => expect(bytes(count)).toBe(text));
+
+test('below a chart stands the time, and of many days the day', () => {
+  const at = Date.parse('2030-01-31T12:05:10Z');
+  expect([axisTime(at, 3600), axisTime(at, 86_400), axisTime(at, 2_592_000)]).toEqual(['12:05 UTC', '12:05 UTC', '01-31 12:05']);
+});
 
 test('what a node is called cannot do anything', () => {
   expect(clean('evil\u001b[2Jname\u202e')).toBe('evil\\u{1b}[2Jname\\u{202e}');

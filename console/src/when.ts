@@ -10,6 +10,14 @@ export function parseMoment(text: string): number | null {
   return Number.isNaN(milliseconds) ? null : milliseconds;
 }
 
+const DAY_SECONDS = 86_400;
+
+/** As it stands below a chart of so many seconds, in UTC. */
+export function axisTime(at: number, seconds: number): string {
+  const iso = new Date(at).toISOString();
+  return seconds > DAY_SECONDS ? `${iso.slice(5, 10)} ${iso.slice(11, 16)}` : `${iso.slice(11, 16)} UTC`;
+}
+
 /** When the events before and after a moment happened, of those that are loaded. */
 export function neighbours(events: readonly ClusterEvent[], at: number): { before: number | null; after: number | null } {
   let before: number | null = null;
