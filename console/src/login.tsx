@@ -2,9 +2,9 @@
 
 import { useState } from 'preact/hooks';
 import { Preferences } from './app';
-import { Problem } from './api';
+import { clean } from './format';
 import { t } from './i18n';
-import { sessionEnded, signIn, toasts } from './state';
+import { linkRefused, sessionEnded, signIn } from './state';
 
 export function Login() {
   const [token, setToken] = useState('');
@@ -18,8 +18,7 @@ export function Login() {
     try {
       await signIn({ token: token.trim() });
     } catch (error) {
-      const isFlood = error instanceof Problem && error.status === 429;
-      setProblem(isFlood ? t('signInTooOften') : t('signInFailed', { why: (error as Error).message }));
+      setProblem(t('signInFailed', { why: clean((error as Error).message) }));
       setWorking(false);
     }
   };
@@ -30,11 +29,11 @@ export function Login() {
         <h1>PICCOLO</h1>
         <p class="muted">{t('signInIntro')}</p>
         {sessionEnded.value && <p class="note warn">{t('signedOutByMaster')}</p>}
-        {toasts.value.map(({ id, text }) => (
-          <p key={id} class="note bad" role="alert">
-            {text}
+        {linkRefused.value && (
+          <p class="note bad" role="alert">
+            {t('codeFailed', { why: clean(linkRefused.value) })}
           </p>
-        ))}
+        )}
         <label>
           {t('tokenLabel')}
           <input type="password" name="token" value={token} autocomplete="current-password" required onInput={(event) => setToken(event.currentTarget.value)} />

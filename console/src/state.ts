@@ -24,6 +24,8 @@ export type Line = { state: 'connecting' | 'live' | 'lost'; since: number };
 
 export const session = signal<Session | null | undefined>(undefined);
 export const sessionEnded = signal(false);
+/** Why the link did not open the console, in the master's words, until somebody is in. */
+export const linkRefused = signal('');
 export const nodes = signal<ReadonlyMap<string, Node>>(new Map());
 export const isComplete = signal(false);
 export const status = signal<ClusterStatus | null>(null);
@@ -113,7 +115,7 @@ export async function start(): Promise<void> {
   if (code) {
     // used up at once, and not kept in the history
     history.replaceState(null, '', location.pathname);
-    await signIn({ code }).catch(() => toast('bad', t('codeFailed')));
+    await signIn({ code }).catch((error: Error) => (linkRefused.value = error.message));
   }
   if (!session.value) await whoAmI();
 }
@@ -159,6 +161,7 @@ let knownAlerts = new KnownAlerts();
 function entered(who: Session): void {
   session.value = who;
   sessionEnded.value = false;
+  linkRefused.value = '';
   if (stop) return;
   stop = new AbortController();
   const { signal: until } = stop;
