@@ -27,6 +27,11 @@ export function scopeOf(alert: Alert): string {
   return [`rule=${alert.rule}`, `node=${node}`, ...(container ? [`container=${container}`] : [])].join();
 }
 
+/** Whether it is about a node, or a container on it, that is not over there. */
+export function isAbout(alert: Alert, node: string): boolean {
+  return alert.subjects.some(({ name, cleared_at }) => !cleared_at && name.split('/')[0] === node);
+}
+
 /** How many alerts that nobody looks after are about each node, by its name. */
 export function firingByNode(alerts: Iterable<Alert>): Map<string, number> {
   const counts = new Map<string, number>();

@@ -3,7 +3,7 @@
 import { useState } from 'preact/hooks';
 import { api } from './api';
 import type { Alert } from './api';
-import { isMatched, scopeOf, stateOf } from './alert';
+import { isAbout, isMatched, scopeOf, stateOf } from './alert';
 import type { AlertState } from './alert';
 import { clean, severityTone } from './format';
 import { t } from './i18n';
@@ -14,6 +14,7 @@ import { Act, Age, Confirm, Panel, Parts, Rows, Sign, useLoaded } from './widget
 import type { Question } from './widgets';
 
 const STATES: AlertState[] = ['firing', 'acknowledged', 'silenced', 'resolved'];
+const HEADS: Key[] = ['severity', 'state', 'since', 'rule', 'subjects', 'message'];
 /** Rows at most; there may be twelve hundred alerts. */
 const SHOWN_MAX = 300;
 const SPANS: [number, Key, number][] = [
@@ -78,7 +79,7 @@ function Alerts() {
       </div>
       <Rows
         name="alerts"
-        heads={['severity', 'state', 'since', 'rule', 'subjects', 'message']}
+        heads={HEADS}
         acts={may('operator')}
         below={alertsComplete.value && found.length === 0 && <p class="empty">{t('noAlerts')}</p>}
       >
@@ -117,6 +118,23 @@ function Alerts() {
       )}
       {asked && <Confirm question={asked} close={() => setAsked(null)} />}
     </>
+  );
+}
+
+/** What fires about a node, with what may be done about it. */
+export function AlertsOf({ name }: { name: string }) {
+  const [asked, setAsked] = useState<Question | null>(null);
+  const found = [...alerts.value.values()].filter((alert) => stateOf(alert) !== 'resolved' && isAbout(alert, name)).sort(newestFirst);
+  if (found.length === 0) return null;
+  return (
+    <Panel title={t('alerts')} wide>
+      <Rows name="alerts" heads={HEADS} acts={may('operator')}>
+        {found.map((alert) => (
+          <Row key={alert.id} alert={alert} ask={setAsked} refresh={(done) => done} />
+        ))}
+      </Rows>
+      {asked && <Confirm question={asked} close={() => setAsked(null)} />}
+    </Panel>
   );
 }
 

@@ -3,6 +3,7 @@
 import type { ComponentChildren } from 'preact';
 import { useState } from 'preact/hooks';
 import { ActionsOf, restartQuestion } from './actions';
+import { AlertsOf } from './alerts';
 import { Charts } from './chart';
 import { api } from './api';
 import type { Node, SystemCheck } from './api';
@@ -47,6 +48,7 @@ export function NodePage({ name }: { name: string }) {
         </p>
       ))}
       <div class="panels">
+        <AlertsOf name={node.name} />
         <Overview node={node} />
         <Containers node={node} />
         <Charts node={node} />

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Alert, AlertRule, ClusterEvent, Container, Node, NodeChange } from './api';
-import { KnownAlerts, firingByNode, isMatched, scopeOf, stateOf } from './alert';
+import { KnownAlerts, firingByNode, isAbout, isMatched, scopeOf, stateOf } from './alert';
 import { joinCommand, nameCommand } from './command';
 import { contextFile, integer, makeUserKey } from './csr';
 import { bytes, clean, containerTone, fit, roughWidth, roundTrip, span, toneOf, traffic } from './format';
@@ -113,6 +113,12 @@ describe('alerts', () => {
     const cleared = { name: 'b2', since: null, cleared_at: '2030-01-01T00:00:00Z' };
     const all = [alert('1', { subjects: [...about('b1', 'b1/web'), cleared] }), alert('2'), alert('3', { state: 'acknowledged' })];
     expect([...firingByNode(all)]).toEqual([['b1', 2]]);
+  });
+
+  test('an alert is about a node as long as it, or a container on it, is among what it is about', () => {
+    const subject = (name: string, cleared_at: string | null = null) => ({ name, since: null, cleared_at });
+    const one = alert('1', { subjects: [subject('b1/web'), subject('b2', '2030-01-31T12:00:00Z'), subject('b3')] });
+    expect(['b1', 'b2', 'b3', 'b'].filter((name) => isAbout(one, name))).toEqual(['b1', 'b3']);
   });
 
   test('what a new connection tells takes the place of what was known in one step', () => {

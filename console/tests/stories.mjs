@@ -153,6 +153,11 @@ await stories(async (browser) => {
     await at(page, 'alerts');
     const row = (state) => page.locator(`tr[data-alert="BoardAway"][data-state="${state}"]`);
     await row('firing').waitFor();
+    await at(page, 'nodes/node-2');
+    await row('firing').waitFor();
+    await accessible(page, 'a node with an alert');
+    await at(page, 'alerts');
+    await row('firing').waitFor();
     await accessible(page, 'an alert');
     await picture(page, 'alerts-firing');
     await button(page, 'Acknowledge: node-2 is away').click();
@@ -582,6 +587,14 @@ await stories(async (browser) => {
     await second.page.goto(address);
     await second.page.locator('.login [role=alert]').waitFor();
     await second.context.close();
+    const third = await open(browser);
+    const detail = 'this address is locked out for 60 s';
+    await third.page.route('**/api/v1/session', (route) =>
+      route.request().method() === 'POST' ? route.fulfill({ status: 429, contentType: 'application/problem+json', body: JSON.stringify({ status: 429, title: 'TooManyRequests', detail }) }) : route.continue(),
+    );
+    await third.page.goto(address);
+    await third.page.locator('.login [role=alert]', { hasText: detail }).waitFor();
+    await third.context.close();
   });
 
   await step('a viewer sees no button that is not for viewers', async () => {
