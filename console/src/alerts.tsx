@@ -93,7 +93,7 @@ function Alerts() {
             {listed.silences.map((silence) => (
               <li key={silence.id}>
                 <div>
-                  <code>{clean(silence.only)}</code> <Age at={silence.until} />{' '}
+                  <code>{clean(silence.only)}</code> <Age at={silence.until} coming="endsIn" />{' '}
                   <span class="muted">
                     {clean(silence.by)}
                     {silence.comment ? `: ${clean(silence.comment)}` : ''}

@@ -27,7 +27,7 @@ export function AuditPage() {
           <span>{t('onlyRefused')}</span>
         </label>
         <button type="button" onClick={again}>
-          {t('again')}
+          {t('reload')}
         </button>
       </div>
       {error && <Failed why={error} again={again} />}

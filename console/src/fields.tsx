@@ -104,10 +104,10 @@ interface FieldProps {
   children: ComponentChildren;
 }
 
-function FieldOf({ field: { name, kind, of = [] }, value, change, children }: FieldProps) {
+function FieldOf({ field: { name, kind, of = [], like, required }, value, change, children }: FieldProps) {
   const input = (event: { currentTarget: { value: string } }) => change(name, event.currentTarget.value);
   const words = t(`f_${name}` as Key);
-  const shared = { name, value, onInput: input, 'aria-invalid': children ? true : undefined, 'aria-describedby': children ? `why-${name}` : undefined } as const;
+  const shared = { name, value, placeholder: like, required, onInput: input, 'aria-invalid': children ? true : undefined, 'aria-describedby': children ? `why-${name}` : undefined } as const;
   if (kind === 'check') {
     return (
       <label class="inline full">
@@ -119,9 +119,9 @@ function FieldOf({ field: { name, kind, of = [] }, value, change, children }: Fi
   return (
     <div class={kind === 'area' ? 'full' : ''}>
       <label>
-        {words}
+        {required ? `${words} *` : words}
         {kind === 'choice' && (
-          <select {...shared}>
+          <select name={name} value={value} onInput={input} aria-invalid={shared['aria-invalid']} aria-describedby={shared['aria-describedby']}>
             {of.map((one) => (
               <option key={one} value={one}>
                 {one}

@@ -10,7 +10,15 @@ export function span(milliseconds: number): string {
   if (s < 600) return pair(Math.floor(s / 60), 'm', s % 60, 's');
   if (s < 3600) return `${Math.floor(s / 60)}m`;
   if (s < 86_400) return pair(Math.floor(s / 3600), 'h', Math.floor((s % 3600) / 60), 'm');
-  return pair(Math.floor(s / 86_400), 'd', Math.floor((s % 86_400) / 3600), 'h');
+  const days = Math.floor(s / 86_400);
+  if (days >= 730) return pair(Math.floor(days / 365), 'y', days % 365, 'd');
+  return days >= 10 ? `${days}d` : pair(days, 'd', Math.floor((s % 86_400) / 3600), 'h');
+}
+
+/** `300s`, as the master writes a length of time, as people do. */
+export function spanOf(text: string): string {
+  const seconds = /^(\d+)s$/.exec(text)?.[1];
+  return seconds === undefined ? clean(text) : span(Number(seconds) * 1000);
 }
 
 export function bytes(count: number): string {
@@ -74,6 +82,11 @@ function letterWidth(letter: string): number {
   if ('iljtf.,:;|!\' '.includes(letter)) return 0.32;
   if ('mwMW@'.includes(letter)) return 0.88;
   return code < 0x61 ? 0.64 : 0.56;
+}
+
+/** Many programs colour what they print. */
+export function withoutColours(text: string): string {
+  return text.replace(/\u001b\[[\d;]*m/g, '');
 }
 
 /** A control character in a name or message must be seen, and do nothing; but `allowed`. */

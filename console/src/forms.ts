@@ -8,24 +8,29 @@ export interface Field {
   name: string;
   kind: 'text' | 'area' | 'number' | 'secret' | 'check' | 'choice';
   of?: string[];
+  /** How it is written. */
+  like?: string;
+  required?: boolean;
 }
 
 const field = (name: string, kind: Field['kind'] = 'text', of?: string[]): Field => ({ name, kind, ...(of && { of }) });
+const like = (of: Field, text: string): Field => ({ ...of, like: text });
+const required = (of: Field): Field => ({ ...of, required: true });
 const SEVERITIES = ['info', 'warning', 'critical'];
 
 export const RULE_FIELDS: Field[] = [
-  field('name'),
+  required(like(field('name'), 'DiskHot')),
   field('on', 'choice', ['node', 'container', 'cluster']),
-  field('when', 'area'),
-  field('clear', 'area'),
-  field('for'),
-  field('keep_firing'),
+  required(like(field('when', 'area'), 'node.metrics.cpu_percent > 90')),
+  like(field('clear', 'area'), 'node.metrics.cpu_percent < 80'),
+  like(field('for'), '5m'),
+  like(field('keep_firing'), '2m'),
   field('severity', 'choice', SEVERITIES),
-  field('labels'),
-  field('message', 'area'),
-  field('group_min', 'number'),
-  field('group_by'),
-  field('escalate'),
+  like(field('labels'), 'team=night'),
+  required(like(field('message', 'area'), '{{ node.name }}: {{ node.metrics.cpu_percent }} %')),
+  like(field('group_min', 'number'), '2'),
+  like(field('group_by'), 'site'),
+  like(field('escalate'), '15m'),
   field('in_maintenance', 'check'),
   field('disabled', 'check'),
 ];

@@ -39,7 +39,7 @@ export function JoinPage() {
         <form class="row" onSubmit={make}>
           <label>
             {t('joinName')}
-            <input value={name} autocomplete="off" pattern="[a-z0-9.\-]*" onInput={(event) => setName(event.currentTarget.value)} />
+            <input value={name} autocomplete="off" pattern="[a-z0-9.\-]*" title={t('nameFormat')} onInput={(event) => setName(event.currentTarget.value)} />
           </label>
           <label>
             {t('joinTtl')}

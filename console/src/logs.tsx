@@ -3,7 +3,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { api } from './api';
 import type { LogChange, LogQuery, Node } from './api';
-import { clean } from './format';
+import { clean, withoutColours } from './format';
 import { t } from './i18n';
 import type { Key } from './i18n';
 import { RANGES, logQuery } from './logquery';
@@ -197,5 +197,5 @@ function shownOf(change: LogChange, id: () => number): Shown[] {
   }
   const { at, source, level, message, cut } = change.line;
   const tone = ['emerg', 'alert', 'crit', 'err'].includes(level) ? 'bad' : level === 'warning' ? 'warn' : '';
-  return [{ id: id(), tone, source: clean(source), text: `${moment(at)} ${clean(message)}${cut ? ' …' : ''}`, isLine: true }];
+  return [{ id: id(), tone, source: clean(source), text: `${moment(at)} ${clean(withoutColours(message))}${cut ? ' …' : ''}`, isLine: true }];
 }

@@ -25,7 +25,7 @@ export function MasterPage() {
     [t('watchers'), told.watchers],
     [t('containers'), `${told.containers_running}/${told.containers_total}`],
     [t('approval'), told.approval],
-    [t('caExpires'), <Age at={told.ca_expires_at} />],
+    [t('caExpires'), <Age at={told.ca_expires_at} coming="expiresIn" />],
   ];
   const store: [string, ComponentChildren][] = [
     [t('store'), t('storeSize', { kind: told.store_kind, size: bytes(told.store_size_bytes) })],

@@ -73,7 +73,7 @@ function Overview({ node }: { node: Node }) {
     [t('roundTrip'), roundTrip(node) ?? '-'],
     [t('joined'), <Age at={node.created_at} words="ago" />],
     [t('generation'), t('generationOf', { applied: node.applied_generation, newest: topology.value?.generation ?? '?' })],
-    [t('certificate'), <span title={moment(node.certificate_expires_at)}><Age at={node.certificate_expires_at} /></span>],
+    [t('certificate'), <span title={moment(node.certificate_expires_at)}><Age at={node.certificate_expires_at} coming="expiresIn" /></span>],
     [t('system'), `${t('cores', { count: cpu })}, ${bytes(memory * 1048576)}, ${bytes(disk * 1073741824)}`],
     [t('os'), `${clean(node.os)}, ${clean(node.architecture)}`],
     [t('kernel'), clean(node.kernel)],
@@ -169,7 +169,7 @@ function RecoveryPanel({ node }: { node: Node }) {
     <Panel title={t('recovery')} wide aside={<span class="muted">{t('recoverySpent', { spent: told.spent, max: told.spent_max })}</span>}>
       {isPaused && (
         <p class="note warn">
-          {t('recoveryPaused')} <Age at={told.paused_until} />
+          {t('recoveryPaused')} <Age at={told.paused_until} coming="dueIn" />
         </p>
       )}
       {told.failures.length === 0 && <p class="muted">{t('noRecovery')}</p>}
@@ -179,7 +179,7 @@ function RecoveryPanel({ node }: { node: Node }) {
             <Sign tone="warn" size={14} />
             <div>
               <b>{clean(one.failure)}</b> {t('attempt', { step: clean(one.step), attempts: one.attempts })}{' '}
-              {one.next_at && <Age at={one.next_at} />}
+              {one.next_at && <Age at={one.next_at} coming="dueIn" />}
               {one.why && <div class="muted">{clean(one.why)}</div>}
             </div>
           </li>

@@ -28,6 +28,7 @@ export function PastPage() {
   const oldest = past?.kept_since ? Date.parse(past.kept_since) : shown;
   const { before, after } = neighbours(events.value, Date.parse(at));
   const typed = parseMoment(text ?? '');
+  const isWrong = text !== null && typed === null;
   const submit = (event: Event) => {
     event.preventDefault();
     if (typed !== null) show(Math.min(typed, newest));
@@ -37,7 +38,7 @@ export function PastPage() {
       <form class="row when-form" onSubmit={submit}>
         <label>
           {t('moment')}
-          <input class="mono" value={text ?? moment(at)} autocomplete="off" aria-invalid={text !== null && typed === null ? true : undefined} onInput={(event) => setText(event.currentTarget.value)} />
+          <input class="mono" value={text ?? moment(at)} autocomplete="off" aria-invalid={isWrong ? true : undefined} aria-describedby={isWrong ? 'no-moment' : undefined} onInput={(event) => setText(event.currentTarget.value)} />
         </label>
         <button type="submit" disabled={typed === null}>
           {t('show')}
@@ -62,6 +63,11 @@ export function PastPage() {
           />
         </label>
       </form>
+      {isWrong && (
+        <p id="no-moment" class="note bad" role="alert">
+          {t('noMoment')}
+        </p>
+      )}
       {error && <Failed why={clean(error)} again={again} />}
       {past && (
         <section class="past" data-at={past.at}>

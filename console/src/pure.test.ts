@@ -3,7 +3,7 @@ import type { Alert, AlertRule, ClusterEvent, Container, Node, NodeChange } from
 import { KnownAlerts, firingByNode, isAbout, isMatched, scopeOf, stateOf } from './alert';
 import { joinCommand, nameCommand } from './command';
 import { contextFile, integer, makeUserKey } from './csr';
-import { bytes, clean, containerTone, fit, roughWidth, roundTrip, span, toneOf, traffic } from './format';
+import { bytes, clean, containerTone, fit, roughWidth, roundTrip, span, spanOf, toneOf, traffic, withoutColours } from './format';
 import { en, ko, language, t } from './i18n';
 import { channelOf, placeOf, ruleOf, ruleValues } from './forms';
 import { KnownNodes } from './known';
@@ -46,6 +46,8 @@ test.each([
   [60 * 60_000, '1h'],
   [11_520_000, '3h12m'],
   [187_200_000, '2d4h'],
+  [89.9 * 86_400_000, '89d'],
+  [7299 * 86_400_000, '19y364d'],
   [-5, '0s'],
 ])('%d ms are %s', (milliseconds, text) => expect(span(milliseconds)).toBe(text));
 
@@ -59,6 +61,15 @@ test.each([
 test('below a chart stands the time, and of many days the day', () => {
   const at = Date.parse('2030-01-31T12:05:10Z');
   expect([axisTime(at, 3600), axisTime(at, 86_400), axisTime(at, 2_592_000)]).toEqual(['12:05 UTC', '12:05 UTC', '01-31 12:05']);
+});
+
+test('lengths of time that the master writes are read as people write them, and one thing is one', () => {
+  expect(['300s', '90s', '5m'].map(spanOf)).toEqual(['5m', '1m30s', '5m']);
+  expect([t('hours', { count: 1 }), t('hours', { count: 2 }), t('tookMs', { count: 1 })]).toEqual(['1 hour', '2 hours', '1 ms']);
+});
+
+test('colours of a log are left out, and nothing else', () => {
+  expect(withoutColours('\u001b[1;31mred\u001b[0m \u001b[2J')).toBe('red \u001b[2J');
 });
 
 test('what a node is called cannot do anything', () => {

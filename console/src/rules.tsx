@@ -6,7 +6,7 @@ import type { AlertRule, Channel, RuleTold } from './api';
 import { FormDialog } from './fields';
 import { NEW_CHANNEL, NEW_RULE, RULE_FIELDS, channelFields, channelOf, ruleOf, ruleValues } from './forms';
 import type { Values } from './forms';
-import { clean, severityTone } from './format';
+import { clean, severityTone, spanOf } from './format';
 import { t } from './i18n';
 import type { Key } from './i18n';
 import { may, toast } from './state';
@@ -63,7 +63,7 @@ export function Rules() {
               <code>{clean(rule.when)}</code>
               <div class="image">
                 {rule.on}
-                {rule.for ? `, ${t('forAge', { age: rule.for })}` : ''}
+                {rule.for ? `, ${t('forAge', { age: spanOf(rule.for) })}` : ''}
               </div>
             </td>
             {may('admin') && (

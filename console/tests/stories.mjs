@@ -307,6 +307,7 @@ await stories(async (browser) => {
     await then('node-2', 'Ready');
     await page.getByLabel('Moment, UTC').fill('yesterday');
     await page.locator('.when-form [aria-invalid]').waitFor();
+    await page.getByRole('alert').filter({ hasText: '2030-01-31 12:00' }).waitFor();
     check(await button(page, 'Show').isDisabled(), 'a moment that is none cannot be asked for');
     await page.getByLabel('Moment, UTC').fill('2020-01-31 12:00');
     await button(page, 'Show').click();
