@@ -1,8 +1,11 @@
 //! What `piccolo-nodeagent` does from the command line; everything but `run` works on the board alone.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what the user reads")]
-
-use std::{process::ExitCode, time::Duration};
+use std::{
+    fmt::Write as _,
+    io::{ErrorKind, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use piccolo_core::model::{CheckLevel, Finding};
@@ -59,7 +62,7 @@ pub fn run(config: Config, arguments: &RunArguments) -> Result<ExitCode> {
 /// No agent answers.
 pub fn status(config: &Config, arguments: &StatusArguments) -> Result<ExitCode> {
     let status = runtime()?.block_on(ask(&config.control_socket, &LocalRequest::Status))?;
-    print(&status, arguments.output);
+    tell(&shown(&status, arguments.output))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -80,12 +83,14 @@ pub fn leave(config: &Config) -> Result<ExitCode> {
                          (systemctl stop piccolo-nodeagent) and try again"
                     )
                 })?;
-            println!("the node has left its cluster; its containers go on");
+            tell("the node has left its cluster; its containers go on\n")?;
         }
         Taken::Ours(_lock) => {
             files.forget_membership()?;
-            println!("no agent is running: the identity of this node was removed");
-            println!("the master still lists it: piccolo node remove NODE");
+            tell(
+                "no agent is running: the identity of this node was removed\n\
+                 the master still lists it: piccolo node remove NODE\n",
+            )?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -107,7 +112,7 @@ pub fn join(config: &Config, arguments: &JoinArguments) -> Result<ExitCode> {
     }
     files.save_token(&token)?;
     match StateLock::ask(&config.state_dir)? {
-        Taken::Ours(_lock) => println!("the token is in place; the agent joins when it is started"),
+        Taken::Ours(_lock) => tell("the token is in place; the agent joins when it is started\n")?,
         Taken::HeldBy(owner) => {
             runtime()?
                 .block_on(ask(&config.control_socket, &LocalRequest::TokenArrived))
@@ -117,7 +122,7 @@ pub fn join(config: &Config, arguments: &JoinArguments) -> Result<ExitCode> {
                          (systemctl restart piccolo-nodeagent)"
                     )
                 })?;
-            println!("the agent joins now: piccolo-nodeagent status");
+            tell("the agent joins now: piccolo-nodeagent status\n")?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -134,11 +139,10 @@ pub fn check(loaded: &mut Loaded, arguments: &StatusArguments) -> Result<ExitCod
             let findings: Vec<_> = findings.iter().map(finding).collect();
             let settings: Vec<_> = SCHEMA.show(loaded).into_iter().map(setting).collect();
             let all = json!({ "findings": findings, "settings": settings });
-            print(&all, OutputFormat::Json);
+            tell(&shown(&all, OutputFormat::Json))?;
         }
         OutputFormat::Text => {
-            table(&findings);
-            settings(loaded);
+            tell(&(table(&findings) + &settings(loaded)))?;
         }
     }
     let worst = findings.iter().map(|finding| finding.level).max();
@@ -150,9 +154,9 @@ pub fn check(loaded: &mut Loaded, arguments: &StatusArguments) -> Result<ExitCod
 }
 
 /// # Errors
-/// Never.
+/// It cannot be written.
 pub fn version() -> Result<ExitCode> {
-    println!("piccolo-nodeagent {}", env!("CARGO_PKG_VERSION"));
+    tell(concat!("piccolo-nodeagent ", env!("CARGO_PKG_VERSION"), "\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -161,10 +165,10 @@ pub fn version() -> Result<ExitCode> {
 pub fn complain(error: &anyhow::Error) -> ExitCode {
     let mut chain = error.chain();
     if let Some(first) = chain.next() {
-        eprintln!("error: {first}");
+        say(&format!("error: {first}"));
     }
     for cause in chain {
-        eprintln!("cause: {cause}");
+        say(&format!("cause: {cause}"));
     }
     ExitCode::FAILURE
 }
@@ -177,17 +181,18 @@ fn finding(finding: &Finding) -> Value {
 }
 
 /// A line for each, and below it what to do. What comes from outside must not steer a terminal.
-fn table(findings: &[Finding]) {
-    println!("{:<8} {:<28} {:<36} LIMIT", "LEVEL", "CHECK", "FOUND");
+fn table(findings: &[Finding]) -> String {
+    let mut table = format!("{:<8} {:<28} {:<36} LIMIT\n", "LEVEL", "CHECK", "FOUND");
     for Finding { name, level, value, limit, remedy } in findings {
         let [name, value, limit, remedy] =
             [name, value, limit, remedy].map(|text| text.replace(char::is_control, "?"));
         let line = format!("{:<8} {name:<28} {value:<36} {limit}", level.name());
-        println!("{}", line.trim_end());
+        let _ = writeln!(table, "{}", line.trim_end());
         if !remedy.is_empty() {
-            println!("{:<8} remedy: {remedy}", "");
+            let _ = writeln!(table, "{:<8} remedy: {remedy}", "");
         }
     }
+    table
 }
 
 fn setting((key, value, from): (&str, Shown, Option<Origin>)) -> Value {
@@ -196,31 +201,50 @@ fn setting((key, value, from): (&str, Shown, Option<Origin>)) -> Value {
 }
 
 /// What somebody has set, and that the rest is as it comes.
-fn settings(loaded: &mut Loaded) {
+fn settings(loaded: &mut Loaded) -> String {
     let (given, default): (Vec<_>, Vec<_>) =
         SCHEMA.show(loaded).into_iter().partition(|(.., from)| from.is_some());
-    println!("\n{:<37} {:<36} FROM", "SETTING", "VALUE");
+    let mut table = format!("\n{:<37} {:<36} FROM\n", "SETTING", "VALUE");
     for (key, value, from) in given {
         let value = value.to_string().replace(char::is_control, "?");
         let from = from.map(|from| from.to_string()).unwrap_or_default();
-        println!("{key:<37} {value:<36} {from}");
+        let _ = writeln!(table, "{key:<37} {value:<36} {from}");
     }
-    println!("{} more are at their defaults; `-o json` shows them too", default.len());
+    let rest = default.len();
+    let _ = writeln!(table, "{rest} more are at their defaults; `-o json` shows them too");
+    table
 }
 
 fn parse(token: &token::Token) -> Result<JoinToken> {
     Ok(token.reveal().parse::<JoinToken>()?)
 }
 
-fn print(value: &Value, format: OutputFormat) {
+fn shown(value: &Value, format: OutputFormat) -> String {
     match (format, value) {
         (OutputFormat::Text, Value::Object(map)) => {
-            for (key, value) in map {
-                println!("{:<18} {}", format!("{}:", key.replace('_', " ")), text(value));
-            }
+            let line = |(key, value): (&String, &Value)| {
+                format!("{:<18} {}\n", format!("{}:", key.replace('_', " ")), text(value))
+            };
+            map.iter().map(line).collect()
         }
-        (OutputFormat::Text | OutputFormat::Json, value) => println!("{value:#}"),
+        (OutputFormat::Text | OutputFormat::Json, value) => format!("{value:#}\n"),
     }
+}
+
+/// On stdout. A reader that went away has seen enough.
+fn tell(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("the output could not be written")
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// A line on stderr, lost where nobody reads it.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 fn text(value: &Value) -> String {
