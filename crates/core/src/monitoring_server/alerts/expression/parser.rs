@@ -306,9 +306,10 @@ fn entry(of: Typed, key: Part, end: usize) -> Result<Typed, Wrong> {
 fn can_be(field: &Typed, words: &Typed) -> Result<(), Wrong> {
     let Part::Field(name) = field.part else { return Ok(()) };
     let Some(known) = name.words() else { return Ok(()) };
-    let texts = match &words.part {
-        Part::List(texts) => texts.as_slice(),
-        text => std::slice::from_ref(text),
+    let texts = if let Part::List(texts) = &words.part {
+        texts.as_slice()
+    } else {
+        std::slice::from_ref(&words.part)
     };
     for text in texts {
         if let Part::Text(text) = text
