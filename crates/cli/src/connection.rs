@@ -130,6 +130,11 @@ impl Cluster {
         &self.connector
     }
 
+    /// What one call may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// The whole of a dial is limited, not only its parts.
     async fn dial(&self, address: &str) -> Result<Channel, ChannelError> {
         self.connector.channel(address).await
@@ -196,7 +201,20 @@ impl Client<'_> {
         message: T,
         send: impl AsyncFnOnce(&mut Api, Request<T>) -> Result<Response<R>, Status>,
     ) -> Result<R, Failure> {
-        let limit = self.cluster.timeout;
+        self.call_within(self.cluster.timeout, what, message, send).await
+    }
+
+    /// One call that may take another time than the command's.
+    ///
+    /// # Errors
+    /// [`Failure`] with `what` as its error.
+    pub async fn call_within<T, R>(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        message: T,
+        send: impl AsyncFnOnce(&mut Api, Request<T>) -> Result<Response<R>, Status>,
+    ) -> Result<R, Failure> {
         let mut request = Request::new(message);
         request.set_timeout(limit);
         let mut progress = Progress::new(format!("waiting for {}", self.address));

@@ -13,6 +13,7 @@ use piccolo_rpc::{
     v1::{self, read_logs_response::Item},
     view::log::LineView,
 };
+use prost_types::Timestamp;
 
 use crate::{
     args::Globals,
@@ -21,7 +22,7 @@ use crate::{
     failure::{Exit, Failure},
     live::{self, Moment},
     output::{Format, Look, OutputArgs, Tone, now, print, say, streamed},
-    text::{clean, precise_moment},
+    text::{clean, counted, precise_moment},
     words,
 };
 
@@ -112,10 +113,12 @@ impl Level {
 pub async fn run(globals: &Globals, args: &LogsArgs) -> Result<(), Failure> {
     let cluster = Cluster::new(globals)?;
     let out = Out::open(args)?;
+    let begun = now();
     let shown = RefCell::new(Shown::new(args.output.format, out));
+    shown.borrow_mut().is_none_wanted = args.lines == Some(0) && !args.follow;
     if args.follow {
         let steps = follow(&cluster, "cannot follow the logs", async |api| {
-            let request = request(args, &shown.borrow().places);
+            let request = request(args, begun, &shown.borrow().places);
             api.read_logs(request).await
         });
         let ended = live::run(steps, |moment: Moment<v1::ReadLogsResponse>| match moment {
@@ -132,7 +135,7 @@ pub async fn run(globals: &Globals, args: &LogsArgs) -> Result<(), Failure> {
         }
     } else {
         let mut client = cluster.connect().await?;
-        let request = request(args, &BTreeMap::new());
+        let request = request(args, begun, &BTreeMap::new());
         let what = "cannot read the logs";
         let mut stream =
             client.call(what, request, async |api, request| api.read_logs(request).await).await?;
@@ -150,16 +153,28 @@ pub async fn run(globals: &Globals, args: &LogsArgs) -> Result<(), Failure> {
     shown.into_inner().end(args)
 }
 
-fn request(args: &LogsArgs, places: &BTreeMap<String, v1::LogPlace>) -> v1::ReadLogsRequest {
+/// `begun`: when the command was given.
+fn request(
+    args: &LogsArgs,
+    begun: Timestamp,
+    places: &BTreeMap<String, v1::LogPlace>,
+) -> v1::ReadLogsRequest {
     let now = now();
+    let mut since = args.since.map(|since| since.moment(now));
     let lines = match (args.lines, args.since, &args.grep) {
+        // to the master 0 is all of them: none of them is those from now on, or one that is not shown
+        (Some(0), ..) if args.follow => {
+            since = Some(begun);
+            0
+        }
+        (Some(0), ..) => 1,
         (Some(lines), ..) => lines,
         (None, Some(_), _) => 0,
         (None, None, Some(_)) => LINES_SEARCHED,
         (None, None, None) => LINES,
     };
     let filter = v1::LogFilter {
-        since: args.since.map(|since| since.moment(now)),
+        since,
         until: args.until.map(|until| until.moment(now)),
         lines,
         level: args.level.map(Level::number),
@@ -215,6 +230,8 @@ struct Shown {
     lines: u64,
     failures: Vec<String>,
     over: bool,
+    /// Of the lines: only whether they could be had.
+    is_none_wanted: bool,
 }
 
 impl Shown {
@@ -233,6 +250,7 @@ impl Shown {
             lines: 0,
             failures,
             over: false,
+            is_none_wanted: false,
         }
     }
 
@@ -245,6 +263,9 @@ impl Shown {
             Some(Item::Lines(v1::LogLines { lines })) => {
                 let mut text = String::new();
                 for v1::LogLineOf { source, line } in lines {
+                    if self.is_none_wanted {
+                        continue;
+                    }
                     let line = line.unwrap_or_default();
                     text += &self.line(source, &line)?;
                     self.note(source, &line);
@@ -284,8 +305,8 @@ impl Shown {
         let name = clean(self.name(notice.source)).into_owned();
         let text = match notice.reason.as_str() {
             "Dropped" => format!(
-                "{name}: {} lines were left out: they came faster than they were read",
-                notice.dropped
+                "{name}: {} left out: they came faster than they were read",
+                counted(notice.dropped, "line was", "lines were")
             ),
             "Back" | "NotKept" | "Bounded" => format!("{name}: {}", clean(&notice.message)),
             "Lost" => format!("{name}: {}; waiting for it", clean(&notice.message)),
@@ -305,7 +326,15 @@ impl Shown {
             self.failures.iter().any(|failure| failure.starts_with(&name))
         };
         let all = self.sources.iter();
-        all.filter(move |name| !self.places.contains_key(*name) && !is_failed(name))
+        all.filter(move |name| !self.is_told(name) && !is_failed(name))
+    }
+
+    /// Of a node as a whole lines of its units are told, each under a name of its own.
+    fn is_told(&self, name: &str) -> bool {
+        let is_of = |place: &str| {
+            place.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+        };
+        self.places.keys().any(|place| is_of(place))
     }
 
     fn line(&self, source: u32, line: &v1::LogLine) -> Result<String, Failure> {
@@ -326,9 +355,9 @@ impl Shown {
         if let Out::File(file) = &mut self.out {
             file.flush()?;
             let path = args.output_file.as_deref().unwrap_or(std::path::Path::new("")).display();
-            say(&format!("{} lines are in {path}", self.lines));
+            say(&format!("{} in {path}", counted(self.lines, "line is", "lines are")));
         }
-        for quiet in self.quiet() {
+        for quiet in self.quiet().filter(|_| !self.is_none_wanted) {
             say(&format!("{}: no lines", clean(quiet)));
         }
         if self.failures.is_empty() {
@@ -384,8 +413,6 @@ fn without_colours(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use prost_types::Timestamp;
-
     use super::*;
 
     fn line(level: u32, message: &str) -> v1::LogLine {
@@ -418,6 +445,32 @@ mod tests {
             false,
             "1970-01-01T00:00:00.250Z a/web   red \\u{1b}]0;title\\u{7}\\u{1b}[2J    end\n",
         );
+    }
+
+    #[test]
+    fn no_lines_are_none_and_a_node_is_told_by_its_units() {
+        let with = |words: &[&str]| {
+            use clap::Parser as _;
+            #[derive(clap::Parser)]
+            struct Only {
+                #[command(flatten)]
+                args: LogsArgs,
+            }
+            Only::parse_from([&["logs"][..], words].concat()).args
+        };
+        let begun = Timestamp { seconds: 7, nanos: 0 };
+        let asked = |words: &[&str]| {
+            let filter = request(&with(words), begun, &BTreeMap::new()).filter.unwrap_or_default();
+            (filter.lines, filter.since)
+        };
+        assert_eq!(asked(&["a", "-f", "-n", "0"]), (0, Some(begun)));
+        assert_eq!(asked(&["a", "-n", "0"]), (1, None));
+        assert_eq!(asked(&["a", "-n", "5"]), (5, None));
+        assert_eq!(asked(&["a"]), (LINES, None));
+        let mut shown = Shown::new(Format::Table, Out::Stdout);
+        shown.sources = ["a", "a:x.service", "b", "ab"].map(str::to_owned).into();
+        shown.note(1, &line(6, "hi"));
+        assert_eq!(shown.quiet().collect::<Vec<_>>(), ["b", "ab"]);
     }
 
     #[test]

@@ -12,11 +12,11 @@ use crate::{
     args::Globals,
     connection::{Client, Cluster},
     events::{Since, since},
-    failure::Failure,
+    failure::{Exit, Failure},
     output::{
         Cell, Format, Look, OutputArgs, Table, document, figure, now, print, say, text, word,
     },
-    text::{bytes, clean, parse_duration, short},
+    text::{bytes, clean, closest, or_nothing, parse_duration, short},
     token::whole_seconds,
 };
 
@@ -134,6 +134,7 @@ async fn list(client: &mut Client<'_>, args: &ListArgs) -> Result<(), Failure> {
 async fn query(client: &mut Client<'_>, args: &QueryArgs) -> Result<(), Failure> {
     let answer = ask(client, args.request(now())).await?;
     if answer.rows.is_empty() {
+        names(client, args).await?;
         say("nothing is remembered of it in that time; piccolo metrics list names the figures");
     }
     if answer.truncated {
@@ -145,6 +146,53 @@ async fn query(client: &mut Client<'_>, args: &QueryArgs) -> Result<(), Failure>
     print(&match args.output.format {
         Format::Table | Format::Wide => table(&view, &args.labels(), &Look::of_stdout()),
         format @ (Format::Json | Format::Yaml) => document(&view, format)?,
+    })
+}
+
+/// Where there is nothing to show: whether what was named is there at all.
+async fn names(client: &mut Client<'_>, args: &QueryArgs) -> Result<(), Failure> {
+    if let Some(node) = &args.node {
+        known_node(client, node).await?;
+    }
+    let of_containers = args.containers || args.container.is_some();
+    let mut known = [Vec::new(), Vec::new()];
+    for (figures, container) in known.iter_mut().zip([None, Some(String::new())]) {
+        let request = v1::QueryMetricsRequest { container, ..Default::default() };
+        *figures = ask(client, request).await?.figures;
+    }
+    let [of_nodes, others] = known;
+    let (own, others) = if of_containers { (others, of_nodes) } else { (of_nodes, others) };
+    if own.contains(&args.figure) || own.is_empty() {
+        return Ok(());
+    }
+    let failure =
+        Failure::new(Exit::NotFound, format!("there is no figure {}", clean(&args.figure)));
+    Err(if others.contains(&args.figure) {
+        let whose =
+            if of_containers { "nodes, not containers" } else { "containers: --containers" };
+        failure.help(format!("it is one of {whose}"))
+    } else {
+        let help = "piccolo metrics list names the figures";
+        match closest(&args.figure, own.iter()) {
+            Some(figure) => failure.help(format!("did you mean {}? {help}", clean(figure))),
+            None => failure.help(help),
+        }
+    })
+}
+
+/// # Errors
+/// There is no node of that name.
+pub async fn known_node(client: &mut Client<'_>, name: &str) -> Result<(), Failure> {
+    let request = v1::GetNodesRequest::default();
+    let what = "cannot list nodes";
+    let nodes = client.call(what, request, async |api, r| api.get_nodes(r).await).await?.nodes;
+    if nodes.iter().any(|node| node.name == name) {
+        return Ok(());
+    }
+    let failure = Failure::new(Exit::NotFound, format!("there is no node {}", clean(name)));
+    Err(match closest(name, nodes.iter().map(|node| &node.name)) {
+        Some(near) => failure.help(format!("did you mean {}?", clean(near))),
+        None => failure.help("piccolo node list"),
     })
 }
 
@@ -187,11 +235,15 @@ impl QueryArgs {
 
 /// A row for each series: the newest value, what it ranges over, and its trend.
 pub fn table(view: &SeriesView, labels: &[String], look: &Look) -> String {
-    let columns = [text("OF"), figure("NOW"), figure("MIN"), figure("MEAN"), figure("MAX")];
+    let columns = [text("OF"), figure("LAST"), figure("MIN"), figure("MEAN"), figure("MAX")];
     let mut table = Table::new(columns.into_iter().chain([word("TREND").spare()]));
     for row in &view.rows {
         let known: Vec<f32> = row.points.iter().flatten().copied().collect();
-        let of: Vec<_> = labels.iter().filter_map(|label| row.labels.get(label)).cloned().collect();
+        // `-` for a label that nodes do not have
+        let of: Vec<_> = labels
+            .iter()
+            .map(|label| or_nothing(row.labels.get(label).map_or("", String::as_str)))
+            .collect();
         let of = if of.is_empty() { WHOLE.to_owned() } else { of.join(" / ") };
         let show = |value: Option<f32>| {
             Cell::or_nothing(&value.map(|value| shown(&view.figure, value)).unwrap_or_default())

@@ -45,8 +45,16 @@ const PART_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Nodes whose logs are read; of more, the first by name.
 const NODES_MAX: usize = 32;
 const LOG_LINES: &str = "5000";
-const FIGURES: [&str; 5] =
-    ["cpu_percent", "memory_percent", "disk_percent", "temperature_celsius", "load1"];
+const FIGURES: [&str; 8] = [
+    "cpu_percent",
+    "memory_available_bytes",
+    "memory_total_bytes",
+    "disk_free_bytes",
+    "disk_total_bytes",
+    "temperature_celsius",
+    "load1",
+    "round_trip_seconds",
+];
 /// What prints the parts that do not depend on the nodes, each in the file of this name.
 const COMMANDS: [(&str, &[&str]); 15] = [
     ("version.json", &["version", "-o", "json"]),
@@ -148,7 +156,11 @@ async fn gather(globals: &Globals, args: &SupportBundleArgs) -> Result<Bundle, F
     bundle.command("events.json", piccolo(&["events", "--since", &from, "-o", "json"])).await;
     for figure in FIGURES {
         let words = ["metrics", "query", figure, "--since", "1h", "-o", "json"];
-        bundle.command(&format!("metrics/{figure}.json"), piccolo(&words)).await;
+        let name = format!("metrics/{figure}.json");
+        let told = bundle.command(&name, piccolo(&words)).await;
+        if is_without_rows(&told) {
+            bundle.problem(&name, "no node has told it in that time");
+        }
     }
     for (node, is_master) in bundle.nodes(&listed) {
         let words = ["logs", &node, "--since", &from, "-n", LOG_LINES, "-o", "wide"];
@@ -285,6 +297,12 @@ impl Bundle {
         }
         archive.into_inner()?.finish()
     }
+}
+
+/// Of a figure over time.
+fn is_without_rows(told: &[u8]) -> bool {
+    let told = serde_json::from_slice::<serde_json::Value>(told).unwrap_or_default();
+    told["rows"].as_array().is_some_and(Vec::is_empty)
 }
 
 /// What it prints, no more than a part may have: it is ended once it prints more.

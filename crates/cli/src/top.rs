@@ -15,7 +15,7 @@ use crate::{
     events::Since,
     failure::Failure,
     live::{self, Moment, Screen},
-    metrics::{SeriesView, ask, trend},
+    metrics::{SeriesView, ask, known_node, trend},
     node::table::status_tone,
     output::{Cell, Format, Look, OutputArgs, Table, document, figure, now, print, text, word},
     text::{bytes, parse_duration},
@@ -111,6 +111,9 @@ async fn look_at(client: &mut Client<'_>, args: &TopArgs) -> Result<TopView, Fai
         .call("cannot list nodes", request, async |api, r| api.get_nodes(r).await)
         .await?
         .nodes;
+    if let Some(name) = args.node.as_ref().filter(|_| nodes.is_empty()) {
+        known_node(client, name).await?;
+    }
     let of_containers = args.what == What::Containers;
     let mut by = vec!["node".to_owned()];
     by.extend(of_containers.then(|| "container".to_owned()));

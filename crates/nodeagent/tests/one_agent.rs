@@ -177,3 +177,18 @@ fn whoever_makes_an_agent_leave_that_has_no_master_hears_that_it_left() -> Story
 fn agent_ended(board: &Board) -> bool {
     std::os::unix::net::UnixStream::connect(board.socket()).is_err()
 }
+
+#[test]
+fn a_reader_that_went_away_has_seen_enough() -> Story {
+    let board = Board::new()?;
+    for words in [&["check"][..], &["version"]] {
+        let (reader, writer) = std::io::pipe()?;
+        drop(reader);
+        let mut command = Command::new(PROGRAM);
+        let said =
+            command.arg("--config").arg(&board.config).args(words).stdout(writer).output()?;
+        let stderr = String::from_utf8_lossy(&said.stderr);
+        assert!(stderr.is_empty() && said.status.code().is_some_and(|code| code <= 2), "{stderr}");
+    }
+    Ok(())
+}

@@ -3,6 +3,7 @@
 use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::{Args, Subcommand};
@@ -19,6 +20,9 @@ use crate::{
     token::whole_seconds,
     words,
 };
+
+/// A channel has a minute at most for an attempt, and the master some seconds more to tell what became of it.
+const TEST_TIME_MAX: Duration = Duration::from_secs(70);
 
 pub const EXAMPLES: &str = "Examples:
   piccolo alert channel apply -f alerts.yaml
@@ -245,7 +249,10 @@ async fn test(cluster: &Cluster, name: &str) -> Result<(), Failure> {
     let mut client = cluster.connect().await?;
     let what = format!("channel {name} does not work");
     let request = v1::TestAlertChannelRequest { name: name.to_owned() };
-    client.call(&what, request, async |api, r| api.test_alert_channel(r).await).await?;
+    let limit = cluster.timeout().max(TEST_TIME_MAX);
+    client
+        .call_within(limit, &what, request, async |api, r| api.test_alert_channel(r).await)
+        .await?;
     print(&format!("channel {} has delivered the test\n", clean(name)))
 }
 

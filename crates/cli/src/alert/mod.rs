@@ -149,7 +149,7 @@ async fn fetch(
 
 async fn list(cluster: &Cluster, args: &ListArgs) -> Result<(), Failure> {
     if args.watch {
-        return watch(cluster, args.output.format).await;
+        return watch(cluster, args.output.format, args.all).await;
     }
     let listed = fetch(&mut cluster.connect().await?, &args.only, args.all).await?;
     if listed.refused > 0 {
@@ -164,29 +164,47 @@ async fn list(cluster: &Cluster, args: &ListArgs) -> Result<(), Failure> {
     })
 }
 
+/// What of a watch is news: a new connection begins with everything again.
+struct Watched {
+    /// By alert, with its revision.
+    shown: BTreeMap<String, u64>,
+    /// What there was at the begin is told.
+    begun: bool,
+    /// What was over at the begin is news too.
+    all: bool,
+}
+
+impl Watched {
+    fn news(&mut self, item: Item) -> Option<v1::Alert> {
+        match item {
+            Item::Changed(alert) => {
+                let before = self.shown.insert(alert.id.clone(), alert.revision);
+                let was_over = !self.begun && !self.all && alert.state == "resolved";
+                (before != Some(alert.revision) && !was_over).then_some(alert)
+            }
+            Item::Forgotten(id) => {
+                self.shown.remove(&id);
+                None
+            }
+            Item::Told(_) => {
+                self.begun = true;
+                None
+            }
+        }
+    }
+}
+
 /// What is there, and then each change, a line each.
-async fn watch(cluster: &Cluster, format: Format) -> Result<(), Failure> {
+async fn watch(cluster: &Cluster, format: Format, all: bool) -> Result<(), Failure> {
     let look = Look::of_stdout();
-    // a new connection begins with everything again: what was shown is not shown twice
-    let mut shown: BTreeMap<String, u64> = BTreeMap::new();
+    let mut watched = Watched { shown: BTreeMap::new(), begun: false, all };
     let steps = follow(cluster, "cannot watch alerts", async |api| {
         api.watch_alerts(v1::WatchAlertsRequest {}).await
     });
     live::run(steps, |moment: Moment<v1::WatchAlertsResponse>| match moment {
-        Moment::Item(message) => match message.item {
-            Some(Item::Changed(alert)) => {
-                let before = shown.insert(alert.id.clone(), alert.revision);
-                if before != Some(alert.revision) {
-                    print(&line(&alert, format, &look)?)
-                } else {
-                    Ok(())
-                }
-            }
-            Some(Item::Forgotten(id)) => {
-                shown.remove(&id);
-                Ok(())
-            }
-            Some(Item::Told(_)) | None => Ok(()),
+        Moment::Item(message) => match message.item.and_then(|item| watched.news(item)) {
+            Some(alert) => print(&line(&alert, format, &look)?),
+            None => Ok(()),
         },
         Moment::Lost(text) | Moment::Back(text) => {
             say(&text);
@@ -240,7 +258,14 @@ async fn silence(cluster: &Cluster, args: &SilenceArgs) -> Result<(), Failure> {
     let answer = client.call(what, request, async |api, r| api.silence_alerts(r).await).await?;
     let silence = answer.silence.unwrap_or_default();
     let until = crate::text::moment(silence.until.as_ref());
-    print(&format!("silence {} of {} until {until}\n", clean(&silence.id), clean(&silence.only)))
+    print(&format!("silence {} of {} until {until}\n", clean(&silence.id), clean(&silence.only)))?;
+    // it may be made ahead of what it silences: no failure
+    if fetch(&mut client, &silence.only, false).await.is_ok_and(|now| now.alerts.is_empty()) {
+        say(
+            "it matches no alert now; its keys are rule, severity, node, container, group and labels",
+        );
+    }
+    Ok(())
 }
 
 async fn unsilence(cluster: &Cluster, args: &UnsilenceArgs) -> Result<(), Failure> {
@@ -251,4 +276,34 @@ async fn unsilence(cluster: &Cluster, args: &UnsilenceArgs) -> Result<(), Failur
         Ok(format!("silence {} ended\n", clean(id)))
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_begins_with_what_is_not_over_and_shows_nothing_twice() {
+        let changed = |id: &str, state: &str, revision| {
+            let (id, state) = (id.to_owned(), state.to_owned());
+            Item::Changed(v1::Alert { id, state, revision, ..Default::default() })
+        };
+        let told = || Item::Told(Default::default());
+        let items = || {
+            [
+                changed("1", "resolved", 1),
+                changed("2", "firing", 2),
+                told(),
+                changed("2", "resolved", 3),
+                changed("2", "resolved", 3),
+                told(),
+                changed("4", "resolved", 4),
+            ]
+        };
+        for (all, expect) in [(false, &[2, 3, 4][..]), (true, &[1, 2, 3, 4])] {
+            let mut watched = Watched { shown: BTreeMap::new(), begun: false, all };
+            let news = items().into_iter().filter_map(|item| watched.news(item));
+            assert_eq!(news.map(|alert| alert.revision).collect::<Vec<_>>(), expect, "{all}");
+        }
+    }
 }

@@ -18,7 +18,7 @@ use crate::{
     failure::{Exit, Failure},
     input::read_text,
     output::{Cell, Format, Look, OutputArgs, Table, Tone, document, figure, print, text, word},
-    text::{clean, span},
+    text::{clean, counted, span},
     words,
 };
 
@@ -147,7 +147,7 @@ fn show(rules: &[v1::AlertRule], args: &ShowArgs) -> Result<(), Failure> {
 /// The file cannot be read, or a rule in it makes no sense; the place is told.
 pub fn check(args: &FileArgs) -> Result<(), Failure> {
     let rules = read_rules(&args.file)?;
-    print(&format!("{} rules are good\n", rules.len()))
+    print(&format!("{} good\n", counted(rules.len() as u64, "rule is", "rules are")))
 }
 
 /// Checked as the master will.

@@ -144,6 +144,9 @@ fn colour(node: &v1::Node) -> &'static str {
     }
 }
 
+/// The master that no board of the cluster carries.
+const HUB: &str = "master";
+
 /// For Graphviz.
 pub fn dot(topology: &v1::ClusterTopology) -> String {
     let (masters, subs) = (by_name(&topology.master_nodes), by_name(&topology.sub_nodes));
@@ -170,16 +173,18 @@ pub fn dot(topology: &v1::ClusterTopology) -> String {
             colour(node)
         ));
     }
-    for master in &masters {
+    let mut hubs: Vec<_> = masters.iter().map(|master| dot_quoted(&master.id)).collect();
+    if hubs.is_empty() {
+        let label = dot_quoted(&format!("{}\nmaster", topology.name));
+        out.push_str(&format!("  {HUB} [label={label}, fillcolor=\"#ffffff\"];\n"));
+        hubs.push(HUB.to_owned());
+    }
+    for hub in &hubs {
         for sub in &subs {
             let style = if sub.connected { "solid" } else { "dashed" };
             let label =
                 round_trip(sub).map(|time| format!(", label=\"{time}\"")).unwrap_or_default();
-            out.push_str(&format!(
-                "  {} -- {} [style={style}{label}];\n",
-                dot_quoted(&master.id),
-                dot_quoted(&sub.id)
-            ));
+            out.push_str(&format!("  {hub} -- {} [style={style}{label}];\n", dot_quoted(&sub.id)));
         }
     }
     out.push_str("}\n");
@@ -210,11 +215,17 @@ pub fn mermaid(topology: &v1::ClusterTopology) -> String {
         out.push_str(&format!("  n{index}[\"{}\"]\n", lines.join("<br/>")));
         out.push_str(&format!("  style n{index} fill:{}\n", colour(node)));
     }
-    for master in 0..masters.len() {
+    let mut hubs: Vec<_> = (0..masters.len()).map(|index| format!("n{index}")).collect();
+    if hubs.is_empty() {
+        let name = mermaid_text(&topology.name);
+        out.push_str(&format!("  {HUB}[\"<b>{name}</b><br/>master\"]\n"));
+        hubs.push(HUB.to_owned());
+    }
+    for hub in &hubs {
         for (index, sub) in subs.iter().enumerate() {
             let line = if sub.connected { "---" } else { "-.-" };
             let label = round_trip(sub).map(|time| format!("|{time}|")).unwrap_or_default();
-            out.push_str(&format!("  n{master} {line}{label} n{}\n", masters.len() + index));
+            out.push_str(&format!("  {hub} {line}{label} n{}\n", masters.len() + index));
         }
     }
     out
@@ -236,6 +247,34 @@ fn mermaid_text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_master_that_no_board_carries_is_drawn_with_its_links() {
+        let sub = |name: &str, connected| v1::Node {
+            id: name.to_owned(),
+            name: name.to_owned(),
+            connected,
+            ..Default::default()
+        };
+        let topology = v1::ClusterTopology {
+            name: "robot".to_owned(),
+            sub_nodes: vec![sub("a", true), sub("b", false)],
+            ..Default::default()
+        };
+        let (dot, mermaid) = (dot(&topology), mermaid(&topology));
+        for line in [
+            "  master [label=\"robot\\nmaster\", fillcolor=\"#ffffff\"];\n",
+            "  master -- \"a\" [style=solid];\n",
+            "  master -- \"b\" [style=dashed];\n",
+        ] {
+            assert!(dot.contains(line), "{dot}");
+        }
+        for line in
+            ["  master[\"<b>robot</b><br/>master\"]\n", "  master --- n0\n", "  master -.- n1\n"]
+        {
+            assert!(mermaid.contains(line), "{mermaid}");
+        }
+    }
 
     #[test]
     fn names_cannot_break_out_of_their_quotes() {

@@ -49,6 +49,8 @@ fn a_bundle_holds_what_is_there_names_what_is_not_and_has_no_secret() {
     assert!(files.values().all(|text| !text.contains("hunter2")));
     assert!(files["config/master.yaml"].starts_with("listen: 0.0.0.0:1\nstore:\n"));
     let list = &files["LIST.txt"];
+    assert!(files.contains_key("metrics/cpu_percent.json"));
+    assert!(list.contains("metrics/memory_available_bytes.json: no node has told it"), "{list}");
     for part in ["status.json", "config/master.yaml", "audit-verified.json: exit status: 1"] {
         assert!(list.contains(part), "{list}");
     }

@@ -513,4 +513,18 @@ fn who_uses_most_comes_first_and_figures_are_shown_over_time() {
     assert!(of_the_cluster.contains("cluster  24.2 %"), "{of_the_cluster}");
     let refused = home.piccolo(&["metrics", "query", "cpu_percent", "--since", "never"]);
     check(&refused, 2, &["--since", "expected a length of time such as 10m"]);
+    for (words, parts) in [
+        (&["metrics", "query", "cpu"][..], ["there is no figure cpu", "did you mean cpu_percent?"]),
+        (&["metrics", "query", "memory_bytes"][..], ["there is no figure", "--containers"]),
+        (
+            &["metrics", "query", "load1", "--node", "zone-x"][..],
+            ["there is no node zone-x", "zone-a?"],
+        ),
+        (&["top", "--node", "zone-x"][..], ["there is no node zone-x", "did you mean zone-a?"]),
+    ] {
+        check(&home.piccolo(&[&["--context", context.as_str()][..], words].concat()), 3, &parts);
+    }
+    let nothing =
+        home.piccolo(&["--context", &context, "metrics", "query", "memory_available_bytes"]);
+    check(&nothing, 0, &["nothing is remembered of it in that time"]);
 }

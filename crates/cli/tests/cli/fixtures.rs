@@ -322,7 +322,12 @@ pub(crate) fn audit() -> Vec<v1::AuditEntry> {
 pub(crate) fn figures(query: &v1::QueryMetricsRequest) -> v1::QueryMetricsResponse {
     if query.figure.is_empty() {
         let figures = ["cpu_percent", "memory_available_bytes"].map(str::to_owned).to_vec();
+        let of_containers = ["cpu_percent", "memory_bytes"].map(str::to_owned).to_vec();
+        let figures = if query.container.is_some() { of_containers } else { figures };
         return v1::QueryMetricsResponse { figures, ..Default::default() };
+    }
+    if query.figure != "cpu_percent" {
+        return v1::QueryMetricsResponse { from: ago(240), step_seconds: 60, ..Default::default() };
     }
     let row = |node: &str, points: &[f32]| {
         let all = map(&[("node", node), ("container", "web")]);

@@ -419,7 +419,9 @@ impl ApiServerService for Served {
         'a: 'b,
     {
         let v1::GetNodesRequest { filter, at } = request.into_inner();
-        let nodes = if at.is_some() { fixtures::nodes_then() } else { fixtures::nodes() };
+        let mut nodes = if at.is_some() { fixtures::nodes_then() } else { fixtures::nodes() };
+        let named = filter.as_deref().and_then(|filter| filter.strip_prefix("name="));
+        nodes.retain(|node| named.is_none_or(|name| node.name == name));
         let past = at.map(|_| v1::Past { kept_since: at, ..Default::default() });
         self.script.lock().unwrap().filters.push(filter);
         Box::pin(self.answer(v1::GetNodesResponse { nodes, revision: 120, past }))
