@@ -94,3 +94,37 @@ async fn what_has_not_changed_is_not_sent_again_and_a_list_of_tags_is_understood
     let both = format!("\"5\", {}", topology.headers["etag"]);
     assert_eq!(put(&both).await, 200);
 }
+
+#[tokio::test]
+async fn events_are_read_forth_from_one_and_back_from_the_newest() {
+    let (cluster, _sessions) = cluster_of(&["n1"]).await;
+    let admin = cluster.admin_identity();
+    let newest = get(&cluster, Some(&admin), "/api/v1/events?limit=1").await.json();
+    let last = &newest["items"][0]["id"];
+    assert_eq!(last, &newest["revision"]);
+    let first = get(&cluster, Some(&admin), "/api/v1/events?after=0&limit=1").await.json();
+    assert_eq!(first["items"][0]["id"], 1);
+    assert_eq!(first["continue"], 1);
+    let all = get(&cluster, Some(&admin), "/api/v1/events?after=0").await.json();
+    let ids = |page: &Value| {
+        let items = page["items"].as_array().unwrap().iter();
+        items.map(|event| event["id"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    let (mut back, mut more) = (Vec::new(), String::new());
+    loop {
+        let path = format!("/api/v1/events?order=desc&limit=2{more}");
+        let page = get(&cluster, Some(&admin), &path).await.json();
+        back.extend(ids(&page));
+        let Some(before) = page["continue"].as_u64() else { break };
+        more = format!("&before={before}");
+    }
+    back.reverse();
+    assert!(back.len() > 4 && back == ids(&all), "{back:?} {all}");
+    for wrong in ["order=desc&after=1", "before=3", "order=desc&before=0"] {
+        let path = format!("/api/v1/events?{wrong}");
+        let answer = get(&cluster, Some(&admin), &path).await;
+        assert_eq!((answer.status, answer.reason().as_str()), (400, "InvalidField"), "{wrong}");
+    }
+    let node = get(&cluster, Some(&admin), "/api/v1/events?after=0&node=host-n1").await.json();
+    assert!(node["items"].as_array().unwrap().iter().all(|event| event["node_id"] == "n1"));
+}
