@@ -21,11 +21,8 @@ pub const LEVELS: [Level; 3] = [
     Level { step: Duration::from_secs(900), slots: 2880 },
 ];
 
-/// Slots by which a young ring grows at a time, at most: most nodes and all the more containers are young.
+/// Slots by which a ring grows at a time, at most: most nodes and all the more containers are young.
 const GROWTH: usize = 16;
-/// From so many on it gets room for all that it may ever have: it is moved no more, which leaves no holes behind, and
-/// a page of memory that was never written to costs nothing.
-const GROWN: usize = 256;
 
 /// What was seen within one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -87,12 +84,12 @@ impl Ring {
             self.first = slot;
         }
         while self.end() <= slot {
-            self.make_room(slots);
+            self.make_room();
             self.buckets.push_back(Bucket::default());
         }
         let has_place = slot > end - 1 - as_i64(slots);
         while slot < self.first && has_place {
-            self.make_room(slots);
+            self.make_room();
             self.buckets.push_front(Bucket::default());
             self.first -= 1;
         }
@@ -122,12 +119,9 @@ impl Ring {
     }
 
     /// In steps that stay small: doubling would cost half of the memory for nothing.
-    fn make_room(&mut self, slots: usize) {
-        let count = self.buckets.len();
-        if count == self.buckets.capacity() {
-            let young = count.clamp(1, GROWTH);
-            let more = if count < GROWN { young } else { slots.saturating_sub(count).max(1) };
-            self.buckets.reserve_exact(more);
+    fn make_room(&mut self) {
+        if self.buckets.len() == self.buckets.capacity() {
+            self.buckets.reserve_exact(self.buckets.len().clamp(1, GROWTH));
         }
     }
 
@@ -136,7 +130,7 @@ impl Ring {
             self.buckets.pop_front();
             self.first += 1;
         }
-        if self.buckets.capacity() > slots + 2 * GROWTH {
+        if self.buckets.capacity() > self.buckets.len() + 2 * GROWTH {
             self.buckets.shrink_to(slots);
         }
     }
@@ -273,10 +267,9 @@ impl Series {
         self.newest.map_or(of_slots, |(at, _)| at)
     }
 
-    /// That were written to.
     pub fn bytes(&self) -> usize {
-        let slots: usize = self.rings.iter().map(|ring| ring.buckets.len()).sum();
-        super::SERIES_BYTES + slots * BUCKET_BYTES
+        let capacity: usize = self.rings.iter().map(|ring| ring.buckets.capacity()).sum();
+        super::SERIES_BYTES + capacity * BUCKET_BYTES
     }
 }
 
