@@ -328,21 +328,16 @@ pub(super) async fn list_audit(
         who: params.who.unwrap_or_default(),
         outcome: outcome.to_owned(),
     });
-    let mut listed = asker.api.list_audit(request).await?.into_inner();
+    let listed = asker.api.list_audit(request).await?.into_inner();
     let (first_kept_id, last_id) = (listed.first_kept_id, listed.last_id);
-    let backwards = params.order == OrderParam::Desc;
-    if backwards {
-        listed.entries.reverse();
-    }
-    let has_more = |id: &u64| {
-        let more = if backwards { *id > first_kept_id } else { *id < last_id };
-        more && listed.entries.len() == limit && (backwards || params.after.is_some())
-    };
+    let kept = (first_kept_id, last_id);
+    let (entries, go_on) =
+        params.order.page(listed.entries, |entry| entry.id, kept, limit, params.after);
     Ok(Shown::ok(AuditPage {
-        items: listed.entries.iter().map(EntryView::from).collect(),
+        items: entries.iter().map(EntryView::from).collect(),
         revision: last_id,
         first_kept_id,
-        go_on: listed.entries.last().map(|entry| entry.id).filter(has_more),
+        go_on,
     }))
 }
 

@@ -162,6 +162,28 @@ impl OrderParam {
             (Self::Asc | Self::Desc, _, _) => Ok(()),
         }
     }
+
+    /// Entries of a log in this order, and the id of the one to go on from, where there may be more of those that are
+    /// `kept`, from the first to the last.
+    pub(super) fn page<T>(
+        self,
+        mut entries: Vec<T>,
+        id: impl Fn(&T) -> u64,
+        (first, last): (u64, u64),
+        limit: usize,
+        after: Option<u64>,
+    ) -> (Vec<T>, Option<u64>) {
+        let backwards = self == Self::Desc;
+        if backwards {
+            entries.reverse();
+        }
+        let has_more = |id: &u64| {
+            let more = if backwards { *id > first } else { *id < last };
+            more && entries.len() == limit && (backwards || after.is_some())
+        };
+        let go_on = entries.last().map(id).filter(has_more);
+        (entries, go_on)
+    }
 }
 
 /// Which events.
@@ -223,21 +245,16 @@ pub(super) async fn list_events(
         newest: params.after.is_none(),
         before_id: params.before.unwrap_or(0),
     });
-    let mut listed = asker.api.list_events(request).await?.into_inner();
+    let listed = asker.api.list_events(request).await?.into_inner();
     let (first_kept_id, last_id) = (listed.first_kept_id, listed.last_id);
-    let backwards = params.order == OrderParam::Desc;
-    if backwards {
-        listed.events.reverse();
-    }
-    let has_more = |id: &u64| {
-        let more = if backwards { *id > first_kept_id } else { *id < last_id };
-        more && listed.events.len() == limit && (backwards || params.after.is_some())
-    };
+    let kept = (first_kept_id, last_id);
+    let (events, go_on) =
+        params.order.page(listed.events, |event| event.id, kept, limit, params.after);
     Ok(Shown::ok(EventPage {
-        items: listed.events.iter().map(EventView::from).collect(),
+        items: events.iter().map(EventView::from).collect(),
         revision: last_id,
         first_kept_id,
-        go_on: listed.events.last().map(|event| event.id).filter(has_more),
+        go_on,
     }))
 }
 
