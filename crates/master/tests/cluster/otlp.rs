@@ -1,50 +1,18 @@
 //! Figures that are sent to a receiver of OpenTelemetry, which reads them with OpenTelemetry's own messages.
 
-use std::{
-    collections::BTreeSet, os::unix::fs::PermissionsExt as _, path::Path, process::Stdio,
-    time::Duration,
-};
+use std::{collections::BTreeSet, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use piccolo_master::config::OtlpConfig;
 use piccolo_rpc::v1;
-use serde_json::Value;
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
-};
 
 use crate::{
-    alerts::servers::{Certificate, free_port, line},
+    alerts::servers::{Certificate, Server, free_port},
     harness::{Cluster, Session, eventually, hello},
     https::get,
 };
 
-struct Receiver {
-    _process: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Receiver {
-    async fn start(port: u16, certificate: &Certificate) -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let python = root.join("target/tools/python/bin/python");
-        assert!(python.exists(), "the receiver needs Python packages: cargo xtask setup");
-        let mut process = Command::new(python)
-            .arg(root.join("tests/wire/otlp_receiver.py"))
-            .args([&port.to_string(), "Bearer s3cret"])
-            .args([certificate.file("cert.pem"), certificate.file("key.pem")])
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        assert_eq!(line(&mut lines).await, "ready");
-        Self { _process: process, lines }
-    }
-
-    async fn next(&mut self) -> Value {
-        serde_json::from_str(&line(&mut self.lines).await).unwrap()
-    }
+async fn receiver(port: u16, certificate: &Certificate) -> Server {
+    Server::start("tests/wire/otlp_receiver.py", port, "Bearer s3cret", certificate, &[]).await
 }
 
 /// What the master says of it.
@@ -80,7 +48,7 @@ fn series(page: &str) -> BTreeSet<&str> {
 async fn a_receiver_is_sent_every_figure_of_the_page_and_proves_who_it_is() {
     let certificate = Certificate::new();
     let port = free_port();
-    let mut receiver = Receiver::start(port, &certificate).await;
+    let mut receiver = receiver(port, &certificate).await;
     let cluster = sending(port, &certificate).await;
     let identity = cluster.join("n1").await;
     let mut agent = cluster.agent(&identity).await;
@@ -130,7 +98,7 @@ async fn a_receiver_is_sent_every_figure_of_the_page_and_proves_who_it_is() {
 #[tokio::test]
 async fn a_receiver_with_a_certificate_of_others_hears_nothing() {
     let (port, stranger) = (free_port(), Certificate::new());
-    let _receiver = Receiver::start(port, &Certificate::new()).await;
+    let _receiver = receiver(port, &Certificate::new()).await;
     let cluster = sending(port, &stranger).await;
     eventually("it is not believed", async || {
         export(&cluster).await.problem.starts_with("TLS with localhost: invalid peer certificate")

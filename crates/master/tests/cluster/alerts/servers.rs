@@ -56,39 +56,52 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-pub(crate) async fn line(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
+async fn line(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
     let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
     line.expect("it said nothing").unwrap().expect("it has ended")
 }
 
-struct MailServer {
+/// A server in Python that says on its standard output when it is ready, and then what it was told, a line each.
+pub(crate) struct Server {
     _process: Child,
     lines: Lines<BufReader<ChildStdout>>,
-    port: u16,
 }
 
-impl MailServer {
-    async fn start(way: &str, certificate: &Certificate, port: u16) -> Self {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let python = here.join("../../target/tools/python/bin/python");
-        assert!(python.exists(), "the mail server needs Python packages: cargo xtask setup");
+impl Server {
+    /// `script` is below the repository, and gets the port, `way`, certificate and key, and then the rest.
+    pub(crate) async fn start(
+        script: &str,
+        port: u16,
+        way: &str,
+        certificate: &Certificate,
+        rest: &[&str],
+    ) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let python = root.join("target/tools/python/bin/python");
+        assert!(python.exists(), "{script} needs Python packages: cargo xtask setup");
         let mut process = Command::new(python)
-            .arg(here.join("tests/cluster/alerts/smtpd.py"))
+            .arg(root.join(script))
             .args([&port.to_string(), way])
             .args([certificate.file("cert.pem"), certificate.file("key.pem")])
-            .args([USER, PASSWORD])
+            .args(rest)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        assert_eq!(line(&mut lines).await, "ready");
-        Self { _process: process, lines, port }
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut server = Self { _process: process, lines };
+        assert_eq!(line(&mut server.lines).await, "ready");
+        server
     }
 
-    async fn next(&mut self) -> Value {
+    pub(crate) async fn next(&mut self) -> Value {
         serde_json::from_str(&line(&mut self.lines).await).unwrap()
     }
+}
+
+async fn mail_server(way: &str, certificate: &Certificate, port: u16) -> Server {
+    let script = "crates/master/tests/cluster/alerts/smtpd.py";
+    Server::start(script, port, way, certificate, &[USER, PASSWORD]).await
 }
 
 fn mail(name: &str, protection: &str, port: u16, ca: &str) -> v1::AlertChannel {
@@ -111,8 +124,9 @@ async fn an_alert_is_a_letter_by_starttls_and_by_tls_with_a_login() {
     let mut admin = cluster.admin().await;
     let certificate = Certificate::new();
     for way in ["starttls", "tls"] {
-        let mut server = MailServer::start(way, &certificate, free_port()).await;
-        apply(&mut admin, vec![mail(way, way, server.port, &certificate.ca)]).await;
+        let port = free_port();
+        let mut server = mail_server(way, &certificate, port).await;
+        apply(&mut admin, vec![mail(way, way, port, &certificate.ca)]).await;
         assert_eq!(test(&mut admin, way).await, Ok(()));
         let letter = server.next().await;
         assert_eq!(
@@ -122,15 +136,15 @@ async fn an_alert_is_a_letter_by_starttls_and_by_tls_with_a_login() {
         assert_eq!(letter["to"], serde_json::json!(["ops@example.org", "boss@example.org"]));
         assert_eq!(letter["tls"], true);
         let wrong = v1::AlertChannel {
-            way: match mail(way, way, server.port, &certificate.ca).way {
+            way: match mail(way, way, port, &certificate.ca).way {
                 Some(Way::Smtp(smtp)) => {
                     Some(Way::Smtp(v1::SmtpChannel { password: "wrong".to_owned(), ..smtp }))
                 }
                 other => other,
             },
-            ..mail("wrong", way, server.port, &certificate.ca)
+            ..mail("wrong", way, port, &certificate.ca)
         };
-        let stranger = mail("stranger", way, server.port, &Certificate::new().ca);
+        let stranger = mail("stranger", way, port, &Certificate::new().ca);
         apply(&mut admin, vec![wrong, stranger]).await;
         let refused = test(&mut admin, "wrong").await.unwrap_err();
         assert!(
@@ -159,7 +173,7 @@ async fn a_letter_waits_for_a_mail_server_that_is_down_and_keeps_its_number() {
     })
     .await;
     assert!(problem.starts_with("no connection to localhost"), "{problem}");
-    let mut server = MailServer::start("starttls", &certificate, port).await;
+    let mut server = mail_server("starttls", &certificate, port).await;
     let letter = server.next().await;
     assert!(letter["subject"].as_str().unwrap().starts_with("CRITICAL firing: 보드 0"), "{letter}");
     assert!(letter["body"].as_str().unwrap().contains("\r\n- cluster\r\n"), "{letter}");
