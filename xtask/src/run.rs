@@ -60,6 +60,22 @@ pub(crate) fn echoed(command: &mut Command, see: impl Fn(&str) + Sync) -> Result
     Ok(child.wait().context("cannot wait for it")?.success())
 }
 
+/// Runs and keeps its output, of both kinds as it came. Returns whether it succeeded, and the output.
+///
+/// # Errors
+/// It cannot be started, or has no place for its output.
+pub(crate) fn kept(command: &mut Command) -> Result<(bool, String)> {
+    let (mut from, to) = std::io::pipe().context("cannot make a pipe")?;
+    command.stdin(Stdio::null()).stdout(to.try_clone().context("cannot share a pipe")?).stderr(to);
+    let mut child = command.spawn().with_context(|| format!("cannot run `{}`", shown(command)))?;
+    // ours would keep the pipe open after it
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut output = Vec::new();
+    from.read_to_end(&mut output).context("cannot read what it prints")?;
+    let status = child.wait().context("cannot wait for it")?;
+    Ok((status.success(), String::from_utf8_lossy(&output).into_owned()))
+}
+
 /// The standard output of a program that succeeded, without the line's end.
 pub(crate) fn answer(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;

@@ -4,19 +4,18 @@
 //! first failure. The runner of the Rust tests comes last, so that its own summary is what one
 //! sees at the end, followed by the sum of all.
 
-use std::cell::Cell;
 use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use crate::breaking;
 use crate::check;
 use crate::count::{self, Count, Runner};
-use crate::e2e;
 use crate::run;
 use crate::setup::{self, Purpose};
 use crate::sim;
@@ -44,25 +43,36 @@ pub(crate) fn task(workspace: &Workspace) -> Result<()> {
         plan.push(Step::new(format!("{package} by itself"), alone));
     }
     plan.push(fuzz_targets(workspace));
-    plan.push(wire_test(workspace));
     let mut docs = workspace.cargo();
     docs.args(["test", "--workspace", "--doc", "--quiet"]);
     plan.push(Step::new("examples in the docs", docs).counted_by(Runner::Libtest));
+    if has_nextest(workspace) {
+        let mut tests = workspace.cargo();
+        tests.args(["nextest", "run", "--workspace", "--no-run", "--cargo-quiet"]);
+        plan.push(Step::new("tests, to be run later", tests));
+    }
+    builds_beside(workspace, &mut plan)?;
+    plan.push_last(wire_test(workspace));
+    rust_tests(workspace).into_iter().for_each(|step| plan.push_last(step));
+    plan.run()
+}
+
+/// They take minutes, and much of it one core alone: a linker that optimises all of a program, a disk image.
+fn builds_beside(workspace: &Workspace, plan: &mut Plan) -> Result<()> {
+    let of_xtask = |arguments: &[&str]| -> Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(arguments);
+        Ok(command)
+    };
+    plan.push_beside(Step::new("a disk image for hosts", of_xtask(&["setup", "--for", "hosts"])?));
+    let agents = of_xtask(&["dist", "--agents", "--only", "aarch64", "--only", "armv7"])?;
+    plan.push_beside(Step::new("NodeAgents for ARM", agents));
+    let twice = of_xtask(&["dist", "--agents", "--only", "aarch64", "--twice"])?;
+    plan.push_beside(Step::new("the same bytes from another folder", twice));
     let mut seeds = sim::command(workspace);
     seeds.args(["--", "--seeds", "20000"]);
-    plan.push(Step::new("twenty thousand simulated clusters", seeds));
-    let mut agents = Command::new(std::env::current_exe()?);
-    agents.args(["dist", "--agents", "--only", "aarch64", "--only", "armv7"]);
-    plan.push(Step::new("NodeAgents for ARM", agents));
-    let mut twice = Command::new(std::env::current_exe()?);
-    twice.args(["dist", "--agents", "--only", "aarch64", "--twice"]);
-    plan.push(Step::new("the same bytes from another folder", twice));
-    rust_tests(workspace).into_iter().for_each(|step| plan.push(step));
-    // Without it the tests on hosts fail and say why; all others are worth running.
-    if let Err(error) = e2e::make_hosts_ready(workspace) {
-        eprintln!("error: {error:#}");
-    }
-    plan.run()
+    plan.push_beside(Step::new("twenty thousand simulated clusters", seeds));
+    Ok(())
 }
 
 /// A program to run and, where it runs tests, how it counts them.
@@ -82,12 +92,14 @@ impl Step {
         self
     }
 
-    /// Whether it succeeded, and what it counted.
-    fn run(mut self) -> (bool, Count) {
+    /// Its output is passed on as it comes.
+    fn run(mut self) -> Outcome {
         println!("\n==> {}: {}", self.name, run::shown(&self.command));
+        let started = Instant::now();
+        let runner = self.runner;
         let counted = Mutex::new(Count::default());
         let see = |line: &str| {
-            let seen = self.runner.and_then(|runner| count::of_line(runner, line));
+            let seen = runner.and_then(|runner| count::of_line(runner, line));
             if let (Some(seen), Ok(mut counted)) = (seen, counted.lock()) {
                 counted.add(seen);
             }
@@ -96,24 +108,61 @@ impl Step {
             eprintln!("error: {error:#}");
             false
         });
-        (success, counted.into_inner().unwrap_or_default())
+        let count = counted.into_inner().unwrap_or_default();
+        Outcome { name: self.name, success, count, took: started.elapsed() }
+    }
+
+    /// Its output is printed when it has ended, or it would be mixed with that of the steps it runs beside.
+    fn run_beside(mut self) -> Outcome {
+        let started = Instant::now();
+        let (success, output) = run::kept(&mut self.command)
+            .unwrap_or_else(|error| (false, format!("error: {error:#}\n")));
+        println!("\n==> beside, {}: {}\n{output}", self.name, run::shown(&self.command));
+        let count = Count::default();
+        Outcome { name: self.name, success, count, took: started.elapsed() }
     }
 }
 
-/// Steps in order, and the report at the end.
+struct Outcome {
+    name: String,
+    success: bool,
+    count: Count,
+    took: Duration,
+}
+
+/// Steps in two lanes and what comes after both, and the report at the end.
 pub(crate) struct Plan {
     steps: Vec<Step>,
+    beside: Vec<Step>,
+    last: Vec<Step>,
     left_out: Vec<String>,
-    started: Cell<Instant>,
+    started: Instant,
 }
 
 impl Plan {
     pub(crate) fn new() -> Self {
-        Self { steps: Vec::new(), left_out: Vec::new(), started: Cell::new(Instant::now()) }
+        Self {
+            steps: Vec::new(),
+            beside: Vec::new(),
+            last: Vec::new(),
+            left_out: Vec::new(),
+            started: Instant::now(),
+        }
     }
 
+    /// One after another.
     pub(crate) fn push(&mut self, step: Step) {
         self.steps.push(step);
+    }
+
+    /// One after another too, at the same time as those of [`Self::push`]: what computes, and counts no tests.
+    fn push_beside(&mut self, step: Step) {
+        self.beside.push(step);
+    }
+
+    /// When all of both have ended, by itself.
+    fn push_last(&mut self, step: Step) {
+        self.last.push(step);
     }
 
     pub(crate) fn leave_out(&mut self, what: &str) {
@@ -123,24 +172,27 @@ impl Plan {
     /// # Errors
     /// A step failed; the report has named it.
     pub(crate) fn run(self) -> Result<()> {
-        let mut report = Vec::new();
-        let mut failed = 0;
+        let Self { steps, beside, last, left_out, started } = self;
+        let mut outcomes: Vec<_> = thread::scope(|scope| {
+            let beside =
+                scope.spawn(|| beside.into_iter().map(Step::run_beside).collect::<Vec<_>>());
+            let mut outcomes: Vec<_> = steps.into_iter().map(Step::run).collect();
+            outcomes.extend(beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            outcomes
+        });
+        outcomes.extend(last.into_iter().map(Step::run));
+        println!("\n==> what ran, in {:.0} s", started.elapsed().as_secs_f64());
         let mut total = Count::default();
-        for step in self.steps {
-            let name = step.name.clone();
-            let started = Instant::now();
-            let (success, count) = step.run();
-            total.add(count);
-            failed += usize::from(!success);
-            let sign = if success { "ok " } else { "!! " };
-            report.push(format!("{sign} {name} ({:.1} s)", started.elapsed().as_secs_f64()));
+        for Outcome { name, success, count, took } in &outcomes {
+            total.add(*count);
+            let sign = if *success { "ok " } else { "!! " };
+            println!("{sign} {name} ({:.1} s)", took.as_secs_f64());
         }
-        println!("\n==> what ran, in {:.0} s", self.started.get().elapsed().as_secs_f64());
-        report.iter().for_each(|line| println!("{line}"));
-        self.left_out.iter().for_each(|line| println!("--  left out: {line}"));
+        left_out.iter().for_each(|line| println!("--  left out: {line}"));
         println!("{} passed, {} failed", total.passed, total.failed);
+        let failed = outcomes.iter().filter(|outcome| !outcome.success).count();
         if failed > 0 {
-            bail!("{failed} of {} steps failed", report.len());
+            bail!("{failed} of {} steps failed", outcomes.len());
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use std::fmt;
 use anyhow::Result;
 use clap::ValueEnum;
 
+use crate::e2e;
 use crate::workspace::Workspace;
 use needs::Need;
 
@@ -66,6 +67,9 @@ impl fmt::Display for Missing {
 pub(crate) fn task(workspace: &Workspace, purposes: &[Purpose]) -> Result<()> {
     let purposes = if purposes.is_empty() { &BY_DEFAULT } else { purposes };
     let missing = make_ready(workspace, purposes)?;
+    if purposes.contains(&Purpose::Hosts) {
+        e2e::make_hosts_ready(workspace)?;
+    }
     if missing.is_nothing() {
         println!("this machine is ready for {}", listed(purposes));
     }
