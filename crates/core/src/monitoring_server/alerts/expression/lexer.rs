@@ -41,7 +41,7 @@ pub(super) fn words(source: &str) -> Result<Vec<Token>, Wrong> {
         words.push(Token { word, at, length });
         at += length;
     }
-    words.push(Token { word: Word::End, at: source.trim_end().len(), length: 1 });
+    words.push(Token { word: Word::End, at: source.trim_end().len(), length: 0 });
     Ok(words)
 }
 

@@ -78,7 +78,7 @@ enum Method {
 /// What is wrong with an expression, and where in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpressionError {
-    /// Bytes from its beginning, and how many of them.
+    /// Bytes from its beginning, and how many of them: none where it ends too early.
     pub at: usize,
     pub length: usize,
     pub problem: String,
