@@ -6,14 +6,14 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufReader, Read as _, Write as _},
     path::Path,
     thread::sleep,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use flate2::{Compression, bufread::GzDecoder, write::GzEncoder};
+use flate2::{Compression, bufread::MultiGzDecoder, write::GzEncoder};
 use piccolo_testkit::{cluster::Cluster, podman::PrivatePodman};
 use prost::Message as _;
 
@@ -33,8 +33,10 @@ const QUARTER_MS: i64 = 900_000;
 const DAY_MS: i64 = 86_400_000;
 /// The name of its files, its step, slots in a record, and records.
 const LEVELS: [(&str, usize, i64); 2] = [("minutes", 15, 2 * 96), ("quarters", 1, 31 * 96)];
-/// 10 s, for an hour: one record.
+/// 10 s, for an hour.
 const FINEST_SLOTS: usize = 360;
+/// Of one record, all its series together.
+const RECORD_SLOTS_MAX: usize = 8192;
 const MIB: f64 = 1024.0 * 1024.0;
 
 pub(crate) fn measure(ground: &Ground) -> Result<Vec<Figure>> {
@@ -97,7 +99,7 @@ fn days_remembered(cluster: &Cluster) -> Result<f64> {
 
 /// In place of what is there; returns how many figures there are.
 fn write_a_month(folder: &Path) -> Result<usize> {
-    let known = read_record(&folder.join("recent.gz"))?;
+    let known = read_finest(&folder.join("recent.gz"))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
     let until = i64::try_from(now)?.div_euclid(QUARTER_MS) * QUARTER_MS;
     fs::remove_dir_all(folder)?;
@@ -117,16 +119,18 @@ fn write_a_month(folder: &Path) -> Result<usize> {
     Ok(known.series.len())
 }
 
-fn read_record(path: &Path) -> Result<Packed> {
+/// Records that follow each other are one that has the series of all.
+fn read_finest(path: &Path) -> Result<Packed> {
     let file = File::open(path).context("the master has left no figures")?;
-    let mut file = BufReader::new(file);
-    ensure!(!file.fill_buf()?.is_empty(), "the master has left no figures");
     let mut bytes = Vec::new();
-    GzDecoder::new(&mut file).read_to_end(&mut bytes)?;
-    Ok(Packed::decode(&bytes[..])?)
+    MultiGzDecoder::new(BufReader::new(file)).read_to_end(&mut bytes)?;
+    let known = Packed::decode(&bytes[..])?;
+    ensure!(!known.series.is_empty(), "the master has left no figures");
+    Ok(known)
 }
 
-/// The series of `known` with values that go up and down, and of which each slot's least and most are read from a sensor.
+/// One record, or several where it is long: values that go up and down, and of which each slot's least and most are read
+/// from a sensor.
 fn pack(
     known: &Packed,
     level: u32,
@@ -134,34 +138,36 @@ fn pack(
     slots: usize,
     noise: &mut Noise,
 ) -> Result<Vec<u8>> {
-    let samples = [1, 6, 90][level as usize];
-    let mut series = Vec::new();
-    for one in &known.series {
-        let about = one.mean.iter().copied().fold(1.0, f32::max);
-        let mut stretch = PackedStretch {
-            mean: Vec::new(),
-            min: Vec::new(),
-            max: Vec::new(),
-            count: vec![samples; slots],
-            ..one.clone()
-        };
-        for _ in 0..slots {
-            let mean = about * (0.5 + noise.next());
-            let step = |value: f32| (value * 10.0).round() / 10.0;
-            stretch.mean.push(if samples == 1 { step(mean) } else { mean });
-            stretch
-                .min
-                .push(step(mean * if samples == 1 { 1.0 } else { 1.0 - noise.next() / 4.0 }));
-            stretch
-                .max
-                .push(step(mean * if samples == 1 { 1.0 } else { 1.0 + noise.next() / 4.0 }));
-        }
-        series.push(stretch);
+    let mut packed = Vec::new();
+    for some in known.series.chunks(RECORD_SLOTS_MAX / slots) {
+        let series = some.iter().map(|one| stretch(one, level, slots, noise)).collect();
+        let mut encoder = GzEncoder::new(&mut packed, Compression::default());
+        encoder.write_all(&Packed { level, from_ms, series }.encode_to_vec())?;
+        encoder.finish()?;
     }
-    let packed = Packed { level, from_ms, series };
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(&packed.encode_to_vec())?;
-    Ok(encoder.finish()?)
+    Ok(packed)
+}
+
+fn stretch(known: &PackedStretch, level: u32, slots: usize, noise: &mut Noise) -> PackedStretch {
+    let samples = [1, 6, 90][level as usize];
+    let about = known.mean.iter().copied().fold(1.0, f32::max);
+    let mut stretch = PackedStretch {
+        mean: Vec::new(),
+        min: Vec::new(),
+        max: Vec::new(),
+        count: vec![samples; slots],
+        ..known.clone()
+    };
+    for _ in 0..slots {
+        let mean = about * (0.5 + noise.next());
+        let step = |value: f32| (value * 10.0).round() / 10.0;
+        stretch.mean.push(if samples == 1 { step(mean) } else { mean });
+        let least = mean * if samples == 1 { 1.0 } else { 1.0 - noise.next() / 4.0 };
+        stretch.min.push(step(least));
+        let most = mean * if samples == 1 { 1.0 } else { 1.0 + noise.next() / 4.0 };
+        stretch.max.push(step(most));
+    }
+    stretch
 }
 
 /// From 0 to 1, the same at every run.

@@ -2,7 +2,8 @@
 //!
 //! A file for each day and level holds records, one behind another, each a gzip member of its own: its checksum
 //! tells a torn end, and what stands before that is good. What is lost with a power loss is the last quarter of an hour.
-//! `recent.gz` has the finest level, and is written when the master stops.
+//! What is much is several records, of some series each. `recent.gz` has the finest level, and is written when the
+//! master stops.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -25,8 +26,10 @@ use prost::Message as _;
 
 /// Of all files together; the oldest goes first.
 const BYTES_MAX: u64 = 64 << 20;
-/// Of one record, unpacked.
+/// Of one record, unpacked: an earlier version put everything of its time into one.
 const RECORD_BYTES_MAX: u64 = 64 << 20;
+/// Slots of one record, of all its series together, as it is written: while it is read it is in memory three times.
+const RECORD_SLOTS_MAX: usize = 8192;
 /// The name that each level's files begin with; the finest has one alone.
 const NAMES: [&str; 3] = ["recent", "minutes", "quarters"];
 /// Days for which the files of each level are kept, with the one that is written now.
@@ -161,7 +164,20 @@ struct PackedStretch {
     count: Vec<u32>,
 }
 
+/// One record, or several where it is long.
 fn pack(record: &Record) -> io::Result<Vec<u8>> {
+    let longest = record.series.iter().map(|stretch| stretch.buckets.len()).max();
+    let series_max = RECORD_SLOTS_MAX / longest.unwrap_or(1).clamp(1, RECORD_SLOTS_MAX);
+    let mut packed = Vec::new();
+    for series in record.series.chunks(series_max) {
+        let mut encoder = GzEncoder::new(&mut packed, Compression::default());
+        encoder.write_all(&encode(record, series))?;
+        encoder.finish()?;
+    }
+    Ok(packed)
+}
+
+fn encode(record: &Record, series: &[Stretch]) -> Vec<u8> {
     let of =
         |value: fn(&Bucket) -> f32, stretch: &Stretch| stretch.buckets.iter().map(value).collect();
     let stretch = |stretch: &Stretch| PackedStretch {
@@ -176,17 +192,16 @@ fn pack(record: &Record) -> io::Result<Vec<u8>> {
     let packed = Packed {
         level: u32::try_from(record.level).unwrap_or(u32::MAX),
         from_ms: record.from.0,
-        series: record.series.iter().map(stretch).collect(),
+        series: series.iter().map(stretch).collect(),
     };
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(&packed.encode_to_vec())?;
-    encoder.finish()
+    packed.encode_to_vec()
 }
 
 /// Gives every whole record to `take`.
 fn each_record(file: &mut impl BufRead, mut take: impl FnMut(Record)) -> io::Result<()> {
+    let mut bytes = Vec::new();
     while !file.fill_buf()?.is_empty() {
-        let mut bytes = Vec::new();
+        bytes.clear();
         let mut member = GzDecoder::new(&mut *file).take(RECORD_BYTES_MAX);
         member.read_to_end(&mut bytes)?;
         if bytes.len() as u64 == RECORD_BYTES_MAX {
@@ -269,6 +284,36 @@ mod tests {
             drop(files.read());
             flipped[at] ^= 0x10;
         }
+    }
+
+    #[test]
+    fn a_long_record_is_written_in_pieces_and_comes_back_as_a_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::below(folder.path());
+        let mut long = record(0, 20_000, 1.0);
+        let of = |number: u16| Stretch {
+            name: SeriesName { container: format!("c{number}"), figure: "load".to_owned() },
+            buckets: vec![Bucket::of(f32::from(number)); 360],
+            ..long.series[0].clone()
+        };
+        long.series = (0..100).map(of).collect();
+        files.write(&long).unwrap();
+        let path = folder.path().join("history/recent.gz");
+        let whole = |records: &[Record]| Record {
+            series: records.iter().flat_map(|record| record.series.clone()).collect(),
+            ..records[0].clone()
+        };
+        let (pieces, read) = records(&path);
+        assert!(read && pieces.len() > 1);
+        let slots = |record: &Record| record.series.iter().map(|s| s.buckets.len()).sum::<usize>();
+        assert!(pieces.iter().all(|piece| slots(piece) <= RECORD_SLOTS_MAX));
+        assert_eq!(whole(&pieces), long);
+        // a torn end costs a piece, and not the hour
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        let (left, read) = records(&path);
+        assert!(!read);
+        assert_eq!(left, pieces[..pieces.len() - 1]);
     }
 
     #[test]
