@@ -173,7 +173,7 @@ async fn names(client: &mut Client<'_>, args: &QueryArgs) -> Result<(), Failure>
         failure.help(format!("it is one of {whose}"))
     } else {
         let help = "piccolo metrics list names the figures";
-        match closest(&args.figure, own.iter()) {
+        match closest(&args.figure, own.iter().map(String::as_str)) {
             Some(figure) => failure.help(format!("did you mean {}? {help}", clean(figure))),
             None => failure.help(help),
         }
@@ -190,7 +190,7 @@ pub async fn known_node(client: &mut Client<'_>, name: &str) -> Result<(), Failu
         return Ok(());
     }
     let failure = Failure::new(Exit::NotFound, format!("there is no node {}", clean(name)));
-    Err(match closest(name, nodes.iter().map(|node| &node.name)) {
+    Err(match closest(name, nodes.iter().map(|node| node.name.as_str())) {
         Some(near) => failure.help(format!("did you mean {}?", clean(near))),
         None => failure.help("piccolo node list"),
     })

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
+pub use piccolo_core::near::closest;
 pub use piccolo_rpc::view::words::parse_duration;
 use prost_types::Timestamp;
 
@@ -107,36 +108,6 @@ pub fn moment(at: Option<&Timestamp>) -> String {
 pub fn precise_moment(at: &Timestamp) -> String {
     let whole = Timestamp { seconds: at.seconds, nanos: 0 }.to_string();
     format!("{}.{:03}Z", whole.trim_end_matches('Z'), at.nanos.max(0) / 1_000_000)
-}
-
-/// Of `names` what somebody may have meant: one that has it in itself, or differs in few letters.
-pub fn closest<'a>(meant: &str, names: impl Iterator<Item = &'a String>) -> Option<&'a String> {
-    const LETTERS_MAX: usize = 64;
-    let few = meant.chars().count().div_ceil(3);
-    let rank = |name: &&String| match name.contains(meant) {
-        true => 0,
-        false => letters_between(meant, name),
-    };
-    let names = names.filter(|name| name.chars().count() <= LETTERS_MAX);
-    let nearest = names.min_by_key(|name| (rank(name), *name));
-    nearest.filter(|name| meant.chars().count() <= LETTERS_MAX && rank(name) <= few)
-}
-
-/// How many letters are put in, taken out or changed between them.
-fn letters_between(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut next = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let changed = row.get(j).copied().unwrap_or_default() + usize::from(x != *y);
-            let taken = row.get(j + 1).copied().unwrap_or_default() + 1;
-            let put = next.last().copied().unwrap_or_default() + 1;
-            next.push(changed.min(taken).min(put));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 /// `1 rule`, `2 rules`.
@@ -257,22 +228,6 @@ mod tests {
             assert_eq!(bytes(count), expect);
         }
         assert_eq!(percent(1234), "12.3 %");
-    }
-
-    #[test]
-    fn what_somebody_meant_is_the_nearest_name_or_none() {
-        let names = ["cpu_percent", "load1", "load5", "memory_total_bytes"].map(str::to_owned);
-        for (meant, near) in [
-            ("cpu", Some("cpu_percent")),
-            ("cpu_percnt", Some("cpu_percent")),
-            ("laod1", Some("load1")),
-            ("memory", Some("memory_total_bytes")),
-            ("quatsch", None),
-            ("", Some("cpu_percent")),
-        ] {
-            assert_eq!(closest(meant, names.iter()).map(String::as_str), near, "{meant}");
-        }
-        assert_eq!(closest(&"x".repeat(1000), names.iter()), None);
     }
 
     #[test]

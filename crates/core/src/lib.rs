@@ -23,6 +23,7 @@ pub mod logs;
 pub mod model;
 pub mod monitoring_server;
 pub mod mutant;
+pub mod near;
 pub mod node_agent;
 pub mod node_lifecycle;
 pub mod past;

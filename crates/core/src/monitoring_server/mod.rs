@@ -32,6 +32,22 @@ pub const BYTES_MAX: usize = 24 << 20;
 pub const KEPT_FOR: Duration = Duration::from_secs(86_400);
 /// The figure of a node's link: from a beat that its agent sends until the master's answer.
 pub const ROUND_TRIP: &str = "round_trip_seconds";
+/// What an agent of this version tells of its node. An agent of somebody's own may tell more.
+pub const NODE_FIGURES: [&str; 13] = [
+    "cpu_percent",
+    "disk_free_bytes",
+    "disk_total_bytes",
+    "load1",
+    "load15",
+    "load5",
+    "memory_available_bytes",
+    "memory_total_bytes",
+    "network_rx_bytes_per_s",
+    "network_tx_bytes_per_s",
+    ROUND_TRIP,
+    "temperature_celsius",
+    "uptime_seconds",
+];
 /// Before it has run for so long, a container's figures are not kept: what lives for seconds has no history.
 pub const YOUNG_FOR: Duration = Duration::from_secs(30);
 /// Thousandths of each resolution that a series has at least; where there is no room for that, it is refused.

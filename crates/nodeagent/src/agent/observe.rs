@@ -127,3 +127,35 @@ fn report(
     }
     report
 }
+
+#[cfg(test)]
+mod tests {
+    use piccolo_core::monitoring_server::{NODE_FIGURES, ROUND_TRIP};
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_a_node_is_what_rules_of_alerts_can_name() {
+        let disk = system::Disk { path: "/".into(), total_bytes: Some(2), free_bytes: Some(1) };
+        let load =
+            system::Load { one_minute_x100: 1, five_minutes_x100: 2, fifteen_minutes_x100: 3 };
+        let warm = system::Temperature { name: "cpu".to_owned(), millidegrees: Some(40_000) };
+        let seen = system::Sample {
+            cpu_basis_points: Some(1),
+            cpu_cores: Some(1),
+            memory_total_bytes: Some(2),
+            memory_available_bytes: Some(1),
+            disks: vec![disk],
+            network_rx_bytes_per_s: Some(1),
+            network_tx_bytes_per_s: Some(1),
+            load: Some(load),
+            temperatures: vec![warm],
+            uptime_s: Some(1),
+        };
+        let mut told: Vec<_> = metrics(&seen).into_keys().collect();
+        // the core's own
+        told.push(ROUND_TRIP.to_owned());
+        told.sort_unstable();
+        assert_eq!(told, NODE_FIGURES);
+    }
+}

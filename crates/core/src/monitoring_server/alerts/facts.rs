@@ -5,6 +5,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 use super::{expression::Value, rule::On};
 use crate::{
     model::{CheckLevel, ContainerReport, NodeStatus, NodeView},
+    near::closest,
     time::WallTime,
 };
 
@@ -140,14 +141,11 @@ impl Field {
         Self::ALL.iter().copied().find(|field| field.path() == path)
     }
 
-    /// The one whose name begins alike for longest.
+    /// What somebody may have meant, of the same subject.
     pub fn near(path: &str) -> Option<&'static str> {
-        let alike = |field: &Self| {
-            field.path().bytes().zip(path.bytes()).take_while(|(a, b)| a == b).count()
-        };
-        let nearest = Self::ALL.iter().copied().max_by_key(alike)?;
-        let subject = path.find('.').map_or(0, |dot| dot + 1);
-        Some(nearest.path()).filter(|_| alike(&nearest) > subject)
+        let subject = path.get(..=path.find('.')?)?;
+        let paths = Self::ALL.iter().map(|field| field.path());
+        closest(path, paths.filter(|known| known.starts_with(subject)))
     }
 
     /// All that it can be, where that is known here.

@@ -68,11 +68,6 @@ impl Binary {
         let compared = |holds: fn(f64, f64) -> bool| {
             Some(Value::Bool(holds(left.number(facts)?, right.number(facts)?)))
         };
-        // what is no number, as 1 / 0, is not known
-        let computed = |of: fn(f64, f64) -> f64| {
-            let number = of(left.number(facts)?, right.number(facts)?);
-            Some(Value::Number(number)).filter(|_| number.is_finite())
-        };
         match self {
             Self::And => either(left.bool(facts), right.bool(facts), false),
             Self::Or => either(left.bool(facts), right.bool(facts), true),
@@ -90,12 +85,24 @@ impl Binary {
                     Value::Bool(_) | Value::Number(_) | Value::Text(_) => return None,
                 }))
             }
-            Self::Plus => computed(|a, b| a + b),
-            Self::Minus => computed(|a, b| a - b),
-            Self::Times => computed(|a, b| a * b),
-            Self::Over => computed(|a, b| a / b),
-            Self::Rest => computed(|a, b| a % b),
+            Self::Plus | Self::Minus | Self::Times | Self::Over | Self::Rest => {
+                self.computed(left.number(facts)?, right.number(facts)?).map(Value::Number)
+            }
         }
+    }
+
+    /// Of arithmetic; what is no number, as 1 / 0, is not known.
+    pub(super) fn computed(self, a: f64, b: f64) -> Option<f64> {
+        let number = match self {
+            Self::Plus => a + b,
+            Self::Minus => a - b,
+            Self::Times => a * b,
+            Self::Over => a / b,
+            Self::Rest => a % b,
+            Self::Or | Self::And | Self::Equal | Self::Differs | Self::In => return None,
+            Self::Less | Self::LessOrEqual | Self::More | Self::MoreOrEqual => return None,
+        };
+        Some(number).filter(|number| number.is_finite())
     }
 }
 

@@ -4,9 +4,15 @@ use super::{
     BYTES_MAX, Binary, DEPTH_MAX, Expression, Method, PARTS_MAX, Part,
     lexer::{Token, Word, Wrong, words},
 };
-use crate::monitoring_server::alerts::{
-    facts::{Field, Kind},
-    rule::On,
+use crate::{
+    monitoring_server::{
+        NODE_FIGURES,
+        alerts::{
+            facts::{Field, Kind},
+            rule::On,
+        },
+    },
+    near::closest,
 };
 
 pub(super) fn parse(text: &str, on: On) -> Result<Expression, Wrong> {
@@ -175,6 +181,7 @@ impl Parser {
                 if self.takes("(") {
                     value = self.method(value, text, &name)?;
                 } else {
+                    is_figure(&value, text).map_err(|problem| (name.at, name.length, problem))?;
                     value = entry(value, Part::Text(text.clone()), end)?;
                 }
             } else {
@@ -291,6 +298,43 @@ impl Parser {
     }
 }
 
+/// A figure that no agent tells is a mistake: nothing would ever be known of it. Who has an agent of their own names its
+/// figures in brackets.
+fn is_figure(of: &Typed, name: &str) -> Result<(), String> {
+    if of.kind != Kind::NumberMap || NODE_FIGURES.contains(&name) {
+        return Ok(());
+    }
+    let near = match closest(name, NODE_FIGURES.into_iter()) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("there are {}", NODE_FIGURES.join(", ")),
+    };
+    Err(format!("no node tells {name} (one of an agent of your own is [\"{name}\"]); {near}"))
+}
+
+/// A number that is the same for every subject.
+fn constant(part: &Part) -> Option<f64> {
+    match part {
+        Part::Number(number) => Some(*number),
+        Part::Negative(part) => constant(part).map(|number| -number),
+        Part::Binary(operator, left, right) => operator.computed(constant(left)?, constant(right)?),
+        Part::Bool(_) | Part::Text(_) | Part::Field(_) | Part::List(_) | Part::Entry(..) => None,
+        Part::Not(_) | Part::Has(_) | Part::Size(_) | Part::Method(..) => None,
+    }
+}
+
+/// What never has a value is a mistake: whatever depends on it is never known.
+fn can_be_known(operator: Binary, left: &Typed, right: &Typed) -> Result<(), Wrong> {
+    let (a, b) = (constant(&left.part), constant(&right.part));
+    if matches!(operator, Binary::Over | Binary::Rest) && b == Some(0.0) {
+        return right.wrong("nothing can be divided by 0: this never has a value".to_owned());
+    }
+    match (a, b) {
+        (Some(a), Some(b)) if operator.computed(a, b).is_none() => left
+            .wrong("what comes out is too large for a number: this never has a value".to_owned()),
+        _ => Ok(()),
+    }
+}
+
 fn entry(of: Typed, key: Part, end: usize) -> Result<Typed, Wrong> {
     let kind = match of.kind {
         Kind::TextMap => Kind::Text,
@@ -355,6 +399,7 @@ fn combine(operator: Binary, sign: &str, left: Typed, right: Typed) -> Result<Ty
         Binary::Plus | Binary::Minus | Binary::Times | Binary::Over | Binary::Rest => {
             left.expect(Kind::Number, sign)?;
             right.expect(Kind::Number, sign)?;
+            can_be_known(operator, &left, &right)?;
             Kind::Number
         }
     };

@@ -86,10 +86,11 @@ fn what_is_not_known_is_neither_and_what_decides_decides() {
     for text in [
         "node.metrics.load1 > 3",
         "!(node.metrics.load1 > 3)",
-        "node.metrics.version > 1",
+        "node.metrics['version'] > 1",
+        "node.metrics['gpu_percent'] > 1",
         r#"node.labels.rack == "a""#,
         "node.certificate_seconds_left < 5",
-        "1 / 0 > 1",
+        "1 / size(node.conditions) > 1",
         "node.metrics.load1 > 3 || node.metrics.load5 > 3",
     ] {
         check(text, None);
@@ -104,7 +105,7 @@ fn an_error_shows_its_place() {
     for (text, expect) in [
         (
             r#"node.statu == "Ready""#,
-            "line 1, column 1: there is no node.statu; did you mean node.status_seconds?\n  node.statu == \"Ready\"\n  ^^^^^^^^^^",
+            "line 1, column 1: there is no node.statu; did you mean node.status?\n  node.statu == \"Ready\"\n  ^^^^^^^^^^",
         ),
         (
             "node.connected &&\n  node.metrics.cpu_percent > \"x\"",
@@ -121,6 +122,14 @@ fn an_error_shows_its_place() {
         (
             "container.cpu_percent > 1",
             "line 1, column 1: a rule on node does not know container.cpu_percent: it speaks of node.*\n  container.cpu_percent > 1\n  ^^^^^^^^^^^^^^^^^^^^^",
+        ),
+        (
+            "node.connected && node.metrics.cpu_percnt > 90",
+            "line 1, column 32: no node tells cpu_percnt (one of an agent of your own is [\"cpu_percnt\"]); did you mean cpu_percent?\n  node.connected && node.metrics.cpu_percnt > 90\n                                 ^^^^^^^^^^",
+        ),
+        (
+            "node.metrics.load1 / (2 - 2) > 1",
+            "line 1, column 22: nothing can be divided by 0: this never has a value\n  node.metrics.load1 / (2 - 2) > 1\n                       ^^^^^^^",
         ),
         ("", "line 1, column 1: it is empty\n  \n  ^"),
     ] {
@@ -150,10 +159,26 @@ fn what_is_wrong_is_told_whatever_it_is() {
         ("node.name in node.name", "in looks into a list or a map"),
         ("보드 == 1", "has no meaning here"),
         ("!node.name", "! takes true or false"),
+        ("node.metrics.weather > 1", "there are cpu_percent, disk_free_bytes,"),
+        ("has(node.metrics.cpu)", "did you mean cpu_percent?"),
+        ("1 / 0 > 1", "nothing can be divided by 0"),
+        ("node.heard_seconds % 0 == 1", "nothing can be divided by 0"),
+        ("true || 3 * 1e308 > 1", "too large for a number"),
+        ("node.satus == 'Ready'", "did you mean node.status?"),
     ] {
         let error = Expression::condition(text, On::Node).map(drop).unwrap_err().to_string();
         assert!(error.contains(part), "{text}: {error}");
     }
+}
+
+#[test]
+fn a_figure_that_nodes_can_tell_passes_whether_one_does_or_not() {
+    for figure in crate::monitoring_server::NODE_FIGURES {
+        let text = format!("node.metrics.{figure} > 1 && node.metrics[\"{figure}\"] > 1");
+        assert_eq!(Expression::condition(&text, On::Node).map(drop), Ok(()), "{text}");
+    }
+    let labels = "node.labels.anything == 'x' && has(node.labels['else'])";
+    assert_eq!(Expression::condition(labels, On::Node).map(drop), Ok(()));
 }
 
 #[test]
