@@ -351,7 +351,7 @@ fn a_new_master_with_the_old_authority_alone_takes_its_nodes_in() -> Story {
     assert_eq!(elsewhere.client().node("board-1")?["id"], id);
     assert_eq!(elsewhere.count("NodeAdopted")?, 2);
     // once is enough: whoever is removed now stays out
-    ok(&elsewhere.client().piccolo(&["node", "remove", "board-2"])?)?;
+    ok(&elsewhere.client().piccolo(&["node", "remove", "board-2", "--yes"])?)?;
     elsewhere.wait("board-2 is gone", |client| Ok(client.node("board-2")?.is_null()))?;
     cluster.agent("board-2")?.kill();
     cluster.start_agent("board-2")?;

@@ -31,7 +31,7 @@ fn a_removed_node_stays_out_until_it_joins_again() -> Story {
     let mut cluster = cluster(folder.path(), "")?;
     cluster.join("board-1")?;
     cluster.wait_for_status("board-1", "Ready")?;
-    let removed = cluster.piccolo(&["node", "remove", "board-1"])?;
+    let removed = cluster.piccolo(&["node", "remove", "board-1", "--yes"])?;
     assert!(removed.status.success(), "{removed:?}");
     cluster.wait("it is gone", |c| Ok(c.node("board-1")?.is_null()))?;
     // with the old certificate it may try as often as it likes
@@ -152,7 +152,7 @@ fn a_viewer_may_look_and_not_touch_and_both_are_on_record() -> Story {
     assert!(made.status.success(), "{made:?}");
     let look = cluster.piccolo(&["--context", &path, "node", "list"])?;
     assert!(look.status.success(), "{look:?}");
-    let touch = cluster.piccolo(&["--context", &path, "node", "remove", "board-1"])?;
+    let touch = cluster.piccolo(&["--context", &path, "node", "remove", "board-1", "--yes"])?;
     assert_eq!(touch.status.code(), Some(5), "{touch:?}");
     let audit = cluster.piccolo(&["audit", "list"])?;
     let audit = String::from_utf8_lossy(&audit.stdout).into_owned();

@@ -68,7 +68,7 @@ class RestoredMaster(unittest.TestCase):
         self.is_adopted(after)
         self.is_ready(before)
         # whoever is removed now stays out
-        self.assertEqual(self.master.piccolo("node", "remove", "py-after").returncode, 0)
+        self.assertEqual(self.master.piccolo("node", "remove", "py-after", "--yes").returncode, 0)
         with self.assertRaises(grpc.RpcError):
             after.heartbeat()
 

@@ -15,6 +15,7 @@ use clap::{CommandFactory as _, Parser as _};
 pub mod alert;
 pub mod api_token;
 pub mod args;
+pub mod ask;
 pub mod audit;
 pub mod backup;
 pub mod completion;

@@ -7,7 +7,7 @@
 use std::{
     ffi::OsStr,
     fs::OpenOptions,
-    io::{IsTerminal as _, Write as _},
+    io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::{Output, Stdio},
@@ -25,6 +25,7 @@ use tokio::{
 
 use crate::{
     args::Globals,
+    ask::YesArgs,
     events::{Since, since},
     failure::{Exit, Failure},
     output::{now, say},
@@ -82,9 +83,8 @@ pub struct SupportBundleArgs {
     /// Events and logs from when on: 1h, 2026-11-23T18:00:00Z
     #[arg(long, value_parser = since, value_name = "TIME", default_value = "1h")]
     since: Since,
-    /// Write it without asking
-    #[arg(short, long)]
-    yes: bool,
+    #[command(flatten)]
+    yes: YesArgs,
     /// The configuration of a service on this machine, its secrets removed
     /// [default: /etc/piccolo/master.yaml and nodeagent.yaml]
     #[arg(long, value_name = "FILE")]
@@ -105,19 +105,13 @@ pub async fn run(globals: &Globals, args: &SupportBundleArgs) -> Result<(), Fail
     let at = moment(Some(&now()));
     let usual = || PathBuf::from(format!("piccolo-support-{}.tar.gz", at.replace([':', '-'], "")));
     let path = args.output.clone().unwrap_or_else(usual);
-    let asked = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    if !args.yes && !asked {
-        return Err(Failure::usage(
-            "there is no terminal to ask whether the bundle is to be written",
-        )
-        .help("say --yes"));
-    }
+    args.yes.can_ask("the bundle is to be written")?;
     if std::fs::symlink_metadata(&path).is_ok() {
         return Err(not_written(&path, &std::io::ErrorKind::AlreadyExists.into()));
     }
     let bundle = gather(globals, args).await?;
     say(&bundle.list());
-    if !args.yes && !agreed(&path)? {
+    if !args.yes.agreed(&format!("Write this to {}?", path.display()))? {
         return Err(Failure::new(Exit::Failed, "nothing was written"));
     }
     let archive = bundle.archive(&at).map_err(|error| not_written(&path, &error))?;
@@ -320,15 +314,6 @@ async fn read(from: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> 
         from.take(PART_BYTES_MAX + 1).read_to_end(&mut found).await?;
     }
     Ok(found)
-}
-
-fn agreed(path: &Path) -> Result<bool, Failure> {
-    let mut stderr = std::io::stderr().lock();
-    write!(stderr, "Write this to {}? [y/N] ", path.display())?;
-    stderr.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Whole or not at all, and never in place of another.

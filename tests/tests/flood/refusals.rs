@@ -75,7 +75,7 @@ fn a_flood_of_forbidden_calls_leaves_the_audit_log_small_whole_and_useful() -> S
     }
     assert_eq!(refused, 2 * CALLS);
     // who tries something quietly meanwhile is on record
-    let quiet = cluster.piccolo(&["--context", &mallory, "node", "remove", "board-1"])?;
+    let quiet = cluster.piccolo(&["--context", &mallory, "node", "remove", "board-1", "--yes"])?;
     assert_eq!(quiet.status.code(), Some(5), "{quiet:?}");
     let minutes = begun.elapsed().as_secs() / Duration::from_secs(60).as_secs() + 2;
     let audit = cluster.json(&["audit", "list", "-n", "1000", "-o", "json"])?;

@@ -18,12 +18,14 @@ pub mod watch;
 
 use crate::{
     args::Globals,
+    ask::YesArgs,
     connection::{Client, Cluster, each, follow},
     events::{Since, since},
-    failure::Failure,
+    failure::{Exit, Failure},
     live::{self, Moment, Screen},
     output::{Format, Look, OutputArgs, Tone, document, now, print, say, streamed},
-    text::{age, clean, moment, parse_duration, precise_moment},
+    text::{age, clean, counted, moment, parse_duration, precise_moment},
+    words,
 };
 use deploy::{DeployArgs, undeploy::UndeployArgs};
 use view::{DescribedNodesView, DescribedView, NodeView, NodesView, WatchView};
@@ -58,7 +60,8 @@ const MAINTENANCE_EXAMPLES: &str = "Examples:
   piccolo node maintenance off zone-a --wait      # until it is Ready again";
 const REMOVE_EXAMPLES: &str = "Examples:
   piccolo node remove zone-a
-  piccolo node remove zone-a --wait               # until the master has forgotten it";
+  piccolo node remove zone-a --yes                # asks nothing, for scripts
+  piccolo node remove zone-a --yes --wait         # until the master has forgotten it";
 const LABEL_EXAMPLES: &str = "Examples:
   piccolo node label zone-a site=seoul soc=a78
   piccolo node label zone-a site-                 # removes the label site";
@@ -92,7 +95,8 @@ pub enum NodeCommand {
     Maintenance(MaintenanceArgs),
     /// Remove nodes from the cluster
     ///
-    /// Their certificates are revoked and their sessions closed at once. Their containers go on.
+    /// Their certificates are revoked and their sessions closed at once; their labels and what the master knows of
+    /// them are forgotten. Their containers go on. Asks for each, naming what will be lost.
     #[command(after_help = REMOVE_EXAMPLES)]
     Remove(RemoveArgs),
     /// Set and remove labels of a node
@@ -232,6 +236,8 @@ pub struct MaintenanceArgs {
 pub struct RemoveArgs {
     #[command(flatten)]
     nodes: NodesArg,
+    #[command(flatten)]
+    yes: YesArgs,
     #[command(flatten)]
     wait: WaitArgs,
 }
@@ -464,10 +470,15 @@ async fn maintenance(cluster: &Cluster, args: &MaintenanceArgs) -> Result<(), Fa
 }
 
 async fn remove(cluster: &Cluster, args: &RemoveArgs) -> Result<(), Failure> {
+    args.yes.can_ask("the nodes are to be removed")?;
     let mut ids = Vec::new();
     let done = each(cluster, &args.nodes.nodes, async |client, node| {
         // The id first: afterwards nobody knows the name.
         let found = fetch(client, node).await?;
+        if !args.yes.agreed(&removal(&found))? {
+            let kept = format!("node {} was not removed", clean(&found.name));
+            return Err(Failure::new(Exit::Failed, kept));
+        }
         let request = v1::RemoveNodeRequest { node_id: found.id.clone() };
         let what = format!("cannot remove node {node}");
         client.call(&what, request, async |api, r| api.remove_node(r).await).await?;
@@ -476,6 +487,23 @@ async fn remove(cluster: &Cluster, args: &RemoveArgs) -> Result<(), Failure> {
     })
     .await;
     then_wait(cluster, &args.wait, Goal::Gone(ids), done).await
+}
+
+/// What will be lost, and whether that is meant.
+fn removal(node: &v1::Node) -> String {
+    let name = clean(&node.name);
+    let containers = counted(node.containers.len() as u64, "container", "containers");
+    let labels = match node.labels.is_empty() {
+        true => "It has no labels".to_owned(),
+        false => format!("Its labels ({}) are lost", table::labels(node)),
+    };
+    format!(
+        "node {name} ({}, {}, {containers}): its certificate is revoked at once, and it comes back only with a new \
+         join token.\n{labels}, and what the master knows of it is forgotten. Its containers go on.\n\
+         Remove node {name}?",
+        words::role(node.role),
+        words::status(node.status),
+    )
 }
 
 async fn set_labels(cluster: &Cluster, args: &LabelArgs) -> Result<(), Failure> {

@@ -297,9 +297,18 @@ fn a_master_that_hangs_is_code_4_after_the_timeout() {
 #[test]
 fn with_several_nodes_one_failure_does_not_keep_the_others_from_it() {
     let (home, _peer, context) = start();
-    let output = home.piccolo(&["--context", &context, "node", "remove", "zone-a", "x", "zone-b"]);
+    let remove = ["--context", &context, "node", "remove", "zone-a", "x", "zone-b"];
+    let output = home.piccolo(&[&remove[..], &["--yes"]].concat());
     check(&output, 3, &["cannot get node x", "there is no node \"x\""]);
     assert_eq!(stdout(&output), "node zone-a removed\nnode zone-b removed\n");
+}
+
+#[test]
+fn a_node_is_not_removed_where_nobody_can_be_asked() {
+    let (home, _peer, context) = start();
+    let output = home.piccolo(&["--context", &context, "node", "remove", "zone-a"]);
+    check(&output, 2, &["no terminal to ask whether the nodes are to be removed", "say --yes"]);
+    assert_eq!(stdout(&output), "");
 }
 
 #[test]

@@ -107,6 +107,16 @@ impl Home {
         command.spawn().unwrap()
     }
 
+    /// Starts it where it can ask: on a terminal, by its stdin, stdout and stderr.
+    pub(crate) fn start_asking(
+        &self,
+        words: &[&str],
+        [stdin, stdout, stderr]: [fs::File; 3],
+    ) -> Child {
+        let mut command = self.std_command(Path::new(env!("CARGO_BIN_EXE_piccolo")));
+        command.args(words).stdin(stdin).stdout(stdout).stderr(stderr).spawn().unwrap()
+    }
+
     /// Writes a file that may be run.
     pub(crate) fn script(&self, name: &str, text: &str) {
         let path = self.path(name);

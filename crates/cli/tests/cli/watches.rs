@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::Read as _,
+    io::{Read as _, Write as _},
     process::Stdio,
     sync::{Arc, mpsc},
 };
@@ -186,7 +186,7 @@ fn waiting_ends_when_it_is_so_or_says_what_is_missing() {
     assert!(text.contains("not every node is Ready after 0.3 s"), "{text}");
     assert!(text.contains("cause: zone-a is Initializing"), "{text}");
     queue(snapshot(vec![], 10));
-    let remove = ["--context", &context, "node", "remove", "zone-a", "--wait"];
+    let remove = ["--context", &context, "node", "remove", "zone-a", "--yes", "--wait"];
     assert_eq!(home.piccolo(&remove).status.code(), Some(0));
 }
 
@@ -294,4 +294,24 @@ fn top_is_drawn_until_it_is_interrupted_and_says_that_the_master_is_away() {
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     assert_eq!(exit_code(&mut child), 0);
+}
+
+#[test]
+fn who_removes_a_node_is_told_what_is_lost_and_asked() {
+    let (home, _peer, context) = start();
+    for (answer, code, done) in [("n\n", 1, "zone-a was not removed"), ("y\n", 0, "zone-a removed")]
+    {
+        let (mut ours, theirs) = terminal(80, 30);
+        let words = ["--context", &context, "node", "remove", "zone-a"];
+        let out = || theirs.try_clone().unwrap();
+        let mut child = home.start_asking(&words, [out(), out(), out()]);
+        drop(theirs);
+        let screen = screen_of(ours.try_clone().unwrap());
+        let mut seen = String::new();
+        let question = ["2 containers", "revoked", "site=seoul,soc=a78", "Remove node zone-a?"];
+        expect(&screen, &mut seen, &question);
+        ours.write_all(answer.as_bytes()).unwrap();
+        expect(&screen, &mut seen, &[done]);
+        assert_eq!(exit_code(&mut child), code, "{seen}");
+    }
 }
