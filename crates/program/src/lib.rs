@@ -13,7 +13,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    process::{ChildStderr, Command},
+    process::{Child, ChildStderr, Command},
 };
 
 /// Bytes of what it writes that are looked at; the rest is thrown away.
@@ -69,7 +69,7 @@ impl Program<'_> {
             .kill_on_drop(true)
             .spawn()
             .map_err(cannot_run)?;
-        let _group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
+        let _group = Group::of(&child);
         let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
         let write = async move {
             if let Some(mut stdin) = stdin {
@@ -88,8 +88,17 @@ impl Program<'_> {
     }
 }
 
-/// Ends the program and its children when it goes out of sight.
-struct Group(Option<Pid>);
+/// Ends a program and its children when it goes out of sight.
+#[derive(Debug)]
+pub struct Group(Option<Pid>);
+
+impl Group {
+    /// Of one that was started with `process_group(0)`.
+    #[must_use]
+    pub fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
+    }
+}
 
 impl Drop for Group {
     fn drop(&mut self) {

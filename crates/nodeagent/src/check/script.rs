@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use piccolo_core::model::{CheckLevel, Finding, SystemCheck};
-use rustix::process::{Pid, Signal, kill_process_group};
+use piccolo_program::Group;
 use serde::Deserialize;
 use tokio::{io::AsyncReadExt as _, process::Command, time::timeout};
 
@@ -103,7 +103,7 @@ async fn printed(program: &Path, arguments: &[String]) -> Result<(Vec<u8>, ExitS
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("{} cannot be started", program.display()))?;
-    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let _group = Group::of(&child);
     let mut output = child.stdout.take().context("its output cannot be read")?;
     let work = async {
         let mut bytes = Vec::new();
@@ -113,16 +113,9 @@ async fn printed(program: &Path, arguments: &[String]) -> Result<(Vec<u8>, ExitS
         }
         Ok((bytes, child.wait().await?))
     };
-    let result = timeout(TIME_LIMIT, work).await.unwrap_or_else(|_| {
+    timeout(TIME_LIMIT, work).await.unwrap_or_else(|_| {
         bail!("it has not ended within {} s", TIME_LIMIT.as_secs());
-    });
-    if result.is_err()
-        && let Some(group) = group
-    {
-        // one that has just ended is no fault
-        let _ = kill_process_group(group, Signal::KILL);
-    }
-    result
+    })
 }
 
 fn read(bytes: &[u8]) -> Result<Vec<Finding>> {
