@@ -203,9 +203,7 @@ async fn a_message_that_is_too_large_is_refused_and_nobody_else_notices() {
 #[tokio::test]
 async fn what_is_too_large_for_the_store_is_refused_before_it_gets_there() {
     let cluster = Cluster::start_with(|config| config.events_max = 100).await;
-    let identity = cluster.join("n1").await;
-    let mut agent = cluster.agent(&identity).await;
-    let mut session = Session::open(&mut agent, hello("n1")).await;
+    let mut session = cluster.session("n1").await;
     let fields = |n: usize| (0..n).map(|i| (format!("f{i}"), "\"".repeat(1000))).collect();
     let event =
         |node_sequence, n| v1::Event { node_sequence, fields: fields(n), ..Default::default() };

@@ -152,6 +152,27 @@ impl Cluster {
         Ok(Identity::from_issued(key, &pem).unwrap())
     }
 
+    /// Joins a node and opens its session.
+    pub(crate) async fn session(&self, id: &str) -> Session {
+        let identity = self.join(id).await;
+        Session::open(&mut self.agent(&identity).await, hello(id)).await
+    }
+
+    /// The session of a node that has joined and is Ready.
+    pub(crate) async fn ready(&self, id: &str) -> Session {
+        let mut session = self.session(id).await;
+        session.configure().await;
+        self.wait_for(id, v1::NodeStatus::Ready).await;
+        session
+    }
+
+    /// The same, of one that has sent this report.
+    pub(crate) async fn reporting(&self, id: &str, report: v1::StatusReport) -> Session {
+        let mut session = self.ready(id).await;
+        session.say(v1::agent_message::Message::Status(report)).await;
+        session
+    }
+
     pub(crate) async fn node(&self, id: &str) -> v1::Node {
         let request = v1::GetNodeRequest { node_id: id.to_owned() };
         self.admin().await.get_node(request).await.unwrap().into_inner().node.unwrap()

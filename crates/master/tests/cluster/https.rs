@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::{Cluster, Session, hello};
+use crate::harness::Cluster;
 
 /// A connection with one of these versions, by a client that is rustls as it comes.
 pub(crate) async fn connect(
@@ -104,17 +104,12 @@ async fn health_is_open_and_figures_are_for_readers() {
 #[tokio::test]
 async fn figures_are_of_the_master_and_of_every_node() {
     let cluster = Cluster::start().await;
-    let identity = cluster.join("n1").await;
-    let mut agent = cluster.agent(&identity).await;
-    let mut session = Session::open(&mut agent, hello("n1")).await;
-    session.configure().await;
-    cluster.wait_for("n1", v1::NodeStatus::Ready).await;
     let report = v1::StatusReport {
         metrics: as_an_agent_reports(),
         containers: vec![v1::ContainerStatus { state: "running".to_owned(), ..Default::default() }],
         ..Default::default()
     };
-    session.say(v1::agent_message::Message::Status(report)).await;
+    let _session = cluster.reporting("n1", report).await;
     let admin = cluster.admin_identity();
     crate::harness::eventually("the report has arrived", async || {
         !cluster.node("n1").await.containers.is_empty()

@@ -33,9 +33,7 @@ async fn fifty_frozen_clients_and_100_mb_of_changes_disturb_nobody() {
     let beats = beat(&cluster).await;
     let seen = watch(&cluster).await;
 
-    let identity = cluster.join("loud").await;
-    let mut agent = cluster.agent(&identity).await;
-    let mut loud = Session::open(&mut agent, hello("loud")).await;
+    let mut loud = cluster.session("loud").await;
     loud.configure().await;
     let filling = "x".repeat(1000);
     for number in 1..=REPORTS {
@@ -78,11 +76,7 @@ async fn freeze(cluster: &Cluster) -> (Vec<impl Sized>, Vec<Session>) {
 
 /// A node that beats ten times a second; gives the longest wait for an answer, in milliseconds.
 async fn beat(cluster: &Cluster) -> Arc<AtomicU64> {
-    let identity = cluster.join("calm").await;
-    let mut agent = cluster.agent(&identity).await;
-    let mut session = Session::open(&mut agent, hello("calm")).await;
-    session.configure().await;
-    cluster.wait_for("calm", v1::NodeStatus::Ready).await;
+    let mut session = cluster.ready("calm").await;
     let worst = Arc::new(AtomicU64::new(0));
     let shared = Arc::clone(&worst);
     tokio::spawn(async move {

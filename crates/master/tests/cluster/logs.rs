@@ -258,9 +258,7 @@ async fn who_follows_goes_on_where_it_was_when_the_node_is_back() {
 #[tokio::test]
 async fn who_may_not_or_cannot_read_is_told_at_once() {
     let cluster = Cluster::start().await;
-    let identity = cluster.join("old").await;
-    let mut agent = cluster.agent(&identity).await;
-    let mut session = Session::open(&mut agent, hello("old")).await;
+    let mut session = cluster.session("old").await;
     session.configure().await;
     let _beating = session.keep_beating();
     cluster.wait_for("old", v1::NodeStatus::Ready).await;

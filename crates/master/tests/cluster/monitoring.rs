@@ -103,9 +103,7 @@ async fn welcome(session: &mut Session) -> v1::Welcome {
 async fn figures_of_a_time_alone_fill_the_gap() {
     let cluster = Cluster::start().await;
     let mut admin = cluster.admin().await;
-    let identity = cluster.join("n1").await;
-    let mut agent = cluster.agent(&identity).await;
-    let mut session = Session::open(&mut agent, hello("n1")).await;
+    let mut session = cluster.session("n1").await;
     assert!(welcome(&mut session).await.takes_missed);
     let series = v1::MissedSeries {
         figure: "cpu_percent".to_owned(),
@@ -130,9 +128,7 @@ async fn figures_of_a_time_alone_fill_the_gap() {
 async fn a_restart_keeps_what_was_seen_and_a_removed_node_is_forgotten() {
     let cluster = Cluster::start().await;
     for id in ["n1", "n2"] {
-        let identity = cluster.join(id).await;
-        let mut agent = cluster.agent(&identity).await;
-        let mut session = Session::open(&mut agent, hello(id)).await;
+        let mut session = cluster.session(id).await;
         session.say(Say::Status(report("50.0"))).await;
         let mut admin = cluster.admin().await;
         eventually("it is remembered", async || seen(&mut admin).await.contains(&host(id))).await;

@@ -7,7 +7,7 @@ use piccolo_rpc::v1;
 
 use crate::{
     alerts::servers::{Certificate, Server, free_port},
-    harness::{Cluster, Session, eventually, hello},
+    harness::{Cluster, eventually},
     https::get,
 };
 
@@ -50,11 +50,6 @@ async fn a_receiver_is_sent_every_figure_of_the_page_and_proves_who_it_is() {
     let port = free_port();
     let mut receiver = receiver(port, &certificate).await;
     let cluster = sending(port, &certificate).await;
-    let identity = cluster.join("n1").await;
-    let mut agent = cluster.agent(&identity).await;
-    let mut session = Session::open(&mut agent, hello("n1")).await;
-    session.configure().await;
-    cluster.wait_for("n1", v1::NodeStatus::Ready).await;
     let report = v1::StatusReport {
         metrics: [("cpu_percent".to_owned(), "25".to_owned())].into(),
         containers: vec![v1::ContainerStatus {
@@ -64,7 +59,7 @@ async fn a_receiver_is_sent_every_figure_of_the_page_and_proves_who_it_is() {
         }],
         ..Default::default()
     };
-    session.say(v1::agent_message::Message::Status(report)).await;
+    let _session = cluster.reporting("n1", report).await;
 
     let admin = cluster.admin_identity();
     let mut told = receiver.next().await;

@@ -92,11 +92,7 @@ async fn a_stranger_may_ask_for_nothing_but_to_join() {
 #[tokio::test]
 async fn the_topology_goes_round_and_every_node_confirms_it() {
     let cluster = Cluster::start().await;
-    let identity = cluster.join("n1").await;
-    let mut agent = cluster.agent(&identity).await;
-    let mut session = Session::open(&mut agent, hello("n1")).await;
-    session.configure().await;
-    cluster.wait_for("n1", v1::NodeStatus::Ready).await;
+    let mut session = cluster.ready("n1").await;
     let mut admin = cluster.admin().await;
     let get = async |admin: &mut Admin| {
         admin.get_topology(v1::GetTopologyRequest {}).await.unwrap().into_inner().topology.unwrap()
@@ -148,11 +144,7 @@ async fn a_filter_selects_and_a_bad_one_names_the_place() {
 #[tokio::test]
 async fn maintenance_is_an_operators_word() {
     let cluster = Cluster::start().await;
-    let identity = cluster.join("n1").await;
-    let mut agent = cluster.agent(&identity).await;
-    let mut session = Session::open(&mut agent, hello("n1")).await;
-    session.configure().await;
-    cluster.wait_for("n1", v1::NodeStatus::Ready).await;
+    let _session = cluster.ready("n1").await;
     let mut admin = cluster.admin().await;
     let mut set = async |on| {
         let reason = "new disk".to_owned();

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    harness::{Cluster, Session, hello, refused},
+    harness::{Cluster, Session, refused},
     https::connect,
 };
 
@@ -81,11 +81,7 @@ pub(crate) async fn cluster_of(names: &[&str]) -> (Cluster, Vec<Session>) {
     let cluster = Cluster::start().await;
     let mut sessions = Vec::new();
     for name in names {
-        let identity = cluster.join(name).await;
-        let mut agent = cluster.agent(&identity).await;
-        let mut session = Session::open(&mut agent, hello(name)).await;
-        session.configure().await;
-        cluster.wait_for(name, v1::NodeStatus::Ready).await;
+        let session = cluster.ready(name).await;
         sessions.push(session);
     }
     (cluster, sessions)

@@ -11,9 +11,7 @@ use crate::harness::{Beating, Cluster, PATIENCE, Session, goodbye, hello, refuse
 
 /// A node that beats and is Ready.
 async fn ready(cluster: &Cluster, id: &str) -> Beating {
-    let identity = cluster.join(id).await;
-    let mut agent = cluster.agent(&identity).await;
-    let mut session = Session::open(&mut agent, hello(id)).await;
+    let mut session = cluster.session(id).await;
     session.configure().await;
     let beating = session.keep_beating();
     cluster.wait_for(id, v1::NodeStatus::Ready).await;
@@ -51,11 +49,7 @@ async fn a_watcher_sees_a_killed_agent_suspect_and_then_not_ready() {
 #[tokio::test]
 async fn a_frozen_agent_loses_its_session_though_its_connection_lives() {
     let cluster = Cluster::start().await;
-    let identity = cluster.join("n1").await;
-    let mut agent = cluster.agent(&identity).await;
-    let mut session = Session::open(&mut agent, hello("n1")).await;
-    session.configure().await;
-    cluster.wait_for("n1", v1::NodeStatus::Ready).await;
+    let mut session = cluster.ready("n1").await;
     // it says nothing more
     let farewell = session.next_that(goodbye).await;
     assert_eq!(farewell.reason, "Slow");
@@ -167,9 +161,7 @@ async fn a_breach_of_the_rules_ends_the_session_with_the_fault_named() {
 #[tokio::test]
 async fn a_message_that_is_too_large_ends_the_session_and_is_named() {
     let cluster = Cluster::start().await;
-    let identity = cluster.join("n1").await;
-    let mut agent = cluster.agent(&identity).await;
-    let mut session = Session::open(&mut agent, hello("n1")).await;
+    let mut session = cluster.session("n1").await;
     let metrics = [("big".to_owned(), "x".repeat(2 * 1024 * 1024))].into();
     let report = v1::StatusReport { metrics, ..Default::default() };
     session.say(Say::Status(report)).await;
@@ -219,11 +211,7 @@ async fn events_are_stored_once_however_often_they_are_sent() {
 #[tokio::test]
 async fn a_command_goes_to_the_agent_and_its_result_comes_back() {
     let cluster = Cluster::start().await;
-    let identity = cluster.join("n1").await;
-    let mut agent = cluster.agent(&identity).await;
-    let mut session = Session::open(&mut agent, hello("n1")).await;
-    session.configure().await;
-    cluster.wait_for("n1", v1::NodeStatus::Ready).await;
+    let mut session = cluster.ready("n1").await;
     let mut admin = cluster.admin().await;
     let (node_id, container) = ("n1".to_owned(), "web".to_owned());
     let restart = v1::RestartContainerRequest { node_id, container };
@@ -247,9 +235,7 @@ async fn a_command_goes_to_the_agent_and_its_result_comes_back() {
 #[tokio::test]
 async fn an_agent_that_leaves_is_removed() {
     let cluster = Cluster::start().await;
-    let identity = cluster.join("n1").await;
-    let mut agent = cluster.agent(&identity).await;
-    let mut session = Session::open(&mut agent, hello("n1")).await;
+    let mut session = cluster.session("n1").await;
     session.configure().await;
     let (reason, message) = ("Leaving".to_owned(), String::new());
     session.say(Say::Goodbye(v1::Goodbye { reason, message })).await;

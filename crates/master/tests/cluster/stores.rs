@@ -10,7 +10,7 @@ use piccolo_rpc::v1;
 use piccolo_store::testing::Etcd;
 use tokio::time::Instant;
 
-use crate::harness::{Cluster, PATIENCE, Session, eventually, hello};
+use crate::harness::{Cluster, PATIENCE, eventually};
 
 pub(crate) fn in_etcd(etcd: &Etcd) -> StoreConfig {
     let endpoints = vec![etcd.endpoint()];
@@ -21,9 +21,7 @@ pub(crate) fn in_etcd(etcd: &Etcd) -> StoreConfig {
 async fn a_store_that_is_away_changes_no_nodes_status_and_loses_nothing() {
     let etcd = Etcd::start();
     let cluster = Cluster::start_with(|config| config.store = in_etcd(&etcd)).await;
-    let identity = cluster.join("n1").await;
-    let mut agent = cluster.agent(&identity).await;
-    let mut session = Session::open(&mut agent, hello("n1")).await;
+    let mut session = cluster.session("n1").await;
     session.configure().await;
     let beating = session.keep_beating();
     cluster.wait_for("n1", v1::NodeStatus::Ready).await;

@@ -48,9 +48,7 @@ async fn a_certificate_is_renewed_over_the_live_session() {
 #[tokio::test]
 async fn a_renewal_with_a_bad_request_ends_the_session_and_nothing_else() {
     let cluster = Cluster::start().await;
-    let identity = cluster.join("n1").await;
-    let mut agent = cluster.agent(&identity).await;
-    let mut session = Session::open(&mut agent, hello("n1")).await;
+    let mut session = cluster.session("n1").await;
     let request = v1::CertificateRequest { certificate_signing_request: b"no request".to_vec() };
     session.say(Say::CertificateRequest(request)).await;
     let goodbye = session.next_that(goodbye).await;
