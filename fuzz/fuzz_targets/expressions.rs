@@ -104,6 +104,7 @@ fn view(node: &str, now: Now) -> NodeView {
         last_heartbeat: Some(now.wall),
         connected: true,
         containers: vec![web],
+        containers_at: None,
         metrics: [("cpu_percent".to_owned(), "91.5".to_owned())].into(),
         sampled_at: Some(now.wall),
         system_check: None,

@@ -20,7 +20,7 @@ pub fn node(node: &v1::Node, recent: &[v1::Event], generation: Option<u64>, look
     section(&mut out, look, "System", &fields(look, system(node)));
     section(&mut out, look, "Hardware", &hardware(node, look));
     section(&mut out, look, "Metrics", &metrics(node, look));
-    section(&mut out, look, "Containers", &containers(node, look));
+    section(&mut out, look, &containers_title(node, look), &containers(node, look));
     let narrow = Look { width: look.width.map(|width| width.saturating_sub(2)), ..*look };
     let events = if recent.is_empty() {
         "none\n".to_owned()
@@ -167,6 +167,14 @@ fn metric(key: &str, value: &str) -> (String, String) {
         Some((name.to_owned(), humanise(number)))
     });
     unit.unwrap_or_else(|| (key.to_owned(), or_nothing(value)))
+}
+
+/// What a node without a session runs now is not known.
+fn containers_title(node: &v1::Node, look: &Look) -> String {
+    match node.containers_at.as_ref().filter(|_| !node.connected && !node.containers.is_empty()) {
+        Some(at) => format!("Containers, last known {} ago", age(look.now, Some(at))),
+        None => "Containers".to_owned(),
+    }
 }
 
 fn containers(node: &v1::Node, look: &Look) -> String {

@@ -119,6 +119,7 @@ pub(crate) fn nodes() -> Vec<v1::Node> {
             since: ago(332),
         }],
         containers: vec![container("evil\u{1b}[2Jname", "running", None)],
+        containers_at: ago(337),
         // what it told while it had a session says nothing of its link now
         metrics: map(&[("round_trip_seconds", "0.024")]),
         ..board("6f1c2d3e-0002", "zone-b", "192.168.7.12", v1::NodeStatus::NotReady)

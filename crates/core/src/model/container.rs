@@ -25,6 +25,35 @@ pub struct ContainerReport {
     pub restart: RestartPolicy,
 }
 
+/// What a node ran when it was heard last, as the master keeps it over its own restart: without figures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastContainers {
+    /// By the master's clock.
+    pub at: WallTime,
+    pub containers: Vec<ContainerReport>,
+}
+
+/// Bytes of what is kept of one node, about; what is beyond is not kept.
+const LAST_BYTES_MAX: usize = 32 * 1024;
+
+impl LastContainers {
+    pub fn of(at: WallTime, containers: &[ContainerReport]) -> Self {
+        /// Of what is not text.
+        const REST: usize = 240;
+        let mut bytes = 0;
+        let fits = |container: &&ContainerReport| {
+            let ContainerReport { id, name, image, state, health, .. } = container;
+            let texts = [id, name, image, state, health];
+            bytes += texts.into_iter().map(String::len).sum::<usize>() + REST;
+            bytes <= LAST_BYTES_MAX
+        };
+        let kept = containers.iter().take_while(fits).cloned();
+        let without_figures =
+            |container| ContainerReport { memory_bytes: 0, cpu_basis_points: 0, ..container };
+        Self { at, containers: kept.map(without_figures).collect() }
+    }
+}
+
 /// Whether recovery starts a container again that has ended. Asked for by a label of the container, or by
 /// the configuration of its agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

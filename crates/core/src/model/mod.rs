@@ -12,7 +12,7 @@ pub use access::{
     AuditEnds, AuditEntry, AuditOutcome, ChainError, CredentialKind, CredentialRecord, SpeaksFor,
     TokenRecord, UserRecord, verify_chain,
 };
-pub use container::{ContainerReport, RestartPolicy};
+pub use container::{ContainerReport, LastContainers, RestartPolicy};
 pub use event::{Event, EventKind, JournalEntry, Severity};
 pub use ids::{
     FieldError, Labels, NodeId, NodeName, SessionId, UserName, check_address, check_labels,

@@ -313,6 +313,8 @@ pub struct NodeView {
     pub last_heartbeat: Option<WallTime>,
     pub connected: bool,
     pub containers: Vec<ContainerReport>,
+    /// When they were as they are here, by the master's clock: of a node without a session, the last that is known.
+    pub containers_at: Option<WallTime>,
     pub metrics: BTreeMap<String, String>,
     /// When the newest report came, by the master's clock; its metrics are as old.
     pub sampled_at: Option<WallTime>,

@@ -33,6 +33,7 @@ fn seen(name: &str, second: i64, cpu: f32) -> NodeView {
         last_heartbeat: None,
         connected: true,
         containers: vec![web],
+        containers_at: None,
         metrics: BTreeMap::from([
             ("cpu_percent".to_owned(), cpu.to_string()),
             ("state".to_owned(), "fine".to_owned()),

@@ -42,6 +42,7 @@ fn present(name: &str, created_at: i64, status: NodeStatus, since: i64) -> NodeV
         last_heartbeat: None,
         connected: true,
         containers: Vec::new(),
+        containers_at: None,
         metrics: BTreeMap::new(),
         sampled_at: None,
         system_check: None,

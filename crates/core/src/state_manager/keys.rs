@@ -1,6 +1,7 @@
 //! What the master stores, and under which keys: JSON that a person can read.
 //!
-//! Not stored: metrics, containers, beats. Heartbeats are one value, written once a minute at most.
+//! Not stored: metrics, beats. Heartbeats are one value, written once a minute at most, and with them the containers of
+//! nodes that have others now, or others in other states.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,8 +10,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::restoration::{Restoration, Settled};
 use crate::{
     model::{
-        AuditEnds, AuditEntry, CredentialRecord, Event, FieldError, NodeId, NodeName, NodeRecord,
-        TokenRecord, UserName, UserRecord,
+        AuditEnds, AuditEntry, CredentialRecord, Event, FieldError, LastContainers, NodeId,
+        NodeName, NodeRecord, TokenRecord, UserName, UserRecord,
     },
     monitoring_server::alerts::Stored,
     session::SEQUENCE_MAX,
@@ -44,6 +45,8 @@ pub(super) const EPOCH_MAX: u64 = (1 << (53 - EPOCH_BITS)) - 1;
 /// A restored master begins at the seconds since 1970, but no later than this, in 2174: a clock that is far ahead
 /// must not use up what is left for starts.
 pub(super) const EPOCH_LEAP_MAX: u64 = EPOCH_MAX - (1 << 31);
+/// What each node ran when it was heard last.
+pub const CONTAINERS: &str = "/piccolo/v1/containers/";
 pub const NODES: &str = "/piccolo/v1/nodes/";
 pub const TOKENS: &str = "/piccolo/v1/tokens/";
 pub const USERS: &str = "/piccolo/v1/users/";
@@ -52,6 +55,10 @@ pub const CREDENTIALS: &str = "/piccolo/v1/credentials/";
 
 pub fn node(id: &NodeId) -> String {
     format!("{NODES}{id}")
+}
+
+pub fn containers(id: &NodeId) -> String {
+    format!("{CONTAINERS}{id}")
 }
 
 /// The values that heartbeats are divided among; the first is the only one of most clusters.
@@ -95,6 +102,13 @@ pub fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, Corrupt
         .map_err(|error| CorruptRecord { key: key.to_owned(), problem: error.to_string() })
 }
 
+/// Of a key that ends with one.
+fn node_id(key: &str, id: &str) -> Result<NodeId, CorruptRecord> {
+    let problem =
+        |error: FieldError| CorruptRecord { key: key.to_owned(), problem: error.to_string() };
+    NodeId::parse("node_id", id).map_err(problem)
+}
+
 /// What goes on counting from a stored number must not come to the end of numbers.
 fn check_count(key: &str, count: u64, max: u64) -> Result<(), CorruptRecord> {
     if count <= max {
@@ -122,6 +136,7 @@ pub struct Snapshot {
     pub(super) users: BTreeMap<UserName, UserRecord>,
     pub(super) credentials: BTreeMap<String, CredentialRecord>,
     pub(super) heartbeats: BTreeMap<NodeId, WallTime>,
+    pub(super) containers: BTreeMap<NodeId, LastContainers>,
     pub(super) log: LogSnapshot,
     pub(super) epoch: u64,
     pub(super) restoration: Option<Restoration>,
@@ -153,6 +168,7 @@ impl Snapshot {
             users: BTreeMap::new(),
             credentials: BTreeMap::new(),
             heartbeats: BTreeMap::new(),
+            containers: BTreeMap::new(),
             log: LogSnapshot::default(),
             epoch: 0,
             restoration: None,
@@ -184,12 +200,9 @@ impl Snapshot {
         } else if key == RESTORATION {
             self.restoration = Some(decode(key, value)?);
         } else if let Some(id) = key.strip_prefix(SETTLED) {
-            let id = NodeId::parse("node_id", id);
-            let problem = |error: FieldError| CorruptRecord {
-                key: key.to_owned(),
-                problem: error.to_string(),
-            };
-            self.settled.insert(id.map_err(problem)?, decode(key, value)?);
+            self.settled.insert(node_id(key, id)?, decode(key, value)?);
+        } else if let Some(id) = key.strip_prefix(CONTAINERS) {
+            self.containers.insert(node_id(key, id)?, decode(key, value)?);
         } else if key.starts_with(NODES) {
             let record: NodeRecord = decode(key, value)?;
             self.nodes.insert(record.id.clone(), record);

@@ -64,6 +64,8 @@ use crate::{
 
 /// Nodes handled by one deadline at most, so that a commit stays within a store's transaction limit.
 const NODES_PER_DEADLINE_MAX: usize = 24;
+/// Nodes whose containers are stored by one commit at most, for the same reason.
+const CONTAINERS_SAVED_MAX: usize = 8;
 /// Between two writes of what was last heard from whom: flash wears out.
 const HEARTBEATS_SAVED_EVERY: Duration = Duration::from_secs(60);
 /// A deadline that is later than this was missed because the master stood still: what the nodes said
@@ -432,7 +434,8 @@ impl StateManager {
         for (id, record) in snapshot.nodes {
             names.insert(record.name.key(), id.clone());
             let heard = snapshot.heartbeats.get(&id).copied();
-            nodes.insert(id, Node::restored(record, heard, timing, now));
+            let last = snapshot.containers.remove(&id);
+            nodes.insert(id, Node::restored(record, heard, last, timing, now));
         }
         let epoch = snapshot.epoch + 1;
         let lifetime = settings.certificate_lifetime;
@@ -614,7 +617,31 @@ impl StateManager {
             out.put(keys::heartbeats(part), &heard.iter().copied().collect::<BTreeMap<_, _>>());
         }
         self.heartbeats_saved_at = now.at;
-        self.heard_since_saved = false;
+        // what is left over of the containers is for the next time
+        let ids = self.nodes.keys().cloned().collect();
+        self.heard_since_saved = self.save_containers(&ids, &mut out.writes);
+    }
+
+    /// With what is written anyway, a few at a time. Whether some are left over.
+    fn save_containers(
+        &mut self,
+        of: &BTreeSet<NodeId>,
+        writes: &mut BTreeMap<String, Option<Vec<u8>>>,
+    ) -> bool {
+        let mut room = CONTAINERS_SAVED_MAX;
+        for id in of {
+            let Some(node) = self.nodes.get_mut(id).filter(|node| !node.containers_saved) else {
+                continue;
+            };
+            if room == 0 {
+                return true;
+            }
+            room -= 1;
+            if let Some(last) = node.containers_to_save() {
+                writes.insert(keys::containers(id), Some(keys::encode(&last)));
+            }
+        }
+        false
     }
 
     /// One commit, then what it reveals.
@@ -622,6 +649,10 @@ impl StateManager {
         let changed = self.views(std::mem::take(&mut out.changed));
         self.look_at(now, &mut out, &changed);
         let Outbox { mut writes, effects, touched, .. } = out;
+        let is_silent = |id: &NodeId| self.nodes.get(id).is_some_and(|n| n.session.is_none());
+        // a node that is lost may be lost for long
+        let silent = touched.iter().filter(|id| is_silent(id)).cloned().collect();
+        self.save_containers(&silent, &mut writes);
         for id in touched.iter().filter(|_| !mutant!("records are not stored")) {
             if let Some(node) = self.nodes.get(id) {
                 writes.insert(keys::node(id), Some(keys::encode(&node.record_to_store())));

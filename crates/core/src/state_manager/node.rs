@@ -7,8 +7,8 @@ use crate::{
     action_controller::recovery::Memory,
     failure_detector::{FailureDetector, Timing, Verdict},
     model::{
-        Condition, ConditionKind, ContainerReport, NodeRecord, NodeStatus, NodeView, RecoveryLine,
-        RecoveryReport, SessionId, SystemCheck,
+        Condition, ConditionKind, ContainerReport, LastContainers, NodeRecord, NodeStatus,
+        NodeView, RecoveryLine, RecoveryReport, SessionId, SystemCheck,
     },
     mutant::mutant,
     time::{Now, Timestamp, WallTime},
@@ -31,6 +31,9 @@ pub(super) struct Node {
     pub(super) session_before: Option<SessionId>,
     pub(super) last_heartbeat: Option<WallTime>,
     pub(super) containers: Vec<ContainerReport>,
+    pub(super) containers_at: Option<WallTime>,
+    /// What is stored of them has the same ones in the same states.
+    pub(super) containers_saved: bool,
     pub(super) metrics: BTreeMap<String, String>,
     pub(super) sampled_at: Option<WallTime>,
     /// What the agent itself has found.
@@ -75,6 +78,8 @@ impl Node {
             session_before: None,
             last_heartbeat: None,
             containers: Vec::new(),
+            containers_at: None,
+            containers_saved: true,
             metrics: BTreeMap::new(),
             sampled_at: None,
             own_conditions: Vec::new(),
@@ -102,6 +107,7 @@ impl Node {
     pub(super) fn restored(
         record: NodeRecord,
         heard: Option<WallTime>,
+        last: Option<LastContainers>,
         timing: Timing,
         now: Now,
     ) -> Self {
@@ -117,8 +123,12 @@ impl Node {
         // the policy may be another now: what was found is the same under both
         let check_failed = message(ConditionKind::SystemCheckFailed)
             .or_else(|| message(ConditionKind::SystemCheckTolerated));
+        let (at, containers) = last.map(|last| (last.at, last.containers)).unzip();
         Self {
             last_heartbeat: heard,
+            // until it was heard last they were the same, or they would have been stored anew
+            containers_at: at.max(heard.filter(|_| at.is_some())),
+            containers: containers.unwrap_or_default(),
             own_conditions: own,
             config_rejected: rejected,
             clock_skew: skew,
@@ -143,6 +153,24 @@ impl Node {
         }
     }
 
+    /// Their figures and restarts move all the time, and are not worth a write.
+    pub(super) fn take_containers(&mut self, containers: Vec<ContainerReport>, now: WallTime) {
+        let is_same = |(a, b): (&ContainerReport, &ContainerReport)| {
+            (&a.name, &a.image, &a.state) == (&b.name, &b.image, &b.state)
+        };
+        self.containers_saved &= self.containers.len() == containers.len()
+            && self.containers.iter().zip(&containers).all(is_same);
+        self.containers = containers;
+        self.containers_at = Some(now);
+    }
+
+    /// To store, where what is stored is not the same.
+    pub(super) fn containers_to_save(&mut self) -> Option<LastContainers> {
+        let at = self.containers_at.filter(|_| !self.containers_saved)?;
+        self.containers_saved = true;
+        Some(LastContainers::of(at, &self.containers))
+    }
+
     /// What it found replaces what it found before, good or bad.
     pub(super) fn take_check(&mut self, check: SystemCheck) {
         if !mutant!("a check that failed stays failed") || check.has_errors() {
@@ -165,6 +193,7 @@ impl Node {
             last_heartbeat: self.last_heartbeat,
             connected: self.session.is_some(),
             containers: self.containers.clone(),
+            containers_at: self.containers_at,
             metrics: self.metrics.clone(),
             sampled_at: self.sampled_at,
             system_check: self.system_check.clone(),

@@ -486,6 +486,7 @@ impl StateManager {
         out.touched.remove(id);
         out.change(id);
         out.delete(keys::node(id));
+        out.delete(keys::containers(id));
     }
 
     fn label(

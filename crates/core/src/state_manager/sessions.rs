@@ -361,7 +361,7 @@ impl StateManager {
             out.touch(id);
         }
         if let Some(containers) = picture.containers {
-            node.containers = containers;
+            node.take_containers(containers, now.wall);
         }
         let own = picture.conditions.into_iter().filter(|c| c.kind.from_agent());
         node.own_conditions =

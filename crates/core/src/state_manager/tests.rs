@@ -18,6 +18,7 @@ use crate::{
     session::EVENTS_PER_BATCH_MAX,
 };
 
+mod containers;
 mod figures;
 mod hardware;
 mod past;

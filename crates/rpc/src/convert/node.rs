@@ -255,6 +255,7 @@ impl From<&NodeView> for v1::Node {
             recovery: Some(view.recovery.clone().into()),
             recovery_paused_until: record.recovery_paused_until.map(timestamp),
             probe: view.probe.clone().map(Into::into),
+            containers_at: view.containers_at.map(timestamp),
         }
     }
 }

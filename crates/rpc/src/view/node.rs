@@ -59,6 +59,8 @@ pub struct NodeView {
     pub last_heartbeat: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub containers: Vec<ContainerView>,
+    /// When they were so: of a node that is not connected, the last that is known.
+    pub containers_at: Option<String>,
     pub metrics: BTreeMap<String, String>,
     pub agent_version: String,
     pub architecture: String,
@@ -166,6 +168,7 @@ impl From<&v1::Node> for NodeView {
             last_heartbeat: time(node.last_heartbeat.as_ref()),
             labels: node.labels.clone().into_iter().collect(),
             containers: node.containers.iter().map(ContainerView::from).collect(),
+            containers_at: time(node.containers_at.as_ref()),
             metrics: node.metrics.clone().into_iter().collect(),
             agent_version: node.agent_version.clone(),
             architecture: node.architecture.clone(),

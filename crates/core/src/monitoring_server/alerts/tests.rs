@@ -38,6 +38,7 @@ pub(super) fn node(name: &str, status: NodeStatus) -> NodeView {
         last_heartbeat: None,
         connected: true,
         containers: Vec::new(),
+        containers_at: None,
         metrics: BTreeMap::new(),
         sampled_at: Some(WallTime(1)),
         system_check: None,

@@ -26,6 +26,7 @@ fn view(id: &str, revision: u64) -> NodeView {
         last_heartbeat: None,
         connected: true,
         containers: vec![],
+        containers_at: None,
         metrics: BTreeMap::new(),
         sampled_at: None,
         system_check: None,

@@ -16,6 +16,7 @@ fn node() -> NodeView {
         last_heartbeat: Some(WallTime::from_secs(90)),
         connected: true,
         containers: Vec::new(),
+        containers_at: None,
         metrics: [metric("cpu_percent", "91.5"), metric("version", "v2")].into(),
         sampled_at: None,
         system_check: None,
