@@ -138,7 +138,9 @@ pub async fn run(globals: &Globals, command: &AlertCommand) -> Result<(), Failur
     }
 }
 
-async fn fetch(
+/// # Errors
+/// As the master answers.
+pub async fn fetch(
     client: &mut Client<'_>,
     only: &str,
     resolved: bool,

@@ -1,142 +1,13 @@
-//! The cluster as a picture: for the terminal, for Graphviz, and for Mermaid.
+//! The cluster for programs that lay out graphs themselves: Graphviz, and Mermaid.
 
-use piccolo_rpc::v1;
-use v1::NodeStatus;
+use super::scene::{Detail, Scene, Spot};
+use crate::{output::Tone, text::clean, words};
 
-use super::applied;
-use crate::{
-    node::table::{
-        container_state, container_tone, is_running, is_unwell, reason, round_trip, status_tone,
-    },
-    output::{Look, Tone},
-    text::{age, clean, or_nothing},
-    words,
-};
+/// The master, where nodes are named by their ids.
+const MASTER: &str = "master";
 
-/// The picture for the terminal: the cluster, its masters, below them the sub nodes, and in each
-/// node its containers.
-pub fn picture(topology: &v1::ClusterTopology, look: &Look) -> String {
-    let mut out = Drawing { look, text: String::new() };
-    let title = format!(
-        "{}  {}  generation {}, {}",
-        look.paint(Tone::Strong, &or_nothing(&topology.name)),
-        words::topology(topology.r#type),
-        topology.generation,
-        applied(topology)
-    );
-    out.line("", &title);
-    if !topology.parent_cluster.is_empty() {
-        out.line("", &format!("child of {}", clean(&topology.parent_cluster)));
-    }
-    let masters = by_name(&topology.master_nodes);
-    let subs = by_name(&topology.sub_nodes);
-    if masters.is_empty() && subs.is_empty() {
-        out.line("", "no board has joined yet");
-        return out.text;
-    }
-    // Sub nodes hang below the last master; without a NodeAgent on it, below the cluster itself.
-    for (index, master) in masters.iter().enumerate() {
-        let last = index + 1 == masters.len();
-        out.node(master, "", last, last && !subs.is_empty());
-    }
-    let indent = if masters.is_empty() { "" } else { "   " };
-    for (index, sub) in subs.iter().enumerate() {
-        out.node(sub, indent, index + 1 == subs.len(), false);
-    }
-    out.text
-}
-
-struct Drawing<'a> {
-    look: &'a Look,
-    text: String,
-}
-
-impl Drawing<'_> {
-    fn line(&mut self, indent: &str, content: &str) {
-        self.text.push_str(format!("{indent}{content}").trim_end());
-        self.text.push('\n');
-    }
-
-    /// A node and what is in it. `parent`: nodes follow below it.
-    fn node(&mut self, node: &v1::Node, indent: &str, last: bool, parent: bool) {
-        let look = *self.look;
-        let corner = if last { "└─" } else { "├─" };
-        let tone = status_tone(node);
-        let since = node.status_since.as_ref();
-        let status = match since {
-            Some(_) => format!("{} for {}", words::status(node.status), age(look.now, since)),
-            None => words::status(node.status),
-        };
-        let link = round_trip(node).map(|time| format!("  {time}")).unwrap_or_default();
-        let line = format!(
-            "{corner} {} {}  {}  {}  {}{link}",
-            look.paint(tone, sign(node)),
-            look.paint(Tone::Strong, &clean(&node.name)),
-            words::role(node.role),
-            look.paint(tone, &status),
-            or_nothing(&node.ip),
-        );
-        self.line(indent, &line);
-        let trunk = if last { " " } else { "│" };
-        let branch = if parent { "│" } else { " " };
-        let inner = format!("{indent}{trunk}  {branch}  ");
-        if !node.conditions.is_empty() {
-            self.line(&inner, &look.paint(Tone::Warning, &reason(node)));
-        }
-        for container in by_container_name(&node.containers) {
-            self.line(&inner, &container_line(container, &look));
-        }
-    }
-}
-
-fn container_line(container: &v1::ContainerStatus, look: &Look) -> String {
-    let tone = container_tone(container);
-    let name = clean(&container.name);
-    format!(
-        "{} {name}  {}",
-        look.paint(tone, container_sign(container)),
-        container_state(container)
-    )
-}
-
-/// As the picture has it, without colours.
-pub(super) fn container_line_plain(container: &v1::ContainerStatus) -> String {
-    let (sign, name) = (container_sign(container), &container.name);
-    format!("{sign} {name}: {}", container_state(container))
-}
-
-fn sign(node: &v1::Node) -> &'static str {
-    match NodeStatus::try_from(node.status) {
-        Ok(NodeStatus::Ready) => "●",
-        Ok(NodeStatus::Pending | NodeStatus::Initializing) => "◌",
-        Ok(NodeStatus::Maintenance) => "◐",
-        Ok(NodeStatus::NotReady | NodeStatus::Terminating) => "✗",
-        Ok(NodeStatus::Unspecified) | Err(_) => "?",
-    }
-}
-
-fn container_sign(container: &v1::ContainerStatus) -> &'static str {
-    match (is_unwell(container), is_running(container)) {
-        (true, _) => "✗",
-        (false, true) => "▪",
-        (false, false) => "▫",
-    }
-}
-
-pub(super) fn by_name(nodes: &[v1::Node]) -> Vec<&v1::Node> {
-    let mut sorted: Vec<_> = nodes.iter().collect();
-    sorted.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-    sorted
-}
-
-pub(super) fn by_container_name(containers: &[v1::ContainerStatus]) -> Vec<&v1::ContainerStatus> {
-    let mut sorted: Vec<_> = containers.iter().collect();
-    sorted.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-    sorted
-}
-
-fn colour(node: &v1::Node) -> &'static str {
-    match status_tone(node) {
+fn colour(tone: Tone) -> &'static str {
+    match tone {
         Tone::Good => "#b7e1b0",
         Tone::Warning => "#f6e3a1",
         Tone::Bad => "#f2b3ad",
@@ -144,51 +15,85 @@ fn colour(node: &v1::Node) -> &'static str {
     }
 }
 
-/// The master that no board of the cluster carries.
-const HUB: &str = "master";
+/// From above; a crowd from the left, since it would be far too wide.
+fn direction(scene: &Scene<'_>) -> &'static str {
+    if scene.detail == Detail::Card { "TB" } else { "LR" }
+}
+
+/// What stands in the master's box, the name first.
+fn master_lines(scene: &Scene<'_>) -> Vec<String> {
+    let master = &scene.master;
+    let mut lines =
+        vec![format!("{} {}", master.sign(), scene.name), format!("{MASTER} {}", master.address)];
+    lines.push(master.about.clone());
+    lines.extend(master.firing.words().map(|words| format!("▲ {words}")));
+    lines
+}
+
+/// What stands in a node's box, the name first.
+fn lines(spot: &Spot<'_>, detail: Detail) -> Vec<String> {
+    let node = spot.node;
+    let mut lines = vec![
+        format!("{} {}", spot.sign(), node.name),
+        format!("{}, {}, {}", words::role(node.role), words::status(node.status), node.ip),
+    ];
+    lines.extend(spot.firing.words().map(|words| format!("▲ {words}")));
+    lines.extend(spot.lines(detail).into_iter().map(|(_, line)| line));
+    lines
+}
 
 /// For Graphviz.
-pub fn dot(topology: &v1::ClusterTopology) -> String {
-    let (masters, subs) = (by_name(&topology.master_nodes), by_name(&topology.sub_nodes));
+pub fn dot(scene: &Scene<'_>) -> String {
     let mut out = format!(
-        "graph {} {{\n  label={};\n  node [shape=box, style=\"rounded,filled\", \
+        "graph {} {{\n  label={};\n  rankdir={};\n  node [shape=box, style=\"rounded,filled\", \
          fontname=\"sans-serif\"];\n",
-        dot_quoted(&topology.name),
-        dot_quoted(&format!("{} ({})", topology.name, words::topology(topology.r#type)))
+        dot_quoted(scene.name),
+        dot_quoted(&format!("{} ({})", scene.name, scene.about)),
+        direction(scene),
     );
-    for node in masters.iter().chain(&subs) {
-        let mut lines = vec![
-            node.name.clone(),
-            format!("{}, {}", words::role(node.role), words::status(node.status)),
-        ];
-        lines.extend(
-            by_container_name(&node.containers)
-                .into_iter()
-                .map(|container| format!("{} {}", container.name, container_state(container))),
-        );
+    if !scene.parent.is_empty() {
+        let parent = dot_quoted(&format!("parent cluster\n{}", scene.parent));
+        out.push_str(&format!("  parent [label={parent}, fillcolor=\"#ffffff\"];\n"));
+        out.push_str(&format!("  parent -- {MASTER};\n"));
+    }
+    let label = dot_quoted(&master_lines(scene).join("\n"));
+    let fill = colour(scene.master.tone);
+    out.push_str(&format!("  {MASTER} [label={label}, fillcolor=\"{fill}\"];\n"));
+    for board in &scene.boards {
+        dot_node(&mut out, "  ", board, scene.detail);
+    }
+    for (index, group) in scene.groups.iter().enumerate() {
+        let Some(title) = &group.title else {
+            group.spots.iter().for_each(|spot| dot_node(&mut out, "  ", spot, scene.detail));
+            continue;
+        };
+        // Graphviz draws a frame around what begins with this word
+        let label = dot_quoted(&format!("{title}: {}", group.about()));
+        out.push_str(&format!("  subgraph cluster_{index} {{\n    label={label};\n"));
+        group.spots.iter().for_each(|spot| dot_node(&mut out, "    ", spot, scene.detail));
+        out.push_str("  }\n");
+    }
+    for spot in scene.spots() {
+        let style = if spot.node.connected { "solid" } else { "dashed" };
+        let label = spot.round_trip().map(|time| format!(", label=\"{time}\"")).unwrap_or_default();
         out.push_str(&format!(
-            "  {} [label={}, fillcolor=\"{}\"];\n",
-            dot_quoted(&node.id),
-            dot_quoted(&lines.join("\n")),
-            colour(node)
+            "  {MASTER} -- {} [style={style}, penwidth={:.1}{label}];\n",
+            dot_quoted(&spot.node.id),
+            spot.thickness()
         ));
-    }
-    let mut hubs: Vec<_> = masters.iter().map(|master| dot_quoted(&master.id)).collect();
-    if hubs.is_empty() {
-        let label = dot_quoted(&format!("{}\nmaster", topology.name));
-        out.push_str(&format!("  {HUB} [label={label}, fillcolor=\"#ffffff\"];\n"));
-        hubs.push(HUB.to_owned());
-    }
-    for hub in &hubs {
-        for sub in &subs {
-            let style = if sub.connected { "solid" } else { "dashed" };
-            let label =
-                round_trip(sub).map(|time| format!(", label=\"{time}\"")).unwrap_or_default();
-            out.push_str(&format!("  {hub} -- {} [style={style}{label}];\n", dot_quoted(&sub.id)));
-        }
     }
     out.push_str("}\n");
     out
+}
+
+fn dot_node(out: &mut String, indent: &str, spot: &Spot<'_>, detail: Detail) {
+    let label = dot_quoted(&lines(spot, detail).join("\n"));
+    let (id, fill) = (dot_quoted(&spot.node.id), colour(spot.tone()));
+    let frame = match spot.firing.badge() {
+        Some(_) => ", color=\"#b9302a\", penwidth=2",
+        None => "",
+    };
+    out.push_str(&format!("{indent}{id} [label={label}, fillcolor=\"{fill}\"{frame}];\n"));
 }
 
 fn dot_quoted(text: &str) -> String {
@@ -200,35 +105,58 @@ fn dot_quoted(text: &str) -> String {
 }
 
 /// For Mermaid.
-pub fn mermaid(topology: &v1::ClusterTopology) -> String {
-    let (masters, subs) = (by_name(&topology.master_nodes), by_name(&topology.sub_nodes));
-    let mut out = "graph TD\n".to_owned();
-    let nodes: Vec<_> = masters.iter().chain(&subs).collect();
-    for (index, node) in nodes.iter().enumerate() {
-        let mut lines = vec![
-            format!("<b>{}</b>", mermaid_text(&node.name)),
-            format!("{}, {}", words::role(node.role), words::status(node.status)),
-        ];
-        lines.extend(by_container_name(&node.containers).into_iter().map(|container| {
-            mermaid_text(&format!("{} {}", container.name, container_state(container)))
-        }));
-        out.push_str(&format!("  n{index}[\"{}\"]\n", lines.join("<br/>")));
-        out.push_str(&format!("  style n{index} fill:{}\n", colour(node)));
+pub fn mermaid(scene: &Scene<'_>) -> String {
+    let mut out = format!("graph {}\n", direction(scene));
+    for (class, tone) in CLASSES {
+        out.push_str(&format!("  classDef {class} fill:{}\n", colour(tone)));
     }
-    let mut hubs: Vec<_> = (0..masters.len()).map(|index| format!("n{index}")).collect();
-    if hubs.is_empty() {
-        let name = mermaid_text(&topology.name);
-        out.push_str(&format!("  {HUB}[\"<b>{name}</b><br/>master\"]\n"));
-        hubs.push(HUB.to_owned());
+    if !scene.parent.is_empty() {
+        let parent = mermaid_text(scene.parent);
+        out.push_str(&format!("  parent[\"parent cluster<br/>{parent}\"] --- {MASTER}\n"));
     }
-    for hub in &hubs {
-        for (index, sub) in subs.iter().enumerate() {
-            let line = if sub.connected { "---" } else { "-.-" };
-            let label = round_trip(sub).map(|time| format!("|{time}|")).unwrap_or_default();
-            out.push_str(&format!("  {hub} {line}{label} n{}\n", masters.len() + index));
-        }
+    let (label, class) = (mermaid_label(master_lines(scene)), class_of(scene.master.tone));
+    out.push_str(&format!("  {MASTER}[\"{label}\"]:::{class}\n"));
+    let mut ids = (0..).map(|index| format!("n{index}"));
+    let mut links = String::new();
+    let mut node = |out: &mut String, indent: &str, spot: &Spot<'_>| {
+        let id = ids.next().unwrap_or_default();
+        let (label, class) = (mermaid_label(lines(spot, scene.detail)), class_of(spot.tone()));
+        out.push_str(&format!("{indent}{id}[\"{label}\"]:::{class}\n"));
+        let line = match (spot.node.connected, spot.is_thick()) {
+            (false, _) => "-.-",
+            (true, true) => "===",
+            (true, false) => "---",
+        };
+        let time = spot.round_trip().map(|time| format!("|{time}|")).unwrap_or_default();
+        links.push_str(&format!("  {MASTER} {line}{time} {id}\n"));
+    };
+    scene.boards.iter().for_each(|board| node(&mut out, "  ", board));
+    for (index, group) in scene.groups.iter().enumerate() {
+        let Some(title) = &group.title else {
+            group.spots.iter().for_each(|spot| node(&mut out, "  ", spot));
+            continue;
+        };
+        let label = mermaid_text(&format!("{title}: {}", group.about()));
+        out.push_str(&format!("  subgraph g{index}[\"{label}\"]\n"));
+        group.spots.iter().for_each(|spot| node(&mut out, "    ", spot));
+        out.push_str("  end\n");
     }
+    out.push_str(&links);
     out
+}
+
+const CLASSES: [(&str, Tone); 4] =
+    [("well", Tone::Good), ("care", Tone::Warning), ("bad", Tone::Bad), ("idle", Tone::Plain)];
+
+fn class_of(tone: Tone) -> &'static str {
+    CLASSES.iter().find(|(_, of)| *of == tone).map_or("idle", |(class, _)| class)
+}
+
+/// Its first line is the name.
+fn mermaid_label(lines: Vec<String>) -> String {
+    let mut lines = lines.iter().map(|line| mermaid_text(line));
+    let name = lines.next().unwrap_or_default();
+    lines.fold(format!("<b>{name}</b>"), |label, line| label + "<br/>" + &line)
 }
 
 /// Mermaid reads entities, and nothing else can hide what has a meaning there.
@@ -247,34 +175,6 @@ fn mermaid_text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_master_that_no_board_carries_is_drawn_with_its_links() {
-        let sub = |name: &str, connected| v1::Node {
-            id: name.to_owned(),
-            name: name.to_owned(),
-            connected,
-            ..Default::default()
-        };
-        let topology = v1::ClusterTopology {
-            name: "robot".to_owned(),
-            sub_nodes: vec![sub("a", true), sub("b", false)],
-            ..Default::default()
-        };
-        let (dot, mermaid) = (dot(&topology), mermaid(&topology));
-        for line in [
-            "  master [label=\"robot\\nmaster\", fillcolor=\"#ffffff\"];\n",
-            "  master -- \"a\" [style=solid];\n",
-            "  master -- \"b\" [style=dashed];\n",
-        ] {
-            assert!(dot.contains(line), "{dot}");
-        }
-        for line in
-            ["  master[\"<b>robot</b><br/>master\"]\n", "  master --- n0\n", "  master -.- n1\n"]
-        {
-            assert!(mermaid.contains(line), "{mermaid}");
-        }
-    }
 
     #[test]
     fn names_cannot_break_out_of_their_quotes() {

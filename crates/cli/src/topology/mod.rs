@@ -11,9 +11,12 @@ use piccolo_rpc::v1;
 pub use piccolo_rpc::view::topology::TopologyView;
 
 pub mod graph;
+pub mod picture;
+pub mod scene;
 pub mod svg;
 
 use crate::{
+    alert,
     args::Globals,
     connection::{Client, Cluster},
     failure::Failure,
@@ -23,6 +26,7 @@ use crate::{
     text::{clean, or_nothing, parse_duration},
     words,
 };
+use scene::{GROUP_BY, Scene, Told};
 
 pub const EXAMPLES: &str = "Examples:
   piccolo topology graph
@@ -37,6 +41,7 @@ const APPLY_EXAMPLES: &str = "Examples:
   piccolo topology apply -f -                     # from stdin";
 const GRAPH_EXAMPLES: &str = "Examples:
   piccolo topology graph
+  piccolo topology graph --group-by rack          # in place of site
   piccolo topology graph -o svg                   # for browsers and documents
   piccolo topology graph -o dot                   # for: dot -Tsvg
   piccolo topology graph -o mermaid               # for Markdown";
@@ -57,7 +62,10 @@ pub enum TopologyCommand {
     /// overwrite.
     #[command(after_help = APPLY_EXAMPLES)]
     Apply(ApplyArgs),
-    /// Draw the cluster: masters, sub nodes, containers, and how they are
+    /// Draw the cluster: the master, nodes and their links, containers, alerts, and how all are
+    ///
+    /// Nodes are grouped by a label. Up to 24 of them are shown with each of their containers, more with less; in the
+    /// terminal those of more than 72 that are well stand side by side.
     #[command(after_help = GRAPH_EXAMPLES)]
     Graph(GraphArgs),
 }
@@ -88,6 +96,9 @@ pub struct GraphArgs {
         value_name = "FORMAT"
     )]
     format: GraphFormat,
+    /// The label that groups nodes
+    #[arg(long, default_value = GROUP_BY, value_name = "LABEL")]
+    group_by: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -108,17 +119,25 @@ pub async fn run(globals: &Globals, command: &TopologyCommand) -> Result<(), Fai
     match command {
         TopologyCommand::Get(output) => get(&Cluster::new(globals)?, output.format).await,
         TopologyCommand::Apply(args) => apply(globals, args).await,
-        TopologyCommand::Graph(args) => {
-            let cluster = Cluster::new(globals)?;
-            let topology = fetch(&mut cluster.connect().await?).await?;
-            print(&match args.format {
-                GraphFormat::Picture => graph::picture(&topology, &Look::of_stdout()),
-                GraphFormat::Svg => svg::svg(&topology),
-                GraphFormat::Dot => graph::dot(&topology),
-                GraphFormat::Mermaid => graph::mermaid(&topology),
-            })
-        }
+        TopologyCommand::Graph(args) => draw(&Cluster::new(globals)?, args).await,
     }
+}
+
+async fn draw(cluster: &Cluster, args: &GraphArgs) -> Result<(), Failure> {
+    let mut client = cluster.connect().await?;
+    let topology = fetch(&mut client).await?;
+    let what = "cannot get the cluster's status";
+    let request = v1::GetClusterStatusRequest {};
+    let status = client.call(what, request, async |api, r| api.get_cluster_status(r).await).await?;
+    let alerts = alert::fetch(&mut client, "", false).await?.alerts;
+    let told = Told { topology: &topology, status: &status, alerts: &alerts };
+    let scene = Scene::of(told, &args.group_by);
+    print(&match args.format {
+        GraphFormat::Picture => picture::picture(&scene, &Look::of_stdout()),
+        GraphFormat::Svg => svg::svg(&scene),
+        GraphFormat::Dot => graph::dot(&scene),
+        GraphFormat::Mermaid => graph::mermaid(&scene),
+    })
 }
 
 async fn fetch(client: &mut Client<'_>) -> Result<v1::ClusterTopology, Failure> {

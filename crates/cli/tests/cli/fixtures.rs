@@ -205,8 +205,12 @@ pub(crate) fn events() -> Vec<v1::Event> {
 }
 
 pub(crate) fn topology() -> v1::ClusterTopology {
+    topology_of(nodes())
+}
+
+fn topology_of(nodes: Vec<v1::Node>) -> v1::ClusterTopology {
     let (masters, subs) =
-        nodes().into_iter().partition(|node| node.role == v1::NodeRole::Master as i32);
+        nodes.into_iter().partition(|node| node.role == v1::NodeRole::Master as i32);
     v1::ClusterTopology {
         id: "c7f3a1".to_owned(),
         name: "robot".to_owned(),
@@ -218,6 +222,42 @@ pub(crate) fn topology() -> v1::ClusterTopology {
         applied_by: 2,
         ..v1::ClusterTopology::default()
     }
+}
+
+/// Of a cluster with many nodes at three sites: most are well, the seventh of each ten is lost.
+pub(crate) fn crowd(nodes: usize) -> v1::ClusterTopology {
+    let node = |index: usize| {
+        let (name, ip) = (format!("board-{index:03}"), format!("10.0.0.{index}"));
+        let lost = index % 10 == 7;
+        let status = if lost { v1::NodeStatus::NotReady } else { v1::NodeStatus::Ready };
+        v1::Node {
+            labels: map(&[("site", ["seoul", "busan", "jeju"][index % 3])]),
+            connected: !lost,
+            metrics: map(&[("round_trip_seconds", "0.0012")]),
+            containers: vec![container("camera", "running", None); index % 4],
+            ..board(&name, &name, &ip, status)
+        }
+    };
+    v1::ClusterTopology { sub_nodes: (0..nodes).map(node).collect(), ..topology_of(vec![]) }
+}
+
+/// About the cluster, about one of its nodes, and about some of a crowd.
+pub(crate) fn alerts() -> Vec<v1::Alert> {
+    let alert = |severity: v1::Severity, nodes: &[&str]| v1::Alert {
+        severity: severity.into(),
+        state: "firing".to_owned(),
+        members: nodes
+            .iter()
+            .map(|id| v1::AlertMember { node_id: (*id).to_owned(), ..Default::default() })
+            .collect(),
+        ..Default::default()
+    };
+    use v1::Severity::{Critical, Info, Warning};
+    vec![
+        alert(Critical, &["6f1c2d3e-0002", "board-007"]),
+        alert(Warning, &["6f1c2d3e-0002", "board-012"]),
+        alert(Info, &[""]),
+    ]
 }
 
 pub(crate) fn status() -> v1::GetClusterStatusResponse {

@@ -6,9 +6,14 @@ use piccolo_cli::{
     node,
     output::{Format, Look, Table, document, word},
     status, token,
-    topology::{self, graph, svg},
+    topology::{
+        self, graph, picture,
+        scene::{Scene, Told},
+        svg,
+    },
     user,
 };
+use piccolo_rpc::v1::{Alert, ClusterTopology, GetClusterStatusResponse};
 use prost_types::Timestamp;
 
 use crate::fixtures;
@@ -156,16 +161,79 @@ fn ids_addresses_and_names_are_never_broken_on_a_narrow_terminal() {
     }
 }
 
+/// The cluster as it is drawn, with alerts that fire.
+fn scene<'a>(
+    topology: &'a ClusterTopology,
+    status: &'a GetClusterStatusResponse,
+    alerts: &'a [Alert],
+) -> Scene<'a> {
+    Scene::of(Told { topology, status, alerts }, "site")
+}
+
 #[test]
 fn the_topology_as_text_and_as_pictures() {
-    let topology = fixtures::topology();
+    let (topology, status) = (fixtures::topology(), fixtures::status());
     check("topology_get", PIPE, &topology::render(&topology, &look(PIPE, false)));
-    check("topology_graph", PIPE, &graph::picture(&topology, &look(PIPE, false)));
-    check("topology_graph_dot", PIPE, &graph::dot(&topology));
-    check("topology_graph_svg", PIPE, &svg::svg(&topology));
-    check("topology_graph_mermaid", PIPE, &graph::mermaid(&topology));
-    let empty = piccolo_rpc::v1::ClusterTopology { name: "robot".to_owned(), ..Default::default() };
-    assert!(graph::picture(&empty, &look(PIPE, false)).contains("no board has joined yet"));
+    let alerts = fixtures::alerts();
+    let drawn = scene(&topology, &status, &alerts);
+    check("topology_graph", PIPE, &picture::picture(&drawn, &look(PIPE, false)));
+    check("topology_graph_60", Some(60), &picture::picture(&drawn, &look(Some(60), false)));
+    check("topology_graph_dot", PIPE, &graph::dot(&drawn));
+    check("topology_graph_svg", PIPE, &svg::svg(&drawn));
+    check("topology_graph_mermaid", PIPE, &graph::mermaid(&drawn));
+    let empty = ClusterTopology { name: "robot".to_owned(), ..Default::default() };
+    let text = picture::picture(&scene(&empty, &status, &[]), &look(PIPE, false));
+    assert!(text.contains("master") && text.contains("no board has joined yet"), "{text}");
+}
+
+#[test]
+fn a_crowd_is_drawn_with_those_in_trouble_first_and_fits_a_terminal() {
+    for (nodes, name) in [(60, "topology_graph_crowd_60"), (200, "topology_graph_crowd_200")] {
+        let (topology, status) = (fixtures::crowd(nodes), fixtures::status());
+        let alerts = fixtures::alerts();
+        let drawn = scene(&topology, &status, &alerts);
+        check(name, Some(80), &picture::picture(&drawn, &look(Some(80), false)));
+        for width in [40, 120, 240] {
+            let text = picture::picture(&drawn, &look(Some(width), false));
+            assert!(text.lines().all(|line| line.chars().count() <= width.into()), "{text}");
+            assert_eq!(text.matches("board-").count(), nodes, "{text}");
+        }
+    }
+}
+
+#[test]
+fn all_four_ways_show_the_same() {
+    let (topology, status) = (fixtures::topology(), fixtures::status());
+    let alerts = fixtures::alerts();
+    let drawn = scene(&topology, &status, &alerts);
+    for drawing in [
+        picture::picture(&drawn, &look(PIPE, false)),
+        svg::svg(&drawn),
+        graph::dot(&drawn),
+        graph::mermaid(&drawn),
+    ] {
+        for part in [
+            "robot",
+            "master",
+            "192.168.7.10:47098",
+            "hpc",
+            "zone-a",
+            "zone-b",
+            "new-board",
+            "site seoul",
+            "without site",
+            "0.31 ms",
+            "NotReady",
+            "SessionLost",
+            "camera",
+            "exited (1)",
+            "1 critical",
+            "1 warning",
+            "1 info",
+        ] {
+            assert!(drawing.contains(part), "{part:?} is not in {drawing}");
+        }
+    }
 }
 
 #[test]
