@@ -25,7 +25,7 @@ function node(i) {
     id: `6f1c2d3e-${String(i).padStart(4, '0')}`, name, ip: `192.168.7.${11 + i}`, role: 'sub', kind: 'embedded', status: 'Ready',
     status_since: ago(3600 + i * 400), connected: true, conditions: [], resources: { cpu: 4, memory: 3907, disk: 28 },
     created_at: ago(400000), last_heartbeat: ago(4), labels: COUNT > 12 ? { site: SITES[i % Math.min(6, Math.ceil(COUNT / 30) + 1)], soc: 'a78' } : { soc: 'a78' },
-    containers, metrics: {
+    containers, containers_at: ago(4), metrics: {
       cpu_percent: (10 + ((i * 17) % 60)).toFixed(1), load1: '0.52', memory_total_bytes: '4096000000', memory_available_bytes: '2400000000',
       disk_free_bytes: '19000000000', network_rx_bytes_per_s: String(900 * 3 ** (i % 7)), network_tx_bytes_per_s: '2000', temperature_celsius: '48.3', round_trip_seconds: String(0.0003 * (1 + i * 9)),
     },

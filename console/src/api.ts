@@ -60,6 +60,7 @@ export interface Node {
   last_heartbeat: string | null;
   labels: Record<string, string>;
   containers: Container[];
+  containers_at: string | null;
   metrics: Record<string, string>;
   agent_version: string;
   architecture: string;

@@ -3,7 +3,7 @@
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { Problem } from './api';
-import { placeOf } from './forms';
+import { EXPRESSIONS, placeOf } from './forms';
 import type { Field, Values } from './forms';
 import { clean } from './format';
 import { t } from './i18n';
@@ -104,7 +104,7 @@ interface FieldProps {
   children: ComponentChildren;
 }
 
-function FieldOf({ field: { name, kind, of = [], like, required }, value, change, children }: FieldProps) {
+function FieldOf({ field: { name, kind, of = [], like, required, helps }, value, change, children }: FieldProps) {
   const input = (event: { currentTarget: { value: string } }) => change(name, event.currentTarget.value);
   const words = t(`f_${name}` as Key);
   const shared = { name, value, placeholder: like, required, onInput: input, 'aria-invalid': children ? true : undefined, 'aria-describedby': children ? `why-${name}` : undefined } as const;
@@ -135,6 +135,24 @@ function FieldOf({ field: { name, kind, of = [], like, required }, value, change
         )}
       </label>
       {children}
+      {helps && <ExpressionHelp />}
     </div>
+  );
+}
+
+/** Beside the form, since a master may have no way to the internet and serves no guide. */
+function ExpressionHelp() {
+  return (
+    <details class="help">
+      <summary>{t('whenHelp')}</summary>
+      <ul>
+        {EXPRESSIONS.map(([on, expression]) => (
+          <li key={expression}>
+            <code>{expression}</code> <span class="muted">{on}</span>
+          </li>
+        ))}
+      </ul>
+      <p class="muted">{t('whenHelpText')}</p>
+    </details>
   );
 }

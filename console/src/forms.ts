@@ -11,6 +11,8 @@ export interface Field {
   /** How it is written. */
   like?: string;
   required?: boolean;
+  /** Says how expressions are written. */
+  helps?: boolean;
 }
 
 const field = (name: string, kind: Field['kind'] = 'text', of?: string[]): Field => ({ name, kind, ...(of && { of }) });
@@ -18,10 +20,20 @@ const like = (of: Field, text: string): Field => ({ ...of, like: text });
 const required = (of: Field): Field => ({ ...of, required: true });
 const SEVERITIES = ['info', 'warning', 'critical'];
 
+/** What a rule may say, by what it looks at; a test of the command line applies them. */
+export const EXPRESSIONS: [on: string, expression: string][] = [
+  ['node', 'node.metrics.cpu_percent > 90'],
+  ['node', 'node.metrics.disk_free_bytes < 0.1 * node.metrics.disk_total_bytes'],
+  ['node', 'node.status == "NotReady" && node.labels.site == "north"'],
+  ['node', '"Suspect" in node.conditions'],
+  ['container', 'container.state != "running" && container.name.startsWith("camera")'],
+  ['cluster', 'cluster.nodes_ready < cluster.nodes'],
+];
+
 export const RULE_FIELDS: Field[] = [
   required(like(field('name'), 'DiskHot')),
   field('on', 'choice', ['node', 'container', 'cluster']),
-  required(like(field('when', 'area'), 'node.metrics.cpu_percent > 90')),
+  { ...required(like(field('when', 'area'), 'node.metrics.cpu_percent > 90')), helps: true },
   like(field('clear', 'area'), 'node.metrics.cpu_percent < 80'),
   like(field('for'), '5m'),
   like(field('keep_firing'), '2m'),

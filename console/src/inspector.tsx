@@ -6,7 +6,7 @@ import { clean, containerTone, roundTrip } from './format';
 import { t } from './i18n';
 import { ActionsOf } from './actions';
 import { link } from './state';
-import { Age, Facts, Sign, StatusOf, statusWords } from './widgets';
+import { Age, Facts, LastKnown, Sign, StatusOf, statusWords } from './widgets';
 
 export function Inspector({ node, close }: { node: Node; close: () => void }) {
   const heading = useRef<HTMLHeadingElement>(null);
@@ -43,6 +43,7 @@ export function Inspector({ node, close }: { node: Node; close: () => void }) {
           ...(labels.length > 0 ? ([[t('labels'), labels.join(', ')]] as [string, string][]) : []),
         ]}
       />
+      <LastKnown node={node} />
       {node.containers.length > 0 && (
         <ul class="containers-list" aria-label={t('containers')}>
           {node.containers.map((container) => (

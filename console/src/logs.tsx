@@ -13,8 +13,6 @@ import { Panel, moment } from './widgets';
 
 const LINES_MAX = 1000;
 const LEVELS = { debug: 7, info: 6, warning: 4, err: 3 };
-/** That the master reads for one reader. */
-const SOURCES_IN_SIGHT = 8;
 
 export function LogsPage() {
   return (
@@ -52,6 +50,8 @@ function LogViewer({ nodes }: { nodes: Node[] }) {
     : live.flatMap((node) => [node.name, ...(mayMore ? node.containers.map(({ name }) => `${node.name}/${name}`) : [])]);
   const [shown, setShown] = useState<{ of: string; query: LogQuery } | null>(null);
   const change = (part: Partial<LogWish>) => setWish({ ...wish, ...part });
+  const choose = (source: string, isChosen: boolean) =>
+    change({ targets: [...wish.targets.filter((target) => target !== source), ...(isChosen ? [source] : [])] });
   const query = logQuery({ ...wish, targets: wish.targets.filter((target) => sources.includes(target)) }, now.value + clockOffset.value);
   const isSame = shown?.of === JSON.stringify(wish);
   const submit = (event: Event) => {
@@ -62,20 +62,17 @@ function LogViewer({ nodes }: { nodes: Node[] }) {
     <>
       <form class="row" onSubmit={submit}>
         {sources.length > 1 && (
-          <label>
-            {t('from')}
-            <select
-              multiple
-              size={Math.min(SOURCES_IN_SIGHT, sources.length)}
-              onChange={(event) => change({ targets: [...event.currentTarget.selectedOptions].map(({ value }) => value) })}
-            >
+          <fieldset class="choices">
+            <legend>{t('from')}</legend>
+            <div>
               {sources.map((source) => (
-                <option key={source} value={source} selected={wish.targets.includes(source)}>
-                  {clean(source)}
-                </option>
+                <label key={source} class="inline">
+                  <input type="checkbox" checked={wish.targets.includes(source)} onChange={(event) => choose(source, event.currentTarget.checked)} />
+                  <span>{clean(source)}</span>
+                </label>
               ))}
-            </select>
-          </label>
+            </div>
+          </fieldset>
         )}
         {mayMore && (
           <label>

@@ -12,7 +12,7 @@ import { t } from './i18n';
 import { EventList } from './events';
 import { LogsPanel } from './logs';
 import { events, isComplete, link, may, nodes, since, topology } from './state';
-import { Act, Age, Confirm, Facts, Panel, Rows, Sign, StatusOf, moment, statusWords, useLoaded } from './widgets';
+import { Act, Age, Confirm, Facts, LastKnown, Panel, Rows, Sign, StatusOf, moment, statusWords, useLoaded } from './widgets';
 import type { Question } from './widgets';
 
 const RECENT = 20;
@@ -94,6 +94,7 @@ function Containers({ node }: { node: Node }) {
   return (
     <Panel title={t('containers')}>
       {node.containers.length === 0 && <p class="muted">-</p>}
+      <LastKnown node={node} />
       {node.containers.length > 0 && (
         <Rows name="containers" heads={['name', 'state', 'cpu', 'memory', 'restarts']} acts={mayRestart}>
           {node.containers.map((container) => (

@@ -82,6 +82,16 @@ export function Age({ at, words, coming = 'inAge' }: { at: string | null | undef
   );
 }
 
+/** What a node without a session runs now is not known. */
+export function LastKnown({ node }: { node: Node }) {
+  if (node.connected || node.containers.length === 0) return null;
+  return (
+    <p class="note warn">
+      {t('lastKnown')} <Age at={node.containers_at} words="ago" />
+    </p>
+  );
+}
+
 /** In UTC, as logs have it. */
 export function moment(at: string | null | undefined): string {
   const then = at ? new Date(at) : null;

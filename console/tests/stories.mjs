@@ -10,6 +10,11 @@ const tell = (sentence) => process.stdout.write(`${sentence}\n`);
 const at = (page, path) => page.evaluate((hash) => (location.hash = hash), `#/${path}`);
 const node = (page, name) => page.locator(`[data-node="${name}"]`);
 const hasStatus = (page, name, status) => page.locator(`[data-node="${name}"][data-status="${status}"]`).waitFor();
+const sources = (page) => page.getByRole('group', { name: 'From' });
+/** Of the sources of logs these, and no other. */
+const choose = async (page, names) => {
+  for (const label of await sources(page).locator('label').all()) await label.locator('input').setChecked(names.includes(await label.textContent()));
+};
 const button = (page, name) => page.getByRole('button', { name, exact: true });
 
 await stories(async (browser) => {
@@ -349,7 +354,7 @@ await stories(async (browser) => {
   });
 
   await step('what a container says is read on the page of its node', async () => {
-    await page.getByLabel('From').selectOption('node-1/camera');
+    await choose(page, ['node-1/camera']);
     await button(page, 'Show the log').click();
     await page.locator('.log', { hasText: 'lens is clean' }).waitFor();
     await accessible(page, 'a log');
@@ -361,7 +366,7 @@ await stories(async (browser) => {
   await step('several logs are read together, by their text, their time and their units', async () => {
     const lines = (text) => page.locator('.log > div', { hasText: text });
     await at(page, 'logs');
-    await page.getByLabel('From').selectOption(['node-1/camera', 'node-3']);
+    await choose(page, ['node-1/camera', 'node-3']);
     await page.getByLabel('With this text').fill('lens');
     await page.getByLabel('Time').selectOption('1h');
     await button(page, 'Show the log').click();
@@ -377,7 +382,7 @@ await stories(async (browser) => {
     await button(page, 'Show the log').click();
     await page.locator('.log', { hasText: 'No line is so.' }).waitFor();
     await page.getByLabel('Time').selectOption('newest');
-    await page.getByLabel('From').selectOption('node-3');
+    await choose(page, ['node-3']);
     await page.getByLabel('Units of systemd').fill('podman.service, ssh.service');
     await button(page, 'Show the log').click();
     await lines('node-3:ssh.service').first().waitFor();
@@ -389,8 +394,8 @@ await stories(async (browser) => {
   await step('what the master keeps of the nodes’ units is read beside their logs', async () => {
     await at(page, 'logs');
     await page.getByLabel('Kept by the master').check();
-    check((await page.getByLabel('From').locator('option').allTextContents()).join() === 'node-1,node-2,node-3', 'of nodes, and of nothing else');
-    await page.getByLabel('From').selectOption(['node-2', 'node-3']);
+    check((await sources(page).locator('label').allTextContents()).join() === 'node-1,node-2,node-3', 'of nodes, and of nothing else');
+    await choose(page, ['node-2', 'node-3']);
     await page.getByLabel('At least').selectOption('err');
     await button(page, 'Show the log').click();
     await page.locator('.log > div', { hasText: 'node-3:piccolo-nodeagent.service' }).filter({ hasText: 'the fan stands still' }).waitFor();
@@ -607,7 +612,7 @@ await stories(async (browser) => {
     await at(viewer.page, 'nodes/node-1');
     await viewer.page.locator('.panels').waitFor();
     check((await viewer.page.locator('.buttons button').count()) === 0, 'no action');
-    check((await viewer.page.getByLabel('From').count()) === 0, 'no log of a container, which may hold secrets');
+    check((await sources(viewer.page).count()) === 0, 'no log of a container, which may hold secrets');
     await at(viewer.page, 'alerts');
     await viewer.page.locator('.chip', { hasText: 'resolved' }).click();
     await viewer.page.locator('tr[data-state="resolved"]').first().waitFor();
@@ -617,8 +622,8 @@ await stories(async (browser) => {
     await viewer.page.locator('tr[data-rule=NodeNotReady]').waitFor();
     check((await viewer.page.locator('main button').count()) === 0, 'no rule to change');
     await at(viewer.page, 'logs');
-    const sources = await viewer.page.getByLabel('From').locator('option').allTextContents();
-    check(sources.join() === 'node-1,node-2,node-3', 'logs of agents, and of nothing else', sources.join());
+    const all = await sources(viewer.page).locator('label').allTextContents();
+    check(all.join() === 'node-1,node-2,node-3', 'logs of agents, and of nothing else', all.join());
     check((await viewer.page.getByLabel('Units of systemd').count()) === 0, 'no log of a unit');
     await at(viewer.page, 'master');
     await viewer.page.locator('.facts').first().waitFor();
@@ -643,6 +648,12 @@ await stories(async (browser) => {
       check(wide <= 390, `${name} needs no scrolling to the side`, String(wide));
       if (['nodes', 'rules', 'audit', 'past'].includes(name)) await phone.page.locator('.rows tbody tr').first().waitFor();
       if (name === 'events') await phone.page.locator('.event .text').first().waitFor();
+      if (name === 'logs') {
+        await phone.page.locator('.choices label').first().waitFor();
+        const small = () => [...document.querySelectorAll('label:has(input[type=checkbox])')].map((one) => one.getBoundingClientRect()).filter(({ height, left, right }) => height < 44 || left < 0 || right > innerWidth).length;
+        check((await phone.page.evaluate(small)) === 0, 'what is chosen with a finger is high enough, and on the screen');
+      }
+      check(await phone.page.locator('.who span').isVisible(), 'who is signed in is said');
       const out = await phone.page.evaluate(beyond);
       check(out.length === 0, `all of the rows of ${name} is in sight`, out.join('\n'));
       if (['rules', 'audit', 'events', 'node'].includes(name)) await accessible(phone.page, `${name} on a phone`);

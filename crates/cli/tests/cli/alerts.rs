@@ -83,6 +83,31 @@ fn the_example_is_good() {
     assert_eq!(String::from_utf8_lossy(&checked.stdout), "2 rules are good\n");
 }
 
+/// What the console's form shows as examples is taken.
+#[test]
+fn the_consoles_examples_are_good() {
+    let forms = include_str!("../../../../console/src/forms.ts");
+    let table = forms.split("const EXPRESSIONS").nth(1).unwrap().split("];").next().unwrap();
+    let examples: Vec<_> = table
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("['")?.strip_suffix("'],")?.split_once("', '"))
+        .collect();
+    assert!(examples.len() > 4, "{examples:?}");
+    let rule = |(index, (on, when)): (usize, &(&str, &str))| {
+        format!(
+            "  - name: Example{index}\n    on: {on}\n    when: >-\n      {when}\n    severity: info\n    message: x\n"
+        )
+    };
+    let home = Home::new();
+    home.script(
+        "examples.yaml",
+        &format!("rules:\n{}", examples.iter().enumerate().map(rule).collect::<String>()),
+    );
+    let file = home.path("examples.yaml").display().to_string();
+    let checked = home.piccolo(&["alert", "rules", "check", "-f", &file]);
+    check(&checked, 0, &[]);
+}
+
 #[test]
 fn every_mistake_of_a_file_has_the_name_and_the_line_of_its_rule() {
     let home = Home::new();
