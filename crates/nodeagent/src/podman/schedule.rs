@@ -29,8 +29,10 @@ pub(super) struct Schedule {
     listed_at: Option<Instant>,
     lively_until: Option<Instant>,
     maybe_gap: Duration,
-    /// The list that is due was asked for by a maybe alone.
+    /// The list that is due is wanted by a maybe alone.
     only_maybe: bool,
+    /// And so was the one that is being read.
+    asked_by_maybe: bool,
     retry: Duration,
     rechecks: u32,
 }
@@ -44,6 +46,7 @@ impl Schedule {
             lively_until: None,
             maybe_gap: MAYBE_GAP_MIN,
             only_maybe: false,
+            asked_by_maybe: false,
             retry: RETRY_MIN,
             rechecks: 0,
         }
@@ -51,6 +54,13 @@ impl Schedule {
 
     pub(super) fn due(&self) -> Instant {
         self.due
+    }
+
+    /// The list is being read. What changes from now on may not be in it, and is asked for again.
+    pub(super) fn asked(&mut self, now: Instant) {
+        self.due = now + SAFETY;
+        self.asked_by_maybe = self.only_maybe;
+        self.only_maybe = false;
     }
 
     /// Something has changed.
@@ -78,13 +88,14 @@ impl Schedule {
         if changed {
             self.maybe_gap = MAYBE_GAP_MIN;
             self.lively_until = Some(now + LIVELY);
-        } else if self.only_maybe {
+        } else if self.asked_by_maybe {
             self.maybe_gap = (self.maybe_gap * 2).min(MAYBE_GAP_MAX);
         }
         self.listed_at = Some(now);
         self.retry = RETRY_MIN;
-        self.only_maybe = false;
-        self.due = now + SAFETY;
+        if changed && self.only_maybe {
+            self.surely(now);
+        }
     }
 
     /// The list could not be read.
@@ -117,10 +128,31 @@ mod tests {
     fn quiet() -> (Schedule, Instant) {
         let start = Instant::now();
         let mut schedule = Schedule::new(start);
-        schedule.listed(start, false);
+        list(&mut schedule, start, false);
         let now = start + Duration::from_secs(3600);
-        schedule.listed(now, false);
+        list(&mut schedule, now, false);
         (schedule, now)
+    }
+
+    /// Within no time.
+    fn list(schedule: &mut Schedule, now: Instant, changed: bool) {
+        schedule.asked(now);
+        schedule.listed(now, changed);
+    }
+
+    #[test]
+    fn what_changes_while_the_list_is_read_is_asked_for_again() {
+        let (mut schedule, now) = quiet();
+        schedule.asked(now);
+        schedule.surely(now + ms(300));
+        schedule.listed(now + ms(400), true);
+        assert_eq!(schedule.due(), now + ms(300) + GATHER);
+        schedule.asked(now + ms(400));
+        schedule.maybe(now + ms(500));
+        schedule.listed(now + ms(600), true);
+        assert_eq!(schedule.due(), now + ms(600) + GATHER, "after a change a maybe counts");
+        list(&mut schedule, now + ms(700), false);
+        assert_eq!(schedule.due(), now + ms(700) + SAFETY);
     }
 
     #[test]
@@ -146,7 +178,7 @@ mod tests {
         while now < start + Duration::from_secs(600) {
             now += ms(100);
             if schedule.due() <= now {
-                schedule.listed(now, false);
+                list(&mut schedule, now, false);
                 lists += 1;
             }
             schedule.maybe(now);
@@ -159,9 +191,9 @@ mod tests {
         let (mut schedule, now) = quiet();
         for _ in 0..10 {
             schedule.maybe(now);
-            schedule.listed(now, false);
+            list(&mut schedule, now, false);
         }
-        schedule.listed(now, true);
+        list(&mut schedule, now, true);
         schedule.maybe(now + ms(500));
         assert_eq!(schedule.due(), now + ms(500) + GATHER);
     }
@@ -171,7 +203,7 @@ mod tests {
         let (mut schedule, now) = quiet();
         for _ in 0..10 {
             schedule.maybe(now);
-            schedule.listed(now, false);
+            list(&mut schedule, now, false);
         }
         schedule.maybe(now);
         schedule.surely(now);
@@ -189,7 +221,7 @@ mod tests {
         }
         assert_eq!(pauses[..4], [ms(500), ms(1000), ms(2000), ms(4000)]);
         assert_eq!(pauses.last(), Some(&RETRY_MAX));
-        schedule.listed(now, true);
+        list(&mut schedule, now, true);
         schedule.failed(now);
         assert_eq!(schedule.due(), now + RETRY_MIN);
     }

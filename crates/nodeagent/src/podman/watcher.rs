@@ -305,6 +305,7 @@ impl Watching {
             self.fingerprint = files.fingerprint(self.listed.keys().map(String::as_str));
         }
         let known = self.known_restarts();
+        self.schedule.asked(Instant::now());
         self.listing = Some(tokio::spawn(async move {
             let mut list = client.containers().await?;
             add_restarts(&client, &mut list, &known).await;
