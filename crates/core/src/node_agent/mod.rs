@@ -373,6 +373,8 @@ pub struct NodeAgent {
     alone: Option<(Now, bool)>,
     last_problem: Option<String>,
     removed: bool,
+    /// Refusals of a master in a row that it may take back, and no change of the agent's.
+    refusals: u32,
     certificate_requested: bool,
     /// The journal tells of the start of this process already.
     start_told: bool,
@@ -454,6 +456,7 @@ impl NodeAgent {
             alone: Some((now, false)),
             last_problem: None,
             removed: false,
+            refusals: 0,
             certificate_requested: false,
             start_told: false,
             hold: recover::hold_of(&ledger, now),

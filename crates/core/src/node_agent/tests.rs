@@ -394,6 +394,32 @@ fn being_alone_is_told_once_and_so_is_its_end() {
     assert_eq!(kinds, [EventKind::MasterLost, EventKind::MasterFound]);
 }
 
+/// When it tries again, each time from a refusal on.
+fn waits_after(reason: GoodbyeReason, times: usize) -> Vec<u64> {
+    let mut agent = agent(Snapshot::default(), CERTIFIED);
+    let mut now = 0;
+    let mut waits = Vec::new();
+    while waits.len() < times {
+        let effects = agent.handle_deadline(at(now));
+        if effects.iter().any(|effect| matches!(effect, Effect::Connect { .. })) {
+            let _ = agent.handle(at(now), Input::Connected { ip: "10.0.0.1".to_owned() });
+            let _ = agent.handle(at(now), goodbye(reason));
+            waits.push(now);
+        }
+        now += 100;
+    }
+    waits.windows(2).map(|two| two[1] - two[0]).collect()
+}
+
+#[test]
+fn a_cloned_disk_is_tried_more_and_more_rarely_and_a_board_that_waits_for_a_person_is_not() {
+    let waits = waits_after(GoodbyeReason::Duplicate, 12);
+    assert!(waits[..2].iter().all(|wait| (1_500..=3_100).contains(wait)), "{waits:?}");
+    assert!(waits[8..].iter().all(|wait| (60_000..=120_100).contains(wait)), "{waits:?}");
+    let waits = waits_after(GoodbyeReason::Busy, 12);
+    assert!(waits.iter().all(|wait| (1_500..=3_100).contains(wait)), "{waits:?}");
+}
+
 fn found(level: CheckLevel) -> SystemCheck {
     let finding = Finding {
         name: "memory".to_owned(),

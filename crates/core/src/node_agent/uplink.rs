@@ -22,6 +22,8 @@ const ALONE_TOLD_AFTER: Duration = Duration::from_secs(5);
 const HOPELESS_RETRY: Duration = Duration::from_secs(60);
 /// Between two attempts where the master said that it will be better soon.
 const SOON_RETRY: (Duration, Duration) = (Duration::from_millis(1500), Duration::from_millis(3000));
+/// Of that time, where it was refused again and again: until it is that of the hopeless.
+const REFUSED_DOUBLINGS_MAX: u32 = 6;
 /// Probes without a word on the session itself: then it is stuck for another reason than lost packets.
 const PROBES_MAX: u32 = 8;
 /// Masters that are tried in turn at most.
@@ -41,6 +43,7 @@ impl NodeAgent {
         self.standing = standing;
         self.validity = Validity::Issued;
         self.removed = false;
+        self.refusals = 0;
         if pending {
             self.last_problem = Some("the node waits for approval".to_owned());
             self.wait(now, SOON_RETRY);
@@ -57,7 +60,7 @@ impl NodeAgent {
             return;
         }
         if fatal {
-            self.wait(now, (HOPELESS_RETRY, HOPELESS_RETRY * 2));
+            self.wait_longer(now);
         } else {
             self.try_next_master(now);
         }
@@ -123,6 +126,14 @@ impl NodeAgent {
         self.phase = Phase::Waiting { until: now.at + delay };
     }
 
+    /// After a refusal: what it was for may be over soon, as a name that is just being removed, or never, as a cloned disk.
+    fn wait_longer(&mut self, now: Now) {
+        let times = 1 << self.refusals.saturating_sub(1).min(REFUSED_DOUBLINGS_MAX);
+        self.refusals = self.refusals.saturating_add(1);
+        let (low, high) = SOON_RETRY;
+        self.wait(now, ((low * times).min(HOPELESS_RETRY), (high * times).min(HOPELESS_RETRY * 2)));
+    }
+
     pub(super) fn take_from_master(&mut self, now: Now, out: &mut Vec<Effect>, message: ToAgent) {
         let quiet = self.quiet_before_probe();
         if let Phase::InSession { heard_at, probe_at, probes, .. } = &mut self.phase {
@@ -179,6 +190,7 @@ impl NodeAgent {
         self.backoff.reset();
         self.last_problem = None;
         self.removed = false;
+        self.refusals = 0;
         self.batch_until = None;
         self.master_clock = Some((welcome.clock, now.at));
         self.validity = Validity::ByClock;
@@ -312,9 +324,8 @@ impl NodeAgent {
                 self.validity = Validity::Over;
                 self.wait(now, SOON_RETRY);
             }
-            GoodbyeReason::Duplicate | GoodbyeReason::Busy | GoodbyeReason::Protocol => {
-                self.wait(now, SOON_RETRY);
-            }
+            GoodbyeReason::Duplicate => self.wait_longer(now),
+            GoodbyeReason::Busy | GoodbyeReason::Protocol => self.wait(now, SOON_RETRY),
             GoodbyeReason::Stopping
             | GoodbyeReason::Leaving
             | GoodbyeReason::Slow
