@@ -95,15 +95,32 @@ pub fn render(status: &v1::GetClusterStatusResponse, nodes: &[v1::Node], look: &
         .chain(status.otlp.as_ref().map(|export| ("OTLP", exported(export, look)))),
     );
     out.push('\n');
+    let troubles = masters_troubles(status);
+    if !troubles.is_empty() {
+        let troubles = format!("Not well: {}.", troubles.join(", "));
+        out.push_str(&format!("{} Why: piccolo doctor\n", look.paint(Tone::Bad, &troubles)));
+    }
     if nodes.is_empty() {
         out.push_str("No board has joined yet: piccolo token create --role sub\n");
-    } else if well == nodes.len() {
+    } else if well < nodes.len() {
+        out.push_str(&problems(nodes, look));
+    } else if troubles.is_empty() {
         out.push_str(&look.paint(Tone::Good, "Everything is well."));
         out.push('\n');
-    } else {
-        out.push_str(&problems(nodes, look));
     }
     out
+}
+
+/// What is wrong with the master itself; the lines above say more.
+fn masters_troubles(status: &v1::GetClusterStatusResponse) -> Vec<&'static str> {
+    let backup = status.backup.as_ref().is_some_and(|backup| !backup.problem.is_empty());
+    let export = status.otlp.as_ref().is_some_and(|export| !export.problem.is_empty());
+    let troubles = [
+        ("the master's store", status.store_health != "ok"),
+        ("scheduled backups", backup),
+        ("the export of figures", export),
+    ];
+    troubles.into_iter().filter_map(|(what, is_bad)| is_bad.then_some(what)).collect()
 }
 
 fn backup(status: &v1::BackupStatus, look: &Look) -> String {

@@ -32,6 +32,7 @@ const NODE_WARNING: u64 = 7 * DAY;
 const TOKEN_WARNING: u64 = 15 * MINUTE;
 const REFUSALS_SINCE: u64 = HOUR;
 const REFUSALS_WARNING: usize = 20;
+const CLONE_WARNING: usize = 3;
 /// Reasons of those who may not, or who guess: what somebody mistyped says nothing of who comes.
 const MAY_NOT: [&str; 19] = [
     "ApiTokenNotGood",
@@ -165,6 +166,7 @@ pub fn of(seen: &Seen) -> Vec<Finding> {
     found.push(topology(seen, status));
     found.extend(seen.tokens.as_ref().map(|list| tokens(seen, list)));
     found.extend(seen.refusals.as_ref().map(|list| refusals(seen, list)));
+    found.extend(seen.refusals.as_ref().and_then(|list| clones(seen, list)));
     found
 }
 
@@ -536,29 +538,50 @@ fn tokens(seen: &Seen, tokens: &[v1::JoinToken]) -> Finding {
 }
 
 fn refusals(seen: &Seen, entries: &[v1::AuditEntry]) -> Finding {
+    let recent = refused_lately(seen, entries, &MAY_NOT);
+    let shown = format!("{} calls were refused within the last hour", recent.len());
+    if recent.len() < REFUSALS_WARNING {
+        return Finding::ok("refusals", shown);
+    }
+    let remedy = "who is that? piccolo audit list -n 100; a board that was removed: stop its agent";
+    Finding::bad("refusals", Level::Warning, format!("{shown}: {}", by_caller(&recent)), remedy)
+}
+
+/// A cloned disk goes on trying; an agent that has just started again is refused once or twice.
+fn clones(seen: &Seen, entries: &[v1::AuditEntry]) -> Option<Finding> {
+    let recent = refused_lately(seen, entries, &["DuplicateIdentity"]);
+    let shown = format!("somebody else claims the identity of a node: {}", by_caller(&recent));
+    let remedy = "a cloned disk: on that board stop the agent, delete /var/lib/piccolo/nodeagent, and join with a token";
+    let is_clone = recent.len() >= CLONE_WARNING;
+    is_clone.then(|| Finding::bad("identities", Level::Warning, shown, remedy))
+}
+
+fn refused_lately<'a>(
+    seen: &Seen,
+    entries: &'a [v1::AuditEntry],
+    reasons: &[&str],
+) -> Vec<&'a v1::AuditEntry> {
     let recent = |e: &&v1::AuditEntry| {
         e.at.as_ref().is_some_and(|at| seconds_between(at, &seen.now) <= REFUSALS_SINCE)
     };
     let refused = |e: &&v1::AuditEntry| {
         let why = e.outcome.strip_prefix("refused: ").unwrap_or_default();
-        let reason = why.split(':').next().unwrap_or_default();
-        MAY_NOT.contains(&reason)
+        reasons.contains(&why.split(':').next().unwrap_or_default())
     };
-    let recent: Vec<_> = entries.iter().filter(recent).filter(refused).collect();
-    let shown = format!("{} calls were refused within the last hour", recent.len());
-    if recent.len() < REFUSALS_WARNING {
-        return Finding::ok("refusals", shown);
-    }
+    entries.iter().filter(recent).filter(refused).collect()
+}
+
+/// `20 of anonymous at 10.0.0.9`, who came most often first.
+fn by_caller(entries: &[&v1::AuditEntry]) -> String {
     let mut by_caller: BTreeMap<String, usize> = BTreeMap::new();
-    for entry in recent {
+    for entry in entries {
         *by_caller.entry(format!("{} at {}", entry.who, entry.from)).or_default() += 1;
     }
     let mut callers: Vec<_> = by_caller.into_iter().collect();
     callers.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let callers: Vec<_> =
         callers.into_iter().map(|(who, count)| format!("{count} of {who}")).collect();
-    let remedy = "who is that? piccolo audit list -n 100; a board that was removed: stop its agent";
-    Finding::bad("refusals", Level::Warning, format!("{shown}: {}", listed(&callers)), remedy)
+    listed(&callers)
 }
 
 /// Seconds until then, 0 once it is past.

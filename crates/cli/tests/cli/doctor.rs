@@ -224,6 +224,19 @@ fn tokens_and_refusals() {
             seen.refusals = Some(seldom.chain((1..=50).map(mistyped)).collect());
         },
     );
+    check(
+        "warning identities : somebody else claims the identity of a node: 3 of node:n1 at 10.0.0.9",
+        |seen| {
+            let entry = |at| v1::AuditEntry {
+                at: ago(at),
+                who: "node:n1".to_owned(),
+                from: "10.0.0.9".to_owned(),
+                outcome: "refused: DuplicateIdentity: another live session has the id n1".to_owned(),
+                ..Default::default()
+            };
+            seen.refusals = Some((1..=3).chain([4_000]).map(entry).collect());
+        },
+    );
 }
 
 #[test]

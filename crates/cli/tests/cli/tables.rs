@@ -13,7 +13,7 @@ use piccolo_cli::{
     },
     user,
 };
-use piccolo_rpc::v1::{Alert, ClusterTopology, GetClusterStatusResponse};
+use piccolo_rpc::v1::{Alert, BackupStatus, ClusterTopology, GetClusterStatusResponse};
 use prost_types::Timestamp;
 
 use crate::fixtures;
@@ -96,6 +96,11 @@ fn the_clusters_status() {
     let well = [nodes[2].clone()];
     let text = status::render(&fixtures::status(), &well, &look(PIPE, false));
     assert!(text.ends_with("Everything is well.\n"), "{text}");
+    let mut status = fixtures::status();
+    let problem = "no space left".to_owned();
+    status.backup = Some(BackupStatus { problem, ..BackupStatus::default() });
+    let text = status::render(&status, &well, &look(PIPE, false));
+    assert!(text.ends_with("Not well: scheduled backups. Why: piccolo doctor\n"), "{text}");
     let text = status::render(&fixtures::status(), &[], &look(PIPE, false));
     assert!(text.contains("piccolo token create"), "{text}");
 }
