@@ -100,18 +100,18 @@ fn draw_links(out: &mut String, layout: &Layout<'_>) {
     }
     for card in layout.frames.iter().flat_map(|frame| frame.rows.iter().flatten()) {
         let path = format!("M{} {}V{}", card.middle(), card.rail(), card.y);
-        draw_link(out, card.spot, &path, (card.middle() + 6, card.y - 5));
+        draw_link(out, card.spot, &path, (card.middle() - 6, card.y - 5));
     }
     for board in &layout.boards {
         let y = layout.master.1 + MASTER_HEIGHT / 2;
         let is_left = board.x < layout.master.0;
         let from = if is_left { layout.master.0 } else { layout.master.0 + MASTER_WIDTH };
         let to = if is_left { board.x + board.width } else { board.x };
-        draw_link(out, board.spot, &format!("M{from} {y}H{to}"), (from.min(to) + 3, y - 6));
+        draw_link(out, board.spot, &format!("M{from} {y}H{to}"), (from.max(to) - 4, y - 6));
     }
 }
 
-/// Dashed without a session, and as thick as what runs over it.
+/// Dashed without a session, and as thick as what runs over it. Its time ends at `words`: badges are at the right.
 fn draw_link(out: &mut String, spot: &Spot<'_>, path: &str, words: (usize, usize)) {
     let (colour, dash) = match spot.node.connected {
         true => (TRUNK, ""),
@@ -123,7 +123,7 @@ fn draw_link(out: &mut String, spot: &Spot<'_>, path: &str, words: (usize, usize
         "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width:.1}\"{dash}/>"
     );
     if let Some(time) = spot.round_trip() {
-        text(out, words, "font-size=\"11\"", FAINT, &time);
+        text(out, words, "font-size=\"11\" text-anchor=\"end\"", FAINT, &time);
     }
 }
 
