@@ -245,7 +245,7 @@ impl StatusReport {
         }
         for (key, value) in &self.metrics {
             check_text("metrics", key, TEXT_BYTES_MAX)?;
-            check_text(&format!("metrics[{key}]"), value, TEXT_BYTES_MAX)?;
+            check_text(format_args!("metrics[{key}]"), value, TEXT_BYTES_MAX)?;
         }
         if let Some(system) = &self.system {
             system.check()?;
@@ -274,20 +274,24 @@ impl Picture {
             for (field, text) in
                 [("id", id), ("name", name), ("image", image), ("state", state), ("health", health)]
             {
-                check_text(&format!("containers[{i}].{field}"), text, TEXT_BYTES_MAX)?;
+                check_text(format_args!("containers[{i}].{field}"), text, TEXT_BYTES_MAX)?;
             }
         }
         if self.conditions.len() > CONTAINERS_MAX || self.alerts.len() > CONTAINERS_MAX {
             return Err(FieldError::new("conditions", "has too many entries"));
         }
         for (i, condition) in self.conditions.iter().enumerate() {
-            check_text(&format!("conditions[{i}].reason"), &condition.reason, TEXT_BYTES_MAX)?;
-            check_text(&format!("conditions[{i}].message"), &condition.message, TEXT_BYTES_MAX)?;
+            check_text(format_args!("conditions[{i}].reason"), &condition.reason, TEXT_BYTES_MAX)?;
+            check_text(
+                format_args!("conditions[{i}].message"),
+                &condition.message,
+                TEXT_BYTES_MAX,
+            )?;
         }
         self.recovery.check()?;
         for (i, alert) in self.alerts.iter().enumerate() {
-            check_text(&format!("alerts[{i}].kind"), &alert.kind, TEXT_BYTES_MAX)?;
-            check_text(&format!("alerts[{i}].message"), &alert.message, TEXT_BYTES_MAX)?;
+            check_text(format_args!("alerts[{i}].kind"), &alert.kind, TEXT_BYTES_MAX)?;
+            check_text(format_args!("alerts[{i}].message"), &alert.message, TEXT_BYTES_MAX)?;
         }
         Ok(())
     }
@@ -301,8 +305,12 @@ impl MissedFigures {
             return Err(FieldError::new("missed.series", "has too many entries"));
         }
         for (i, MissedSeries { name, buckets }) in self.series.iter().enumerate() {
-            check_text(&format!("missed.series[{i}].container"), &name.container, TEXT_BYTES_MAX)?;
-            check_text(&format!("missed.series[{i}].figure"), &name.figure, TEXT_BYTES_MAX)?;
+            check_text(
+                format_args!("missed.series[{i}].container"),
+                &name.container,
+                TEXT_BYTES_MAX,
+            )?;
+            check_text(format_args!("missed.series[{i}].figure"), &name.figure, TEXT_BYTES_MAX)?;
             let slots = u32::try_from(buckets.len()).unwrap_or(u32::MAX);
             if MISSED_STEP.saturating_mul(slots) > self.age + MISSED_STEP {
                 return Err(FieldError::new("missed.age_ms", "is less than the slots take"));
@@ -328,7 +336,7 @@ impl SystemInfo {
             ("machine_id", machine_id),
             ("runtime_version", runtime_version),
         ] {
-            check_text(&format!("system.{field}"), text, TEXT_BYTES_MAX)?;
+            check_text(format_args!("system.{field}"), text, TEXT_BYTES_MAX)?;
         }
         Ok(())
     }

@@ -263,7 +263,7 @@ fn check_config(config: &BTreeMap<String, String>, base: Timing) -> Result<(), F
                 "a key has 1 to 63 letters, digits, '-', '_', '.' or '/'",
             ));
         }
-        check_text(&format!("topology.config[{key}]"), value, CONFIG_VALUE_BYTES_MAX)?;
+        check_text(format_args!("topology.config[{key}]"), value, CONFIG_VALUE_BYTES_MAX)?;
     }
     if let Some(name) = config.get(READINESS).filter(|name| Readiness::from_name(name).is_none()) {
         return Err(FieldError::new(

@@ -139,23 +139,34 @@ pub fn check_labels(field: &str, labels: &Labels) -> Result<(), FieldError> {
                 "a key has 1 to 63 letters, digits, '-', '_', '.' or '/'",
             ));
         }
-        check_text(&place, value, LABEL_VALUE_BYTES_MAX)?;
+        check_text(place, value, LABEL_VALUE_BYTES_MAX)?;
     }
     Ok(())
 }
 
-/// Free text: bounded, and without control characters, so that it can be printed anywhere.
-pub fn check_text(field: &str, text: &str, bytes_max: usize) -> Result<(), FieldError> {
+/// Free text: bounded, and without control characters, so that it can be printed anywhere. Where it stands is put into
+/// words only if something is wrong.
+pub fn check_text(
+    field: impl fmt::Display,
+    text: &str,
+    bytes_max: usize,
+) -> Result<(), FieldError> {
+    let wrong = |problem: String| Err(FieldError::new(field.to_string(), problem));
     if text.len() > bytes_max {
-        return Err(FieldError::new(
-            field,
-            format!("has {} bytes, more than {bytes_max}", text.len()),
-        ));
+        return wrong(format!("has {} bytes, more than {bytes_max}", text.len()));
     }
-    if text.chars().any(char::is_control) {
-        return Err(FieldError::new(field, "contains control characters"));
+    if has_controls(text) {
+        return wrong("contains control characters".to_owned());
     }
     Ok(())
+}
+
+/// Whether some of it cannot be printed.
+pub(crate) fn has_controls(text: &str) -> bool {
+    // in UTF-8 only these bytes can begin a control character; without a branch, many of them are looked at at once
+    let may_begin = |byte: u8| (byte < b' ') | (byte == 0x7f) | (byte == 0xc2);
+    text.bytes().fold(false, |some, byte| some | may_begin(byte))
+        && text.chars().any(char::is_control)
 }
 
 /// An IP address as text.

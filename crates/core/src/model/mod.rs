@@ -14,6 +14,7 @@ pub use access::{
 };
 pub use container::{ContainerReport, LastContainers, RestartPolicy};
 pub use event::{Event, EventKind, JournalEntry, Severity};
+pub(crate) use ids::has_controls;
 pub use ids::{
     FieldError, Labels, NodeId, NodeName, SessionId, UserName, check_address, check_labels,
     check_text,

@@ -51,7 +51,7 @@ impl RecoveryReport {
                 ("waits", waits),
                 ("why", why),
             ] {
-                check_text(&format!("recovery.lines[{i}].{field}"), text, TEXT_BYTES_MAX)?;
+                check_text(format_args!("recovery.lines[{i}].{field}"), text, TEXT_BYTES_MAX)?;
             }
         }
         Ok(())
@@ -87,8 +87,8 @@ impl ProbePart {
             return Err(FieldError::new("parts", "has too many entries"));
         }
         for (i, part) in parts.iter().enumerate() {
-            check_text(&format!("parts[{i}].name"), &part.name, TEXT_BYTES_MAX)?;
-            check_text(&format!("parts[{i}].problem"), &part.problem, TEXT_BYTES_MAX)?;
+            check_text(format_args!("parts[{i}].name"), &part.name, TEXT_BYTES_MAX)?;
+            check_text(format_args!("parts[{i}].problem"), &part.problem, TEXT_BYTES_MAX)?;
         }
         Ok(())
     }

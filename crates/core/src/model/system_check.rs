@@ -80,8 +80,11 @@ impl SystemCheck {
         }
         for (i, finding) in self.findings.iter().enumerate() {
             for (part, text) in finding.texts() {
-                let field = format!("{field}.findings[{i}].{part}");
-                check_text(&field, text, FINDING_TEXT_BYTES_MAX)?;
+                check_text(
+                    format_args!("{field}.findings[{i}].{part}"),
+                    text,
+                    FINDING_TEXT_BYTES_MAX,
+                )?;
             }
         }
         let bytes: usize = self.findings.iter().map(Finding::size_bytes).sum();

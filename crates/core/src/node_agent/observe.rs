@@ -6,6 +6,7 @@ use super::{Effect, NodeAgent, Observation, Phase, Runtime, Sample};
 use crate::{
     model::{
         Condition, ConditionKind, ContainerReport, EventKind, JournalEntry, Severity, SystemInfo,
+        has_controls,
     },
     monitoring_server::{SeriesName, figures, number},
     mutant::mutant,
@@ -418,9 +419,7 @@ fn presentable(container: ContainerReport) -> ContainerReport {
 
 /// The same text where there is nothing to replace, as in nearly all of every picture.
 fn presented(text: String) -> String {
-    let is_odd = |byte: u8| !(b' '..=b'~').contains(&byte);
-    let odd = text.bytes().fold(false, |odd, byte| odd | is_odd(byte));
-    if odd || text.len() > TEXT_BYTES_TOLD_MAX { printable(&text) } else { text }
+    if text.len() > TEXT_BYTES_TOLD_MAX || has_controls(&text) { printable(&text) } else { text }
 }
 
 /// What a runtime says goes into logs and terminals: no control characters, no novels.
@@ -429,5 +428,6 @@ pub(super) fn printable(text: &str) -> String {
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let text = &text[..end];
+    if has_controls(text) { text.replace(char::is_control, " ") } else { text.to_owned() }
 }

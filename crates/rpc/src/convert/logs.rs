@@ -62,7 +62,7 @@ pub fn log_places(wire: Vec<v1::LogPlaceOf>) -> Result<BTreeMap<String, Place>, 
         return Err(FieldError::new("after", format!("has more than {SOURCES_MAX} entries")));
     }
     let each = wire.into_iter().enumerate().map(|(i, v1::LogPlaceOf { source, place })| {
-        check_text(&format!("after[{i}].source"), &source, TEXT_BYTES_MAX)?;
+        check_text(format_args!("after[{i}].source"), &source, TEXT_BYTES_MAX)?;
         let place = place.unwrap_or_default().try_into().map_err(within(&format!("after[{i}]")))?;
         Ok((source, place))
     });

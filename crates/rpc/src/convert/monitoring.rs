@@ -43,7 +43,7 @@ pub fn metrics_query(wire: v1::QueryMetricsRequest, now: WallTime) -> Result<Que
     check_text("figure", &figure, NAME_BYTES_MAX)?;
     check_text("container", container.as_deref().unwrap_or_default(), NAME_BYTES_MAX)?;
     for (index, label) in by.iter().enumerate() {
-        check_text(&format!("by[{index}]"), label, NAME_BYTES_MAX)?;
+        check_text(format_args!("by[{index}]"), label, NAME_BYTES_MAX)?;
         if label.is_empty() {
             return Err(FieldError::new(format!("by[{index}]"), "is empty").into());
         }

@@ -146,7 +146,7 @@ impl Way {
 
     fn check(&self, field: &str) -> Result<(), FieldError> {
         let place = |name: &str| format!("{field}.{name}");
-        let text = |name: &str, text: &str| check_text(&place(name), text, TEXT_BYTES_MAX);
+        let text = |name: &str, text: &str| check_text(place(name), text, TEXT_BYTES_MAX);
         let some = |name: &str, value: &str| {
             text(name, value)?;
             let problem = "must not be empty";

@@ -121,8 +121,8 @@ impl Rule {
             let problem = "has 1 to 64 letters, digits, '-', '_' and '.'";
             return Err(FieldError::new(place("name"), problem));
         }
-        check_text(&place("group_by"), &self.group_by, NAME_BYTES_MAX)?;
-        check_text(&place("message"), &self.message, TEXT_BYTES_MAX)?;
+        check_text(place("group_by"), &self.group_by, NAME_BYTES_MAX)?;
+        check_text(place("message"), &self.message, TEXT_BYTES_MAX)?;
         if self.message.trim().is_empty() {
             return Err(FieldError::new(place("message"), "is empty: what is to be said?"));
         }
