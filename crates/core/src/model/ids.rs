@@ -1,6 +1,6 @@
 //! Identifiers and free text that come from outside: checked once, here, with the field named.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,12 +29,13 @@ impl FieldError {
     }
 }
 
+// Every message names its node and its session again and again: they are shared, not copied.
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             pub fn as_str(&self) -> &str {
@@ -84,6 +85,7 @@ impl UserName {
 impl SessionId {
     /// Named by a shell from random bits, or by the simulator from its seed.
     pub fn new(text: impl Into<String>) -> Self {
+        let text: String = text.into();
         Self(text.into())
     }
 }
@@ -111,7 +113,7 @@ impl NodeName {
                 ));
             }
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 
     /// What two names are compared by.
@@ -175,7 +177,7 @@ pub fn check_address(field: &str, text: &str) -> Result<IpAddr, FieldError> {
         .map_err(|_| FieldError::new(field, format!("{:?} is not an IP address", printable(text))))
 }
 
-fn check_word(field: &str, text: &str, bytes_max: usize) -> Result<String, FieldError> {
+fn check_word(field: &str, text: &str, bytes_max: usize) -> Result<Arc<str>, FieldError> {
     let fail = |problem: String| Err(FieldError::new(field, problem));
     if text.is_empty() {
         return fail("must not be empty".to_owned());
@@ -188,7 +190,7 @@ fn check_word(field: &str, text: &str, bytes_max: usize) -> Result<String, Field
     }
     match text.chars().find(|c| !c.is_ascii_alphanumeric() && !"-_.".contains(*c)) {
         Some(bad) => fail(format!("{bad:?} is not allowed (letters, digits, '-', '_', '.')")),
-        None => Ok(text.to_owned()),
+        None => Ok(text.into()),
     }
 }
 
