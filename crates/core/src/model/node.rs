@@ -45,18 +45,22 @@ impl NodeStatus {
         Self::Maintenance,
         Self::Terminating,
     ];
-}
 
-impl fmt::Display for NodeStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Pending => "Pending",
             Self::Initializing => "Initializing",
             Self::Ready => "Ready",
             Self::NotReady => "NotReady",
             Self::Maintenance => "Maintenance",
             Self::Terminating => "Terminating",
-        })
+        }
+    }
+}
+
+impl fmt::Display for NodeStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 
@@ -146,8 +150,23 @@ impl ConditionKind {
         }
     }
 
-    pub fn name(self) -> String {
-        format!("{self:?}")
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Suspect => "Suspect",
+            Self::SessionLost => "SessionLost",
+            Self::HeartbeatTimeout => "HeartbeatTimeout",
+            Self::ResourcePressure => "ResourcePressure",
+            Self::PodmanUnavailable => "PodmanUnavailable",
+            Self::ConfigRejected => "ConfigRejected",
+            Self::AwaitingApproval => "AwaitingApproval",
+            Self::ClockSkew => "ClockSkew",
+            Self::SystemCheckFailed => "SystemCheckFailed",
+            Self::SystemCheckTolerated => "SystemCheckTolerated",
+            Self::HardwareDegraded => "HardwareDegraded",
+            Self::Throttled => "Throttled",
+            Self::PowerLow => "PowerLow",
+            Self::ProbeFailed => "ProbeFailed",
+        }
     }
 
     pub fn from_name(name: &str) -> Option<Self> {

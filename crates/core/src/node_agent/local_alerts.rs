@@ -367,7 +367,7 @@ impl NodeAgent {
             let rule = condition.kind.name();
             let is_critical = condition.kind == ConditionKind::PodmanUnavailable;
             let severity = if is_critical { Severity::Critical } else { Severity::Warning };
-            problems.push(problem(&rule, "", severity, &format!("{rule}: {}", condition.message)));
+            problems.push(problem(rule, "", severity, &format!("{rule}: {}", condition.message)));
         }
         for container in self.observed.containers.iter().flatten() {
             let name = &container.name;

@@ -46,6 +46,9 @@ impl StateManager {
         out: &mut Outbox,
         nodes: &[(NodeId, Option<NodeView>)],
     ) {
+        if nodes.is_empty() {
+            return;
+        }
         self.with_alerts(now, out, |alerts, told| {
             for (id, view) in nodes {
                 match view {

@@ -220,7 +220,8 @@ impl Node {
     ) -> Vec<Condition> {
         let mut wanted = self.own_conditions.clone();
         let mut add = |kind: ConditionKind, message: String| {
-            wanted.push(Condition { kind, reason: kind.name(), message, since: now });
+            let reason = kind.name().to_owned();
+            wanted.push(Condition { kind, reason, message, since: now });
         };
         if self.record.status == NodeStatus::Pending {
             add(ConditionKind::AwaitingApproval, "an operator has to approve it".to_owned());

@@ -111,7 +111,7 @@ impl From<v1::SystemInfo> for SystemInfo {
 impl From<Condition> for v1::Condition {
     fn from(condition: Condition) -> Self {
         Self {
-            kind: condition.kind.name(),
+            kind: condition.kind.name().to_owned(),
             reason: condition.reason,
             message: condition.message,
             since: Some(timestamp(condition.since)),

@@ -66,7 +66,7 @@ impl From<&past::Past> for PastView {
 impl From<&past::PastNode> for PastNodeView {
     fn from(node: &past::PastNode) -> Self {
         let condition = |held: &Condition| ConditionView {
-            kind: held.kind.name(),
+            kind: held.kind.name().to_owned(),
             reason: held.reason.clone(),
             message: held.message.clone(),
             since: moment(held.since),

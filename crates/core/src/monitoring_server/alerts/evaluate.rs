@@ -143,16 +143,17 @@ impl Alerts {
     /// Every rule on such a subject. Whether anything is under way of which time decides.
     fn look(&mut self, now: Now, on: On, look: &Look<'_>, out: &mut Out) -> bool {
         let rules = self.on(on);
+        // each rule adds and ends its own track alone
+        let some_tracked = self.tracks.contains_key(&look.subject);
         let mut dirty = false;
         for rule in rules.iter() {
             let node = look.facts.node;
             let inhibited = !rule.rule.in_maintenance
                 && !mutant!("a node in Maintenance alerts its master")
                 && node.is_some_and(|node| node.record.status == NodeStatus::Maintenance);
-            let tracked = self
-                .tracks
-                .get(&look.subject)
-                .is_some_and(|tracks| tracks.contains_key(&rule.rule.name));
+            let of_subject = || self.tracks.get(&look.subject);
+            let tracked = some_tracked
+                && of_subject().is_some_and(|tracks| tracks.contains_key(&rule.rule.name));
             if !tracked && (inhibited || !rule.holds(&look.facts)) {
                 continue;
             }

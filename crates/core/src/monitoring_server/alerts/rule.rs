@@ -1,6 +1,10 @@
 //! Rules: what is worth telling of, after how long, and how it is said.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -97,7 +101,7 @@ pub struct Compiled {
     /// Comes with this version, and is not stored.
     pub builtin: bool,
     /// `Err` where a stored rule is not understood by this version.
-    program: Result<Program, String>,
+    program: Result<Arc<Program>, String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -158,7 +162,7 @@ impl Rule {
 
 impl Compiled {
     pub fn new(rule: Rule, builtin: bool) -> Self {
-        let program = rule.program("rule").map_err(|error| error.to_string());
+        let program = rule.program("rule").map(Arc::new).map_err(|error| error.to_string());
         Self { rule, builtin, program }
     }
 
@@ -202,6 +206,12 @@ impl Compiled {
 
 /// Rules that come with this version; one of the same name that an administrator applies takes the place.
 pub fn builtin() -> BTreeMap<String, Compiled> {
+    // read once, whoever asks
+    static RULES: LazyLock<BTreeMap<String, Compiled>> = LazyLock::new(compiled);
+    RULES.clone()
+}
+
+fn compiled() -> BTreeMap<String, Compiled> {
     let rules = BUILTIN.iter().map(|(name, on, severity, for_s, when, clear, message)| {
         let rule = Rule {
             name: (*name).to_owned(),

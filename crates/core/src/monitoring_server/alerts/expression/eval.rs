@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{Binary, Method, Part};
-use crate::monitoring_server::alerts::facts::Facts;
+use crate::monitoring_server::alerts::facts::{Facts, Field};
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value<'a> {
@@ -69,8 +69,8 @@ impl Binary {
             Some(Value::Bool(holds(left.number(facts)?, right.number(facts)?)))
         };
         match self {
-            Self::And => either(left.bool(facts), right.bool(facts), false),
-            Self::Or => either(left.bool(facts), right.bool(facts), true),
+            Self::And => either(left, right, facts, false),
+            Self::Or => either(left, right, facts, true),
             Self::Equal => Some(Value::Bool(left.value(facts)? == right.value(facts)?)),
             Self::Differs => Some(Value::Bool(left.value(facts)? != right.value(facts)?)),
             Self::Less => compared(|a, b| a < b),
@@ -79,6 +79,14 @@ impl Binary {
             Self::MoreOrEqual => compared(|a, b| a >= b),
             Self::In => {
                 let text = left.text(facts)?;
+                // the usual lists are looked through where they are
+                if let Part::List(parts) = right {
+                    return among(&text, parts, facts).map(Value::Bool);
+                }
+                if let Part::Field(Field::NodeConditions) = right {
+                    let held = &facts.node?.record.conditions;
+                    return Some(Value::Bool(held.iter().any(|held| held.kind.name() == text)));
+                }
                 Some(Value::Bool(match right.value(facts)? {
                     Value::Texts(texts) => texts.contains(&text),
                     Value::TextMap(map) | Value::NumberMap(map) => map.contains_key(text.as_ref()),
@@ -107,12 +115,24 @@ impl Binary {
 }
 
 /// `decisive` on either side decides, known or not what the other is.
-fn either<'a>(left: Option<bool>, right: Option<bool>, decisive: bool) -> Option<Value<'a>> {
-    match (left, right) {
-        (Some(value), _) | (_, Some(value)) if value == decisive => Some(Value::Bool(decisive)),
-        (Some(_), Some(_)) => Some(Value::Bool(!decisive)),
-        _ => None,
+fn either<'a>(left: &Part, right: &Part, facts: &Facts<'_>, decisive: bool) -> Option<Value<'a>> {
+    let left = left.bool(facts);
+    if left == Some(decisive) {
+        return left.map(Value::Bool);
     }
+    let right = right.bool(facts);
+    // the left one is not known, or the other way round
+    let known = left.is_some() || right == Some(decisive);
+    right.filter(|_| known).map(Value::Bool)
+}
+
+/// One with a part that is not known is not known.
+fn among(text: &str, parts: &[Part], facts: &Facts<'_>) -> Option<bool> {
+    let mut found = false;
+    for part in parts {
+        found |= part.text(facts)? == text;
+    }
+    Some(found)
 }
 
 fn entry<'a>(map: Value<'a>, key: &str) -> Option<Value<'a>> {
