@@ -471,6 +471,8 @@ impl NodeAgent {
     #[must_use]
     pub fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
         let mut out = Vec::new();
+        // one comes each second, and brings nothing that recovery or alerts look at
+        let is_beat = matches!(input, Input::FromMaster(ToAgent::Beat));
         match input {
             Input::Registered { standing, pending } => self.registered(now, standing, pending),
             Input::RegisterFailed { why, fatal } => self.register_failed(now, why, fatal),
@@ -508,8 +510,10 @@ impl NodeAgent {
             Input::StateFolder { problem } => self.state_problem = problem,
             Input::Stop { leave } => self.stop(&mut out, leave),
         }
-        self.recover(now, &mut out);
-        self.alert(now, &mut out);
+        if !is_beat {
+            self.recover(now, &mut out);
+            self.alert(now, &mut out);
+        }
         out
     }
 

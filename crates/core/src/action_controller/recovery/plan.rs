@@ -206,12 +206,16 @@ impl Line {
 }
 
 fn ladder_text(failure: &Failure, policy: &Policy) -> String {
-    let rungs = failure.ladder().iter().map(|(step, times)| {
-        let times = if *times > 1 { format!(" x{times}") } else { String::new() };
-        let off = if step.is_allowed(policy) { "" } else { " (off)" };
-        format!("{}{times}{off}", step.name())
-    });
-    rungs.collect::<Vec<_>>().join(" > ")
+    let mut text = String::new();
+    for (step, times) in failure.ladder() {
+        text.push_str(if text.is_empty() { "" } else { " > " });
+        text.push_str(step.name());
+        if *times > 1 {
+            text.push_str(&format!(" x{times}"));
+        }
+        text.push_str(if step.is_allowed(policy) { "" } else { " (off)" });
+    }
+    text
 }
 
 impl WhyNot {
