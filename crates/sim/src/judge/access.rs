@@ -4,7 +4,7 @@ use piccolo_core::{
     api_server::{Call, Refusal, Role},
     model::NodeStatus,
     session::{GoodbyeReason, ToAgent},
-    state_manager::{Answer, Effect},
+    state_manager::{Answer, Effect, Transaction, keys},
 };
 
 use super::{About, Judge};
@@ -61,8 +61,11 @@ impl Judge {
     pub(super) fn a_token_admits_no_more_than_it_was_made_for(
         &mut self,
         store: &Store,
+        transaction: &Transaction,
     ) -> Result<(), String> {
-        for (hash, token) in &store.tokens {
+        let written = transaction.writes.keys().filter_map(|key| key.strip_prefix(keys::TOKENS));
+        for token in written.filter_map(|hash| store.tokens.get(hash)) {
+            let hash = &token.hash;
             let uses = usize::try_from(token.uses_left).unwrap_or(usize::MAX);
             let uses = uses.saturating_add(token.used_by.len());
             let made_for = *self.token_uses.entry(hash.clone()).or_insert(uses);

@@ -5,13 +5,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
     time::Duration,
 };
 
 use piccolo_core::{
     model::{ConditionKind, NodeId, NodeRecord, NodeStatus},
     monitoring_server::alerts::{
-        ALERTS,
+        ALERTS, RULES as RULES_STORED,
         alert::{Alert, Id, Subject},
     },
     state_manager::{Effect, StateManager},
@@ -35,6 +36,9 @@ const RULES: [(&str, u64, u64); 8] = [
     ("SystemCheckFailed", 60, 0),
     ("ClockDrift", 60, 0),
 ];
+/// Once the store has it, the rules that people apply are in force.
+pub(crate) static RULE_KEY: LazyLock<String> =
+    LazyLock::new(|| format!("{RULES_STORED}{NO_PODMAN}"));
 /// Beyond its time: the master looks at everything every 15 s.
 const LATE_MAX: Duration = Duration::from_secs(20);
 
@@ -282,8 +286,7 @@ impl Judge {
 
     /// Once a second, while the master is well: what holds fires in time, and what does not is over.
     pub(crate) fn look_at_alerts(&mut self, at: Timestamp, now: u64, store: &Store) {
-        self.firing.applied = store
-            .contains(&format!("{}{NO_PODMAN}", piccolo_core::monitoring_server::alerts::RULES));
+        self.firing.applied = store.contains(&RULE_KEY);
         let well = Duration::from_micros(now - self.attentive_since.unwrap_or(now));
         if well > LATE_MAX * 2 {
             rules!(self, what_holds_fires_in_time(at, well), what_holds_no_more_is_over(at));

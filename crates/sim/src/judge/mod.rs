@@ -39,7 +39,7 @@ use piccolo_core::{
 
 use self::{check::Told, events::Journal, nodes::Account, recovery::Recoveries};
 pub(crate) use self::{
-    firing::{GONE, NO_PODMAN},
+    firing::{GONE, NO_PODMAN, RULE_KEY},
     notices::{DUTY, EVERYBODY},
     set_back::Mark,
 };
@@ -97,6 +97,8 @@ pub(crate) struct Judge {
     last_audit: Option<AuditEntry>,
     journal_max: usize,
     attentive_since: Option<True>,
+    /// Until then nobody can have been silent for too long, as far as the accounts say.
+    well_until: True,
     /// When the master last went on after it stood still.
     forgiven_at: Option<True>,
     /// Local time of the master's start, and true.
@@ -154,6 +156,7 @@ impl Judge {
             last_audit: None,
             journal_max: plan.journal_entries_max,
             attentive_since: None,
+            well_until: 0,
             forgiven_at: None,
             started: (Timestamp(0), 0),
             commands_run: BTreeSet::new(),
@@ -227,6 +230,7 @@ impl Judge {
             a_restart_knows_what_was_stored(store, machine),
             revisions_never_go_back(machine),
         );
+        self.well_until = 0;
         self.accounts = store
             .nodes
             .values()
@@ -284,7 +288,7 @@ impl Judge {
             self,
             generation_never_goes_back(store),
             names_are_unique(store, transaction),
-            a_token_admits_no_more_than_it_was_made_for(store),
+            a_token_admits_no_more_than_it_was_made_for(store, transaction),
             audit_chain_intact(appended.audit),
             events_exactly_once_in_order(appended.events),
         );

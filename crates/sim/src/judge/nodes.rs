@@ -100,6 +100,7 @@ impl Judge {
         about: Option<&About>,
         machine: &StateManager,
     ) -> Result<(), String> {
+        self.well_until = 0;
         // of one input, what happened comes after how things look then
         for effect in effects {
             if let Effect::Happened(event) = effect
@@ -194,14 +195,16 @@ impl Judge {
             && let Some(account) = self.accounts.get_mut(&view.record.id)
         {
             account.shown = Some(view.record.status);
+            self.well_until = 0;
         }
     }
 
     pub(crate) fn arrived(&mut self, at: True, node: &NodeId, session: &SessionId) {
         if let Some(account) = self.accounts.get_mut(node)
             && account.session.as_ref() == Some(session)
+            && account.arrived_at.replace(at).is_none()
         {
-            account.arrived_at = Some(at);
+            self.well_until = 0;
         }
     }
 
@@ -216,6 +219,7 @@ impl Judge {
             } else if account.arrived_at.is_some() {
                 account.closed_at = Some(at);
             }
+            self.well_until = 0;
         }
     }
 
@@ -225,6 +229,7 @@ impl Judge {
         {
             account.session = None;
             account.closed_at = Some(at);
+            self.well_until = 0;
         }
         self.sessions.remove(session);
         if self.open.get(node) == Some(session) {
@@ -352,55 +357,67 @@ impl Judge {
             return;
         }
         let since = *self.attentive_since.get_or_insert(at);
+        if at <= self.well_until || at <= self.deaf_until() {
+            return;
+        }
         rules!(
             self,
             ready_means_heard_recently(at, since),
             lost_is_seen_within_five_seconds(at, since),
         );
+        let ready = self.accounts.values().filter_map(|a| self.may_be_ready_until(a, since));
+        let shown = self.accounts.values().filter_map(|a| self.may_be_shown_until(a, since));
+        self.well_until = ready.chain(shown).min().unwrap_or(at);
     }
 
     fn ready_means_heard_recently(&self, at: True, since: True) -> Result<(), String> {
-        let allowance = micros(self.loosest.beat_silence + self.loosest.session_grace);
         for (node, account) in &self.accounts {
-            if account.status != NodeStatus::Ready {
-                continue;
-            }
-            let (heard, allowance) = match account.arrived_at {
-                Some(heard) => (heard, allowance),
-                None => (account.watched_from, allowance * 2),
-            };
-            let heard = heard.max(account.closed_at.unwrap_or(0)).max(since);
-            if at <= self.deaf_until() {
-                continue;
-            }
-            if at > heard + allowance + allowance * self.drift / 500_000 + SLACK {
+            if self.may_be_ready_until(account, since).is_some_and(|until| at > until) {
                 return Err(format!("{node} is Ready, but: {account:?}"));
             }
         }
         Ok(())
     }
 
+    /// `None` of one that is not. It gets later with everything that is heard of it; whatever else changes an account
+    /// has everybody looked at again.
+    fn may_be_ready_until(&self, account: &Account, since: True) -> Option<True> {
+        if account.status != NodeStatus::Ready {
+            return None;
+        }
+        let allowance = micros(self.loosest.beat_silence + self.loosest.session_grace);
+        let (heard, allowance) = match account.arrived_at {
+            Some(heard) => (heard, allowance),
+            None => (account.watched_from, allowance * 2),
+        };
+        let heard = heard.max(account.closed_at.unwrap_or(0)).max(since);
+        Some(heard + allowance + allowance * self.drift / 500_000 + SLACK)
+    }
+
     /// HLD §4.2: a session that ended, or went silent, is shown as lost in time.
     fn lost_is_seen_within_five_seconds(&self, at: True, since: True) -> Result<(), String> {
+        for (node, account) in &self.accounts {
+            if self.may_be_shown_until(account, since).is_some_and(|until| at > until) {
+                return Err(format!("{node} is shown as {:?}: {account:?}", account.shown));
+            }
+        }
+        Ok(())
+    }
+
+    /// As Ready, in the same way.
+    fn may_be_shown_until(&self, account: &Account, since: True) -> Option<True> {
+        if account.shown != Some(NodeStatus::Ready) || account.status == NodeStatus::Terminating {
+            return None;
+        }
         let grace = micros(self.loosest.session_grace);
         let silence = micros(self.loosest.beat_silence);
         let within =
             if silence + grace <= 4_000_000 { SEEN_WITHIN } else { silence + grace + 1_000_000 };
-        for (node, account) in &self.accounts {
-            let shown = account.shown;
-            if shown != Some(NodeStatus::Ready) || account.status == NodeStatus::Terminating {
-                continue;
-            }
-            let Some(heard) = account.arrived_at else { continue };
-            let late = account.closed_at.is_none() && at > heard.max(since) + within;
-            let closed = account.closed_at.is_some_and(|closed| {
-                at > closed.max(heard).max(since) + grace + grace * self.drift / 500_000 + SLACK
-            });
-            if (late || closed) && at > self.deaf_until() {
-                return Err(format!("{node} is shown as {shown:?}: {account:?}"));
-            }
-        }
-        Ok(())
+        let heard = account.arrived_at?.max(since);
+        Some(match account.closed_at {
+            None => heard + within,
+            Some(closed) => closed.max(heard) + grace + grace * self.drift / 500_000 + SLACK,
+        })
     }
 
     /// What it takes from the end of any fault until everybody is back in a session.
@@ -442,7 +459,7 @@ fn seen<'a>(effect: &'a Effect, node: &NodeId) -> Option<&'a NodeView> {
 }
 
 fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+    duration.as_secs() * 1_000_000 + u64::from(duration.subsec_micros())
 }
 
 #[cfg(test)]

@@ -87,6 +87,7 @@ impl Judge {
             });
             let status = if waits { NodeStatus::Pending } else { NodeStatus::Initializing };
             self.accounts.insert(node.clone(), Account::new(status, at));
+            self.well_until = 0;
         }
     }
 

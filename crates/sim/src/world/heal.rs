@@ -1,9 +1,9 @@
 //! Faults stop, everything that broke is mended, and then the cluster must come to rest by itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use piccolo_core::{
-    model::{NodeId, NodeStatus},
+    model::{NodeId, NodeStatus, NodeView},
     state_manager::Request,
 };
 
@@ -102,13 +102,15 @@ impl World {
         let Some(topology) = &self.master.store.topology else {
             return Some("the store has no topology".to_owned());
         };
+        let shown: BTreeMap<NodeId, NodeView> =
+            process.machine.nodes().map(|view| (view.record.id.clone(), view)).collect();
         let mut expected = BTreeSet::new();
         for board in self.boards.iter().filter(|b| b.clone_of.is_none() && !b.retired) {
             let b = board.index;
             let id = &board.disk.node;
             expected.insert(id.clone());
             let unrest = |what: String| Some(format!("board-{b} ({id}): {what}"));
-            let Some(view) = process.machine.nodes().find(|view| view.record.id == *id) else {
+            let Some(view) = shown.get(id) else {
                 let phase = board.agent.as_ref().map(|a| a.machine.view());
                 return unrest(format!("is not a member; its agent: {phase:?}"));
             };
@@ -145,7 +147,7 @@ impl World {
         if let Some(what) = self.judge.notification_owed() {
             return Some(what);
         }
-        let ghost = process.machine.nodes().find(|view| !expected.contains(&view.record.id));
+        let ghost = shown.values().find(|view| !expected.contains(&view.record.id));
         ghost.map(|view| format!("nobody is {:?}", view.record))
     }
 }

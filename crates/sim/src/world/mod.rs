@@ -372,6 +372,10 @@ impl World {
     fn nothing_vanishes_that_is_there(&mut self, effect: &Effect) {
         let Effect::Changed(view) = effect else { return };
         let node = &view.record.id;
+        let known = self.containers_shown.get(node);
+        if known.is_some_and(|known| known.iter().eq(view.containers.iter().map(|c| &c.id))) {
+            return;
+        }
         let shown = view.containers.iter().map(|c| c.id.clone()).collect::<Vec<_>>();
         let before = self.containers_shown.insert(node.clone(), shown).unwrap_or_default();
         if before.is_empty() || self.judge.is_cloned(node) {

@@ -1,12 +1,12 @@
 //! The master's alerts: rules and channels that people apply, what its shell tells of the whole, and servers that take
 //! notifications, refuse them, or never answer.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use piccolo_core::{
     model::Severity,
     monitoring_server::alerts::{
-        CHANNELS, RULES,
+        CHANNELS,
         alert::Id,
         channel::{Channel, Way},
         facts::ClusterFacts,
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     clock::SECOND,
-    judge::{DUTY, EVERYBODY, GONE, NO_PODMAN},
+    judge::{DUTY, EVERYBODY, GONE, NO_PODMAN, RULE_KEY},
 };
 
 /// Between two words of the master's shell about the whole.
@@ -35,6 +35,9 @@ const FAILS: u64 = 15;
 const REFUSED: u64 = 2;
 const HANGS: u64 = 4;
 const TIMEOUT_S: u32 = 5;
+
+/// Once the store has it, people have applied the channels.
+static CHANNEL_KEY: LazyLock<String> = LazyLock::new(|| format!("{CHANNELS}{DUTY}"));
 
 /// What a channel made of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,10 +119,9 @@ impl World {
         if self.operator.unanswered() > 0 {
             return;
         }
-        let there = |key: String| self.master.store.contains(&key);
-        let request = if !there(format!("{RULES}{GONE}")) {
+        let request = if !self.master.store.contains(&RULE_KEY) {
             AlertRequest::ApplyRules { rules: rules(), generation: 0, dry_run: false }
-        } else if !there(format!("{CHANNELS}{DUTY}")) {
+        } else if !self.master.store.contains(&CHANNEL_KEY) {
             AlertRequest::ApplyChannels(channels())
         } else {
             return;
