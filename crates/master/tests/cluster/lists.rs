@@ -1,8 +1,53 @@
-//! Lists of the REST API: what is asked of them, and what is not known there.
+//! The REST API over all its routes, as its document has them: what is asked of them, what is not known there, and on
+//! which condition something is sent again, or changed.
 
 use serde_json::Value;
 
-use crate::rest::{api_token, ask, cluster_of, get};
+use crate::{
+    harness::Cluster,
+    rest::{Answer, api_token, ask, cluster_of, get},
+};
+
+/// One route of the document.
+struct Route {
+    method: String,
+    path: String,
+    said: Value,
+}
+
+impl Route {
+    /// Whether the document has a parameter of this name for it.
+    fn takes(&self, name: &str) -> bool {
+        self.parameters().any(|parameter| parameter["name"] == name)
+    }
+
+    fn parameters(&self) -> impl Iterator<Item = &Value> {
+        self.said["parameters"].as_array().into_iter().flatten()
+    }
+
+    fn answers(&self, status: &str) -> bool {
+        self.said["responses"].get(status).is_some()
+    }
+}
+
+/// Every route of the document, with `n1` where its path has a name.
+async fn routes(cluster: &Cluster) -> Vec<Route> {
+    let document = get(cluster, None, "/api/v1/openapi.json").await.json();
+    let paths = document["paths"].as_object().unwrap();
+    let mut routes = Vec::new();
+    for (path, methods) in paths {
+        let mut named = String::new();
+        for part in path.split('/').skip(1) {
+            named = format!("{named}/{}", if part.starts_with('{') { "n1" } else { part });
+        }
+        for (method, said) in methods.as_object().unwrap() {
+            let (method, path) = (method.to_uppercase(), named.clone());
+            routes.push(Route { method, path, said: said.clone() });
+        }
+    }
+    assert!(routes.len() > 50, "the document has every route");
+    routes
+}
 
 #[tokio::test]
 async fn the_audit_log_is_read_back_from_the_newest_and_by_who_and_outcome() {
@@ -57,17 +102,38 @@ async fn a_parameter_that_is_not_known_is_named_and_changes_no_meaning() {
         ("tokens?foo=1", "`limit`"),
         ("metrics/cpu_percent?foo=1", "`since_seconds`"),
         ("watch/events?foo=1", "`after`"),
-        ("topology?foo=1", "no fields"),
-        ("nodes/n1?foo=1", "no fields"),
-        ("alert-rules?foo=1", "no fields"),
     ] {
         let answer = get(&cluster, Some(&admin), &format!("/api/v1/{path}")).await;
-        assert_eq!((answer.status, answer.reason().as_str()), (400, "BadParameters"), "{path}");
-        let detail = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
-        assert!(detail.contains("`foo`") && detail.contains(known), "{path}: {detail}");
+        named_as_unknown(&answer, known, path);
     }
     let cut = get(&cluster, Some(&admin), "/api/v1/nodes?limit=1&continue=zzz").await;
     assert_eq!((cut.status, cut.reason().as_str()), (400, "InvalidField"));
+}
+
+/// The parameter `foo` is refused by its name.
+fn named_as_unknown(answer: &Answer, known: &str, what: &str) {
+    assert_eq!((answer.status, answer.reason().as_str()), (400, "BadParameters"), "{what}");
+    let detail = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
+    assert!(detail.contains("`foo`") && detail.contains(known), "{what}: {detail}");
+}
+
+#[tokio::test]
+async fn every_route_refuses_a_parameter_that_it_does_not_know_and_does_nothing() {
+    let (cluster, _sessions) = cluster_of(&["n1"]).await;
+    let admin = cluster.admin_identity();
+    let before = cluster.audit().await.len();
+    for route in routes(&cluster).await {
+        let headers = [("Content-Type", "application/json")];
+        let path = format!("{}?foo=1", route.path);
+        let answer = ask(&cluster, Some(&admin), &route.method, &path, &headers, "{}").await;
+        let known = if route.parameters().any(|parameter| parameter["in"] == "query") {
+            "expected"
+        } else {
+            "there are no fields"
+        };
+        named_as_unknown(&answer, known, &format!("{} {path}", route.method));
+    }
+    assert_eq!(cluster.audit().await.len(), before);
 }
 
 #[tokio::test]

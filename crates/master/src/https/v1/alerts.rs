@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Answer, Done, Shown,
-    asker::{Asker, Named, NoParams, Params},
+    asker::{Asker, Named, Params},
     body::{Digested, Given, Optional},
     once::Once,
     problem::{Problem, Problems, Refusals},
@@ -172,7 +172,7 @@ pub(super) async fn unsilence(asker: Asker, Named(id): Named) -> Answer<Done> {
 /// The rules, also those that come with this version.
 #[utoipa::path(get, path = "/alert-rules", tag = "alerts",
     responses((status = 200, description = "All of them; the ETag is their generation, once there is one.", body = RulesView), Problems))]
-pub(super) async fn list_rules(asker: Asker, _: Params<NoParams>) -> Answer<RulesView> {
+pub(super) async fn list_rules(asker: Asker) -> Answer<RulesView> {
     let request = asker.request(v1::ListAlertRulesRequest {});
     let listed = asker.api.list_alert_rules(request).await?.into_inner();
     Ok(rules_shown(&listed))
@@ -257,7 +257,7 @@ pub(super) async fn delete_rule(asker: Asker, Named(name): Named) -> Answer<Done
 /// Channels, how they do, and what could not be delivered.
 #[utoipa::path(get, path = "/alert-channels", tag = "alerts",
     responses((status = 200, description = "All of them, without secrets.", body = ChannelsView), Problems))]
-pub(super) async fn list_channels(asker: Asker, _: Params<NoParams>) -> Answer<ChannelsView> {
+pub(super) async fn list_channels(asker: Asker) -> Answer<ChannelsView> {
     let request = asker.request(v1::ListAlertChannelsRequest {});
     let listed = asker.api.list_alert_channels(request).await?.into_inner();
     Ok(Shown::ok(ChannelsView::from(&listed)))

@@ -5,7 +5,10 @@
 //! are the call's own.
 
 use axum::{
-    extract::{FromRequestParts, Path, Query, rejection::PathRejection},
+    extract::{
+        FromRequestParts, Path, Query,
+        rejection::{PathRejection, QueryRejection},
+    },
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use piccolo_core::{
@@ -13,7 +16,7 @@ use piccolo_core::{
     model::CredentialKind,
 };
 use piccolo_rpc::tls::acceptor::PeerInfo;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
 use crate::api_server::{Api, caller::caller_of};
@@ -176,11 +179,6 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
     pairs.find(|(name, _)| name.trim() == COOKIE).map(|(_, value)| value.trim())
 }
 
-/// Of a route that takes none.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NoParams {}
-
 /// The parameters behind `?`.
 #[derive(Debug)]
 pub(super) struct Params<T>(pub(super) T);
@@ -191,12 +189,14 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Api> for Params<T> {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         match Query::<T>::from_request_parts(parts, api).await {
             Ok(Query(params)) => Ok(Self(params)),
-            // one that is not known is named, and so are those that are
-            Err(error) => {
-                Err(Problem::new(StatusCode::BAD_REQUEST, "BadParameters", error.body_text()))
-            }
+            Err(error) => Err(bad_parameters(&error)),
         }
     }
+}
+
+/// One that is not known is named, and so are those that are.
+pub(super) fn bad_parameters(error: &QueryRejection) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "BadParameters", error.body_text())
 }
 
 /// What a path names: one thing, by id or name.

@@ -1,6 +1,7 @@
 //! The REST API, `/api/v1/...` (HLD §7.1): everything that `piccolo` can ask, as JSON.
 //!
 //! - `asker`: who asks, and how it becomes a call of the API Server
+//! - `arguments`: what a route takes besides
 //! - `reads`: nodes, status, topology, events, figures
 //! - `past`: the cluster at a past moment
 //! - `watches`: the same as it happens
@@ -18,6 +19,7 @@
 
 mod access;
 mod alerts;
+mod arguments;
 mod asker;
 mod body;
 mod cache;
@@ -47,7 +49,13 @@ use serde::Serialize;
 use utoipa_axum::{PathItemExt as _, paste};
 
 pub(super) use self::asker::Asker;
-use self::{body::LargeBodies, cache::Newest, once::Memory, problem::Problem};
+use self::{
+    arguments::{Arguments, no_params},
+    body::LargeBodies,
+    cache::Newest,
+    once::Memory,
+    problem::Problem,
+};
 use crate::api_server::Api;
 
 const PREFIX: &str = "/api/v1";
@@ -140,14 +148,16 @@ api! {
     watches::watch_logs,
 }
 
-/// What the attribute of `handler` says of where it is served, `P`, without all that it says besides.
-fn route<P: utoipa::Path, T: 'static>(
+/// What the attribute of `handler` says of where it is served, `P`, without all that it says besides. A parameter behind
+/// `?` is refused where it takes none; one that takes some refuses those that it does not know by itself.
+fn route<P: utoipa::Path, T: Arguments + 'static>(
     router: Router<Api>,
     handler: impl Handler<T, Api>,
 ) -> Router<Api> {
     let filters = P::methods().into_iter().map(|method| method.to_method_filter());
     let methods =
         filters.fold(MethodRouter::new(), |methods, filter| methods.on(filter, handler.clone()));
+    let methods = if T::TAKE_PARAMS { methods } else { methods.layer(from_fn(no_params)) };
     router.route(&P::path(), methods)
 }
 

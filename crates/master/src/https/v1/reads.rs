@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Answer, Shown,
-    asker::{Asker, Named, NoParams, Params},
+    asker::{Asker, Named, Params},
     cache::{Newest, Which},
     page::{Page, PageParams, check_limit},
     problem::{Problem, Problems},
@@ -81,11 +81,7 @@ pub(super) async fn list_nodes(
         Problems
     )
 )]
-pub(super) async fn get_node(
-    asker: Asker,
-    Named(node): Named,
-    _: Params<NoParams>,
-) -> Answer<NodeView> {
+pub(super) async fn get_node(asker: Asker, Named(node): Named) -> Answer<NodeView> {
     let request = asker.request(v1::GetNodeRequest { node_id: node });
     let node = asker.api.get_node(request).await?.into_inner().node.unwrap_or_default();
     Ok(Shown::ok(NodeView::from(&node)).tagged(node.revision))
@@ -98,7 +94,7 @@ pub(super) async fn get_node(
     tag = "cluster",
     responses((status = 200, description = "The cluster.", body = StatusView), Problems)
 )]
-pub(super) async fn get_status(asker: Asker, _: Params<NoParams>) -> Answer<StatusView> {
+pub(super) async fn get_status(asker: Asker) -> Answer<StatusView> {
     let request = asker.request(v1::GetClusterStatusRequest {});
     let status = asker.api.get_cluster_status(request).await?.into_inner();
     let request = asker.request(v1::GetNodesRequest::default());
@@ -114,7 +110,7 @@ pub(super) async fn get_status(asker: Asker, _: Params<NoParams>) -> Answer<Stat
     tag = "topology",
     responses((status = 200, description = "The topology; its ETag is its generation.", body = TopologyView), Problems)
 )]
-pub(super) async fn get_topology(asker: Asker, _: Params<NoParams>) -> Answer<TopologyView> {
+pub(super) async fn get_topology(asker: Asker) -> Answer<TopologyView> {
     let request = asker.request(v1::GetTopologyRequest {});
     let topology = asker.api.get_topology(request).await?.into_inner().topology.unwrap_or_default();
     Ok(Shown::ok(TopologyView::from(&topology)).tagged(topology.generation))
