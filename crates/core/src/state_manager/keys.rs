@@ -39,7 +39,7 @@ pub const AUDIT: &str = "/piccolo/v1/audit/";
 /// store takes 512 KiB.
 pub const HEARTBEATS_PER_VALUE_MAX: usize = 5_000;
 /// Revisions of one epoch: 2^20. A master begins an epoch when it starts, and another when it has used one up.
-pub(super) const EPOCH_BITS: u32 = 20;
+pub(crate) const EPOCH_BITS: u32 = 20;
 /// Revisions stay below 2^53, which programs that read JSON numbers as floating point hold exactly.
 pub(super) const EPOCH_MAX: u64 = (1 << (53 - EPOCH_BITS)) - 1;
 /// A restored master begins at the seconds since 1970, but no later than this, in 2174: a clock that is far ahead

@@ -14,6 +14,7 @@
 //! - `outbox`: gathers writes and effects of one input into one commit and what follows it
 
 mod alerts;
+mod condition;
 mod credentials;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -272,6 +273,11 @@ pub enum Request {
     },
     CloseSession,
     Alert(Box<AlertRequest>),
+    /// Only if what it changes is still at one of these revisions, or generations.
+    OnlyAt {
+        versions: Vec<u64>,
+        request: Box<Request>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -466,6 +472,9 @@ impl StateManager {
             looked_at: None,
             settings,
         };
+        for node in manager.nodes.values_mut() {
+            node.revision = manager.revision;
+        }
         let ids: Vec<_> = manager.nodes.keys().cloned().collect();
         for id in &ids {
             manager.schedule(id, now.at);
@@ -653,6 +662,7 @@ impl StateManager {
         // a node that is lost may be lost for long
         let silent = touched.iter().filter(|id| is_silent(id)).cloned().collect();
         self.save_containers(&silent, &mut writes);
+        let Outbox { mut writes, mut effects, touched, .. } = out;
         for id in touched.iter().filter(|_| !mutant!("records are not stored")) {
             if let Some(node) = self.nodes.get(id) {
                 writes.insert(keys::node(id), Some(keys::encode(&node.record_to_store())));
@@ -680,6 +690,7 @@ impl StateManager {
                 None => Effect::Removed { node: id, revision: self.revision },
             });
         }
+        self.tell_new_revisions(&mut effects);
         all.extend(effects);
         all
     }

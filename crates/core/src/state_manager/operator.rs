@@ -68,6 +68,7 @@ impl Request {
             Self::OpenSession { .. } => Call::OpenSession,
             Self::CloseSession => Call::CloseSession,
             Self::Alert(request) => request.call(),
+            Self::OnlyAt { request, .. } => request.call(),
         }
     }
 
@@ -97,6 +98,7 @@ impl Request {
             Self::CreateUser { name, .. } => name.to_string(),
             Self::RevokeUser(name) => name.clone(),
             Self::Alert(request) => request.target(),
+            Self::OnlyAt { request, .. } => request.target(),
             Self::UpdateTopology(update) => update.name.clone(),
             Self::CreateToken(token) => token.hash.get(..12).unwrap_or_default().to_owned(),
             Self::GetNodes(_)
@@ -267,6 +269,10 @@ impl StateManager {
             Request::OpenSession { hash } => self.open_session(now, out, by, hash)?,
             Request::CloseSession => self.close_session(out, by)?,
             Request::Alert(request) => return self.alert_request(now, out, id, by, *request),
+            Request::OnlyAt { versions, request } => {
+                self.check_unchanged(&versions, &request)?;
+                return self.carry_out(now, out, id, by, *request);
+            }
         };
         out.reply(id, Ok(answer));
         Ok(())

@@ -55,6 +55,10 @@ fn role(role: names::Role) -> Role {
     }
 }
 
+/// Beside a request: it is to be carried out only if what it changes is still at one of these revisions or generations.
+#[derive(Debug, Clone)]
+pub(crate) struct OnlyAt(pub(crate) Vec<u64>);
+
 impl Api {
     /// As the REST API has found out already, which knows other proofs than a certificate; or from the connection.
     fn caller<T>(&self, request: &tonic::Request<T>) -> Caller {
@@ -109,7 +113,12 @@ impl Api {
         convert: impl FnOnce(T) -> Result<Request, Refusal>,
     ) -> Result<Answer, Status> {
         let by = self.admit(&request, call).await?;
-        match convert(request.into_inner()) {
+        let only_at = request.extensions().get::<OnlyAt>().cloned();
+        let on_condition = |request| match only_at {
+            Some(OnlyAt(versions)) => Request::OnlyAt { versions, request: Box::new(request) },
+            None => request,
+        };
+        match convert(request.into_inner()).map(on_condition) {
             Ok(request) => self.ask(by, call, request, deadline).await,
             Err(refusal) => Err(self.refuse(by, call, refusal).await),
         }

@@ -137,6 +137,74 @@ async fn every_route_refuses_a_parameter_that_it_does_not_know_and_does_nothing(
 }
 
 #[tokio::test]
+async fn every_tag_is_documented_with_what_can_be_asked_on_it() {
+    let (cluster, _sessions) = cluster_of(&["n1"]).await;
+    let admin = cluster.admin_identity();
+    let mut tagged = 0;
+    for route in routes(&cluster).await {
+        let what = format!("{} {}", route.method, route.path);
+        if route.method != "GET" || route.path.contains("/watch/") {
+            continue;
+        }
+        let has_tag = get(&cluster, Some(&admin), &route.path).await.headers.contains_key("etag");
+        tagged += usize::from(has_tag);
+        let conditional = route.takes("If-None-Match");
+        assert_eq!(conditional, route.answers("304"), "{what}");
+        // one that has nothing to show here may have a tag all the same
+        assert!(conditional || !has_tag, "{what}");
+    }
+    assert_eq!(tagged, 4, "the nodes, one of them, its recovery, the topology");
+}
+
+#[tokio::test]
+async fn nothing_of_a_node_is_changed_on_a_condition_that_does_not_hold() {
+    let (cluster, _sessions) = cluster_of(&["n1"]).await;
+    let admin = cluster.admin_identity();
+    let mut tried = 0;
+    for route in routes(&cluster).await {
+        if !route.path.starts_with("/api/v1/nodes/n1") || route.method == "GET" {
+            continue;
+        }
+        let what = format!("{} {}", route.method, route.path);
+        assert!(route.takes("If-Match") && route.answers("412"), "{what}");
+        let body = match route.path.rsplit_once('/').unwrap().1 {
+            "maintenance" => "{\"on\":true}",
+            "labels" => "{\"labels\":{\"zone\":\"a\"}}",
+            "pause" => "{\"seconds\":60}",
+            "force" => "{\"step\":\"restart-podman\"}",
+            _ => "{}",
+        };
+        let headers = [("Content-Type", "application/json"), ("If-Match", "\"1\"")];
+        let answer = ask(&cluster, Some(&admin), &route.method, &route.path, &headers, body).await;
+        assert_eq!(
+            (answer.status, answer.reason().as_str()),
+            (412, "GenerationOutdated"),
+            "{what}"
+        );
+        tried += 1;
+    }
+    assert_eq!(tried, 12);
+    let node = get(&cluster, Some(&admin), "/api/v1/nodes/n1").await.json();
+    assert_eq!((&node["status"], &node["labels"]), (&"Ready".into(), &serde_json::json!({})));
+
+    // as it was read, and then as the change has told of it
+    let label = async |tag: &str, value: &str| {
+        let headers = [("Content-Type", "application/json"), ("If-Match", tag)];
+        let body = format!("{{\"labels\":{{\"zone\":\"{value}\"}}}}");
+        ask(&cluster, Some(&admin), "PATCH", "/api/v1/nodes/n1/labels", &headers, &body).await
+    };
+    let tag = |answer: &Answer| answer.headers["etag"].clone();
+    let first = tag(&get(&cluster, Some(&admin), "/api/v1/nodes/n1").await);
+    let changed = label(&first, "a").await;
+    assert_eq!(changed.status, 200, "{changed:?}");
+    assert_eq!(label(&first, "b").await.status, 412, "somebody was faster");
+    assert_eq!(label(&tag(&changed), "b").await.status, 200);
+    assert_eq!(label("*", "c").await.status, 200);
+    let newest = get(&cluster, Some(&admin), "/api/v1/nodes/n1").await.json();
+    assert_eq!(newest["labels"]["zone"], "c");
+}
+
+#[tokio::test]
 async fn what_has_not_changed_is_not_sent_again_and_a_list_of_tags_is_understood() {
     let (cluster, _sessions) = cluster_of(&["n1"]).await;
     let admin = cluster.admin_identity();

@@ -143,7 +143,7 @@ pub struct Alert {
     /// Channels were asked to tell of it: they are to be told of its end too.
     #[serde(default)]
     pub notified: bool,
-    /// Of its newest change, in this life of the master.
+    /// Of its newest change, or of the start of the master after that.
     #[serde(skip)]
     pub revision: u64,
 }

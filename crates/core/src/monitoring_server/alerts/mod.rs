@@ -275,7 +275,8 @@ impl Alerts {
             facts: None,
             started: now.at,
             next_id,
-            revision: 0,
+            // as those of nodes: none comes again after a restart
+            revision: epoch << keys::EPOCH_BITS,
             tick_at: now.at + TICK_EVERY,
             due: None,
             refused: 0,
@@ -290,6 +291,7 @@ impl Alerts {
 
     /// What fired before the start goes on firing.
     fn resume(&mut self, alert: Alert, now: Now) {
+        let alert = Alert { revision: self.revision, ..alert };
         let forgets = mutant!("what fires is forgotten by a restart");
         for member in alert.active().filter(|_| !alert.is_over() && !forgets) {
             let rule = self.rules.get(&alert.rule);

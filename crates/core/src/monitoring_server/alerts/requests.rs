@@ -198,6 +198,26 @@ impl Alerts {
         Ok(Some(answer))
     }
 
+    /// Of what the request changes, as a reader is told it: the revision of an alert, or the generation of the rules.
+    pub fn version_of(&self, request: &AlertRequest) -> Option<u64> {
+        match request {
+            AlertRequest::Acknowledge { ids, .. } => match ids[..] {
+                [id] => self.alerts.get(&id).map(|alert| alert.revision),
+                [..] => None,
+            },
+            AlertRequest::ApplyRules { .. } | AlertRequest::DeleteRule(_) => Some(self.generation),
+            AlertRequest::List { .. }
+            | AlertRequest::Silence { .. }
+            | AlertRequest::Unsilence(_)
+            | AlertRequest::ListRules
+            | AlertRequest::ListChannels
+            | AlertRequest::ApplyChannels(_)
+            | AlertRequest::DeleteChannel(_)
+            | AlertRequest::SwitchChannel { .. }
+            | AlertRequest::TestChannel(_) => None,
+        }
+    }
+
     fn list(&self, only: &Matcher, over: bool) -> AlertAnswer {
         let pending = self.tracks.values().flatten().filter(|(_, track)| track.alert.is_none());
         let pending = pending.filter_map(|(rule, track)| {

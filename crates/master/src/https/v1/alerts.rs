@@ -2,10 +2,7 @@
 //!
 //! These lists are bounded and whole: they have the shape of `piccolo alert ... -o json`.
 
-use axum::{
-    http::{HeaderMap, StatusCode},
-    response::Response,
-};
+use axum::{http::StatusCode, response::Response};
 use piccolo_core::api_server::Call;
 use piccolo_rpc::{
     v1::{self, alert_channel::Way, api_server_service_server::ApiServerService as _},
@@ -23,7 +20,7 @@ use super::{
     once::Once,
     problem::{Problem, Problems, Refusals},
     reads::SeverityParam,
-    tags::if_match,
+    tags::{IfMatch, IfNoneMatch, Unchanged},
 };
 
 /// Which alerts.
@@ -56,9 +53,10 @@ pub(super) async fn list_alerts(
 
 /// One alert, also if it is over and still kept.
 #[utoipa::path(get, path = "/alerts/{alert}", tag = "alerts",
-    params(("alert" = String, Path, description = "Its id.")),
+    params(("alert" = String, Path, description = "Its id."), IfNoneMatch),
     responses(
         (status = 200, description = "The alert.", body = AlertView),
+        Unchanged,
         (status = 404, description = "There is no such alert.", body = Problem, content_type = "application/problem+json"),
         Problems))]
 pub(super) async fn get_alert(asker: Asker, Named(id): Named) -> Answer<AlertView> {
@@ -82,7 +80,7 @@ pub(super) struct Comment {
 
 /// Somebody looks after an alert: it does not escalate.
 #[utoipa::path(post, path = "/alerts/{alert}/acknowledge", tag = "alerts",
-    params(("alert" = String, Path, description = "Its id.")),
+    params(("alert" = String, Path, description = "Its id."), IfMatch),
     request_body(content = Comment),
     responses((status = 200, description = "The alert.", body = AlertView), Refusals, Problems))]
 pub(super) async fn acknowledge(
@@ -170,8 +168,8 @@ pub(super) async fn unsilence(asker: Asker, Named(id): Named) -> Answer<Done> {
 }
 
 /// The rules, also those that come with this version.
-#[utoipa::path(get, path = "/alert-rules", tag = "alerts",
-    responses((status = 200, description = "All of them; the ETag is their generation, once there is one.", body = RulesView), Problems))]
+#[utoipa::path(get, path = "/alert-rules", tag = "alerts", params(IfNoneMatch),
+    responses((status = 200, description = "All of them; the ETag is their generation, once there is one.", body = RulesView), Unchanged, Problems))]
 pub(super) async fn list_rules(asker: Asker) -> Answer<RulesView> {
     let request = asker.request(v1::ListAlertRulesRequest {});
     let listed = asker.api.list_alert_rules(request).await?.into_inner();
@@ -193,24 +191,14 @@ pub(super) struct GivenRules {
 
 /// Make rules, or change those of the same name: all of these, or none. Rules that are not named stay.
 #[utoipa::path(post, path = "/alert-rules", tag = "alerts",
-    params(("If-Match" = Option<String>, Header, description = "The ETag that was read, or `*`.")),
+    params(IfMatch),
     request_body = GivenRules,
-    responses(
-        (status = 200, description = "All rules; the ETag is their generation.", body = RulesView),
-        (status = 412, description = "They are not what was read any more.", body = Problem, content_type = "application/problem+json"),
-        Refusals, Problems))]
+    responses((status = 200, description = "All rules; the ETag is their generation.", body = RulesView), Refusals, Problems))]
 pub(super) async fn apply_rules(
     asker: Asker,
-    headers: HeaderMap,
     Given(given): Given<GivenRules>,
 ) -> Answer<RulesView> {
-    let newest = async {
-        let listed =
-            asker.api.list_alert_rules(asker.request(v1::ListAlertRulesRequest {})).await?;
-        Ok(listed.into_inner().generation)
-    };
-    let generation = if_match(&headers, newest).await?.unwrap_or(0);
-    rules_given(asker, given, generation, false).await
+    rules_given(asker, given, false).await
 }
 
 /// Would these rules be taken? Nothing is changed.
@@ -220,22 +208,17 @@ pub(super) async fn check_rules(
     asker: Asker,
     Given(given): Given<GivenRules>,
 ) -> Answer<RulesView> {
-    rules_given(asker, given, 0, true).await
+    rules_given(asker, given, true).await
 }
 
-async fn rules_given(
-    asker: Asker,
-    given: GivenRules,
-    generation: u64,
-    dry_run: bool,
-) -> Answer<RulesView> {
+async fn rules_given(asker: Asker, given: GivenRules, dry_run: bool) -> Answer<RulesView> {
     let rules = given.rules.iter().enumerate();
     let rules = rules.map(|(index, rule)| {
         rule.to_wire(&format!("rules[{index}]"))
             .map_err(|told| wrong_shape(&format!("rules[{index}]"), told))
     });
     let rules = rules.collect::<Result<_, _>>()?;
-    let request = asker.request(v1::ApplyAlertRulesRequest { rules, generation, dry_run });
+    let request = asker.request(v1::ApplyAlertRulesRequest { rules, generation: 0, dry_run });
     let v1::ApplyAlertRulesResponse { rules, generation } =
         asker.api.apply_alert_rules(request).await?.into_inner();
     Ok(rules_shown(&v1::ListAlertRulesResponse { rules, generation }))
@@ -247,7 +230,7 @@ fn wrong_shape(field: &str, told: String) -> Problem {
 
 /// Delete a rule; one that took the place of a rule that comes with this version gives it back.
 #[utoipa::path(delete, path = "/alert-rules/{rule}", tag = "alerts",
-    params(("rule" = String, Path, description = "Its name.")),
+    params(("rule" = String, Path, description = "Its name."), IfMatch),
     responses((status = 200, description = "It is gone.", body = Done), Refusals, Problems))]
 pub(super) async fn delete_rule(asker: Asker, Named(name): Named) -> Answer<Done> {
     asker.api.delete_alert_rule(asker.request(v1::DeleteAlertRuleRequest { name })).await?;

@@ -18,8 +18,11 @@ use piccolo_core::{
 use piccolo_rpc::tls::acceptor::PeerInfo;
 use serde::de::DeserializeOwned;
 
-use super::problem::Problem;
-use crate::api_server::{Api, caller::caller_of};
+use super::{problem::Problem, tags::if_match};
+use crate::api_server::{
+    Api,
+    caller::{OnlyAt, caller_of},
+};
 
 /// Of a session. The prefix holds browsers to `Secure`, to `Path=/` and to this very host.
 pub(super) const COOKIE: &str = "__Host-piccolo";
@@ -32,6 +35,8 @@ pub(crate) struct Asker {
     pub(super) api: Api,
     pub(crate) by: Caller,
     pub(super) proof: Proof,
+    /// Of a change that is asked for on a condition.
+    only_at: Option<OnlyAt>,
     peer: Option<PeerInfo>,
 }
 
@@ -61,6 +66,9 @@ impl Asker {
         request.extensions_mut().insert(self.by.clone());
         if let Some(peer) = &self.peer {
             request.extensions_mut().insert(peer.clone());
+        }
+        if let Some(only_at) = &self.only_at {
+            request.extensions_mut().insert(only_at.clone());
         }
         request
     }
@@ -136,12 +144,14 @@ impl FromRequestParts<Api> for AtTheDoor {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let mut only_at = None;
         if !parts.method.is_safe() {
             check_origin(parts)?;
+            only_at = if_match(&parts.headers).map(OnlyAt);
         }
         let peer = parts.extensions.get::<PeerInfo>().cloned();
         let by = caller_of(peer.as_ref(), api.clock.seconds());
-        Ok(Self(Asker { api: api.clone(), by, proof: Proof::Nothing, peer }))
+        Ok(Self(Asker { api: api.clone(), by, proof: Proof::Nothing, only_at, peer }))
     }
 }
 

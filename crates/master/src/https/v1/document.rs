@@ -17,7 +17,7 @@ use axum::{
 };
 
 #[cfg(test)]
-pub(super) use self::made::Document;
+pub(super) use self::made::{Document, said_once};
 use crate::api_server::Api;
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \

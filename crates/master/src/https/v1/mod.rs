@@ -83,7 +83,7 @@ macro_rules! api {
 
             let v1 = OpenApiRouter::<Api>::new()$(.routes(routes!($module::$handler)))+;
             let document = document::Document::openapi();
-            OpenApiRouter::with_openapi(document).nest(PREFIX, v1).into_openapi()
+            document::said_once(OpenApiRouter::with_openapi(document).nest(PREFIX, v1).into_openapi())
         }
     };
 }

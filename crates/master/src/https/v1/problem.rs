@@ -170,6 +170,12 @@ pub(crate) enum Problems {
         content_type = "application/problem+json"
     )]
     Unavailable(Problem),
+    #[response(
+        status = 504,
+        description = "The node, or the master itself, has not answered in time.",
+        content_type = "application/problem+json"
+    )]
+    Late(Problem),
 }
 
 /// What a route that changes something, or names one thing, may answer besides.
@@ -195,6 +201,12 @@ pub(crate) enum Refusals {
     )]
     Conflict(Problem),
     #[response(
+        status = 412,
+        description = "It is not what `If-Match` names any more.",
+        content_type = "application/problem+json"
+    )]
+    Outdated(Problem),
+    #[response(
         status = 413,
         description = "The body is too large.",
         content_type = "application/problem+json"
@@ -212,12 +224,6 @@ pub(crate) enum Refusals {
         content_type = "application/problem+json"
     )]
     WrongShape(Problem),
-    #[response(
-        status = 504,
-        description = "The node has not answered in time.",
-        content_type = "application/problem+json"
-    )]
-    Late(Problem),
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use super::{
     cache::{Newest, Which},
     page::{Page, PageParams, check_limit},
     problem::{Problem, Problems},
+    tags::{IfNoneMatch, Unchanged},
 };
 
 /// Of a list of nodes.
@@ -44,8 +45,8 @@ pub(super) struct NodesParams {
     get,
     path = "/nodes",
     tag = "nodes",
-    params(NodesParams),
-    responses((status = 200, description = "A page of nodes.", body = Page<NodeView>), Problems)
+    params(NodesParams, IfNoneMatch),
+    responses((status = 200, description = "A page of nodes.", body = Page<NodeView>), Unchanged, Problems)
 )]
 pub(super) async fn list_nodes(
     asker: Asker,
@@ -74,9 +75,10 @@ pub(super) async fn list_nodes(
     get,
     path = "/nodes/{node}",
     tag = "nodes",
-    params(("node" = String, Path, description = "Id or name.")),
+    params(("node" = String, Path, description = "Id or name."), IfNoneMatch),
     responses(
         (status = 200, description = "The node.", body = NodeView),
+        Unchanged,
         (status = 404, description = "There is no such node.", body = Problem, content_type = "application/problem+json"),
         Problems
     )
@@ -108,7 +110,8 @@ pub(super) async fn get_status(asker: Asker) -> Answer<StatusView> {
     get,
     path = "/topology",
     tag = "topology",
-    responses((status = 200, description = "The topology; its ETag is its generation.", body = TopologyView), Problems)
+    params(IfNoneMatch),
+    responses((status = 200, description = "The topology; its ETag is its generation.", body = TopologyView), Unchanged, Problems)
 )]
 pub(super) async fn get_topology(asker: Asker) -> Answer<TopologyView> {
     let request = asker.request(v1::GetTopologyRequest {});

@@ -12,6 +12,7 @@ use super::{
     asker::{Asker, Named},
     body::Given,
     problem::{Problems, Refusals},
+    tags::{IfMatch, IfNoneMatch, Unchanged},
     writes::Told,
 };
 
@@ -23,8 +24,8 @@ fn recovery(asker: &Asker, node: Option<v1::Node>) -> Answer<RecoveryView> {
 
 /// What is being done about a node's failures, and its newest probe.
 #[utoipa::path(get, path = "/nodes/{node}/recovery", tag = "recovery",
-    params(("node" = String, Path, description = "Id or name.")),
-    responses((status = 200, description = "Its recovery.", body = RecoveryView), Refusals, Problems))]
+    params(("node" = String, Path, description = "Id or name."), IfNoneMatch),
+    responses((status = 200, description = "Its recovery.", body = RecoveryView), Unchanged, Refusals, Problems))]
 pub(super) async fn get_recovery(asker: Asker, Named(id): Named) -> Answer<RecoveryView> {
     let request = asker.request(v1::GetNodeRequest { node_id: id });
     let node = asker.api.get_node(request).await?.into_inner().node;
@@ -42,7 +43,7 @@ pub(super) struct Pause {
 
 /// Pause a node's recovery.
 #[utoipa::path(put, path = "/nodes/{node}/recovery/pause", tag = "recovery",
-    params(("node" = String, Path, description = "Id or name.")),
+    params(("node" = String, Path, description = "Id or name."), IfMatch),
     request_body = Pause,
     responses((status = 200, description = "Its recovery.", body = RecoveryView), Refusals, Problems))]
 pub(super) async fn pause(
@@ -58,7 +59,7 @@ pub(super) async fn pause(
 
 /// Let a node's recovery go on.
 #[utoipa::path(delete, path = "/nodes/{node}/recovery/pause", tag = "recovery",
-    params(("node" = String, Path, description = "Id or name.")),
+    params(("node" = String, Path, description = "Id or name."), IfMatch),
     responses((status = 200, description = "Its recovery.", body = RecoveryView), Refusals, Problems))]
 pub(super) async fn resume(asker: Asker, Named(id): Named) -> Answer<RecoveryView> {
     let request = asker.request(v1::PauseRecoveryRequest { node_id: id, pause_seconds: 0 });
@@ -79,7 +80,7 @@ pub(super) struct Force {
 
 /// Force a step of recovery; answered when it has begun.
 #[utoipa::path(post, path = "/nodes/{node}/recovery/force", tag = "recovery",
-    params(("node" = String, Path, description = "Id or name.")),
+    params(("node" = String, Path, description = "Id or name."), IfMatch),
     request_body = Force,
     responses((status = 200, description = "It has begun.", body = Told), Refusals, Problems))]
 pub(super) async fn force(
@@ -95,7 +96,7 @@ pub(super) async fn force(
 
 /// Have a node prove that its loop, Podman and disk work; answered when it has, or has not.
 #[utoipa::path(post, path = "/nodes/{node}/probe", tag = "recovery",
-    params(("node" = String, Path, description = "Id or name.")),
+    params(("node" = String, Path, description = "Id or name."), IfMatch),
     responses((status = 200, description = "What it has found.", body = ProbeView), Refusals, Problems))]
 pub(super) async fn probe(asker: Asker, Named(id): Named) -> Answer<ProbeView> {
     let request = asker.request(v1::ProbeNodeRequest { node_id: id });

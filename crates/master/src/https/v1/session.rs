@@ -47,6 +47,7 @@ pub(super) struct WhoAmI {
     security(()),
     responses(
         (status = 201, description = "The session; Set-Cookie has its secret.", body = WhoAmI),
+        (status = 408, description = "The body was not complete in time.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "Too large.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not JSON.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "JSON of another shape.", body = Problem, content_type = "application/problem+json"),

@@ -8,8 +8,6 @@ use axum::{
     response::Response,
 };
 
-use super::problem::Problem;
-
 /// Those of a header that has a list of them.
 fn listed(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     let lines = headers.get_all(name).iter().map(|line| line.to_str().unwrap_or_default());
@@ -33,34 +31,42 @@ pub(super) async fn not_again(request: Request, next: Next) -> Response {
     answer
 }
 
-/// The generation of `If-Match`, where there is one: `"7"`, or `*`, which is 0, for any. Of several it is the `newest`,
-/// which is asked for only then, if it is among them.
-pub(super) async fn if_match(
-    headers: &HeaderMap,
-    newest: impl Future<Output = Result<u64, Problem>>,
-) -> Result<Option<u64>, Problem> {
-    if !headers.contains_key(header::IF_MATCH) {
-        return Ok(None);
-    }
+/// The versions of which `If-Match` names one at least: then a change is made only to one of these. None is named by
+/// `*`, which is any that there is; tags that were not given out here are versions of nothing.
+pub(super) fn if_match(headers: &HeaderMap) -> Option<Vec<u64>> {
     let tags = listed(headers, &header::IF_MATCH);
-    if tags == ["*"] {
-        return Ok(Some(0));
+    if !headers.contains_key(header::IF_MATCH) || tags == ["*"] {
+        return None;
     }
     let number = |tag: &String| tag.strip_prefix('"')?.strip_suffix('"')?.parse::<u64>().ok();
-    let numbers: Vec<u64> = tags.iter().filter_map(number).filter(|number| *number > 0).collect();
-    match numbers.as_slice() {
-        [] => {
-            let detail = "If-Match: is no ETag that was given out here";
-            Err(Problem::new(StatusCode::PRECONDITION_FAILED, "GenerationOutdated", detail)
-                .field("If-Match"))
-        }
-        [only] => Ok(Some(*only)),
-        [first, ..] => {
-            let newest = newest.await?;
-            Ok(Some(if numbers.contains(&newest) { newest } else { *first }))
-        }
-    }
+    Some(tags.iter().filter_map(number).filter(|number| *number > 0).collect())
 }
+
+/// Of a GET whose answer has a tag.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code, reason = "read by the document alone")]
+pub(super) struct IfNoneMatch {
+    /// ETags that were read, or `*`: what is still one of these is not sent again.
+    #[param(rename = "If-None-Match", example = "*")]
+    if_none_match: Option<String>,
+}
+
+/// Of a change of what has a tag.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code, reason = "read by the document alone")]
+pub(super) struct IfMatch {
+    /// ETags that were read, or `*`: it is changed only if it is still one of these.
+    #[param(rename = "If-Match", example = "\"1\"")]
+    if_match: Option<String>,
+}
+
+/// What a GET whose answer has a tag may answer besides.
+#[derive(utoipa::IntoResponses)]
+#[response(status = 304, description = "It is what `If-None-Match` names; nothing is sent again.")]
+#[allow(dead_code, reason = "read by the document alone")]
+pub(super) struct Unchanged;
 
 #[cfg(test)]
 mod tests {
@@ -68,24 +74,22 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn of_several_tags_the_newest_counts() {
+    #[test]
+    fn a_condition_names_versions_that_were_given_out_here() {
         for (given, expect) in [
-            ("\"7\"", Some(7)),
-            ("*", Some(0)),
-            ("\"5\", \"9\"", Some(9)),
-            ("\"5\",\"6\"", Some(5)),
-            ("\"strange\", \"9\"", Some(9)),
-            ("W/\"9\"", None),
-            ("9", None),
-            ("", None),
+            ("\"7\"", Some(&[7][..])),
+            ("*", None),
+            ("\"5\", \"9\"", Some(&[5, 9])),
+            ("\"strange\", \"9\"", Some(&[9])),
+            ("\"0\"", Some(&[])),
+            ("W/\"9\"", Some(&[])),
+            ("9", Some(&[])),
+            ("", Some(&[])),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::IF_MATCH, HeaderValue::from_static(given));
-            let found = if_match(&headers, async { Ok(9) }).await;
-            assert_eq!(found.ok().flatten(), expect, "{given}");
+            assert_eq!(if_match(&headers).as_deref(), expect, "{given}");
         }
-        let none = if_match(&HeaderMap::new(), async { Ok(9) }).await;
-        assert_eq!(none, Ok(None));
+        assert_eq!(if_match(&HeaderMap::new()), None);
     }
 }

@@ -200,6 +200,8 @@ pub(super) struct LogsParams {
     params(LogsParams),
     responses(
         (status = 200, description = "Events `line`, `notice` and, last, `over`; an `error` is the last too.", body = WatchLogView, content_type = "text/event-stream"),
+        (status = 404, description = "There is no such node, or no such container.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The only node that was asked for is away.", body = Problem, content_type = "application/problem+json"),
         Problems
     )
 )]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use piccolo_rpc::{
     v1::{self, api_server_service_server::ApiServerService as _},
     view::{
@@ -17,7 +17,7 @@ use super::{
     asker::{Asker, Named},
     body::{Given, Optional},
     problem::{Problem, Problems, Refusals},
-    tags::if_match,
+    tags::IfMatch,
 };
 
 /// Why, for the event.
@@ -41,7 +41,7 @@ fn node(node: Option<v1::Node>) -> Answer<NodeView> {
 
 /// Let a node in that waits for approval.
 #[utoipa::path(post, path = "/nodes/{node}/approve", tag = "nodes",
-    params(("node" = String, Path, description = "Id or name.")),
+    params(("node" = String, Path, description = "Id or name."), IfMatch),
     responses((status = 200, description = "The node.", body = NodeView), Refusals, Problems))]
 pub(super) async fn approve(asker: Asker, Named(id): Named) -> Answer<NodeView> {
     let request = asker.request(v1::ApproveNodeRequest { node_id: id });
@@ -50,7 +50,7 @@ pub(super) async fn approve(asker: Asker, Named(id): Named) -> Answer<NodeView> 
 
 /// Turn a node away that waits for approval.
 #[utoipa::path(post, path = "/nodes/{node}/reject", tag = "nodes",
-    params(("node" = String, Path, description = "Id or name.")),
+    params(("node" = String, Path, description = "Id or name."), IfMatch),
     request_body(content = Reason),
     responses((status = 200, description = "It is gone.", body = Done), Refusals, Problems))]
 pub(super) async fn reject(
@@ -75,7 +75,7 @@ pub(super) struct Maintenance {
 
 /// Put a node into Maintenance, or take it out.
 #[utoipa::path(put, path = "/nodes/{node}/maintenance", tag = "nodes",
-    params(("node" = String, Path, description = "Id or name.")),
+    params(("node" = String, Path, description = "Id or name."), IfMatch),
     request_body = Maintenance,
     responses((status = 200, description = "The node.", body = NodeView), Refusals, Problems))]
 pub(super) async fn set_maintenance(
@@ -90,7 +90,7 @@ pub(super) async fn set_maintenance(
 
 /// Take a node out of the cluster; its certificate is worth nothing from then on.
 #[utoipa::path(delete, path = "/nodes/{node}", tag = "nodes",
-    params(("node" = String, Path, description = "Id or name.")),
+    params(("node" = String, Path, description = "Id or name."), IfMatch),
     responses((status = 200, description = "It is gone.", body = Done), Refusals, Problems))]
 pub(super) async fn remove(asker: Asker, Named(id): Named) -> Answer<Done> {
     let request = asker.request(v1::RemoveNodeRequest { node_id: id });
@@ -107,7 +107,7 @@ pub(super) struct LabelChanges {
 
 /// Set labels, and take labels away.
 #[utoipa::path(patch, path = "/nodes/{node}/labels", tag = "nodes",
-    params(("node" = String, Path, description = "Id or name.")),
+    params(("node" = String, Path, description = "Id or name."), IfMatch),
     request_body = LabelChanges,
     responses((status = 200, description = "The node.", body = NodeView), Refusals, Problems))]
 pub(super) async fn label(
@@ -127,7 +127,7 @@ pub(super) async fn label(
 
 /// Let the board of a node join again under its name, with any valid token.
 #[utoipa::path(post, path = "/nodes/{node}/reset-identity", tag = "nodes",
-    params(("node" = String, Path, description = "Id or name.")),
+    params(("node" = String, Path, description = "Id or name."), IfMatch),
     responses((status = 200, description = "It may.", body = Done), Refusals, Problems))]
 pub(super) async fn reset_identity(asker: Asker, Named(id): Named) -> Answer<Done> {
     let request = asker.request(v1::ResetNodeIdentityRequest { node_id: id });
@@ -137,7 +137,7 @@ pub(super) async fn reset_identity(asker: Asker, Named(id): Named) -> Answer<Don
 
 /// Restart a container, by name or id.
 #[utoipa::path(post, path = "/nodes/{node}/containers/{container}/restart", tag = "nodes",
-    params(("node" = String, Path, description = "Id or name."), ("container" = String, Path, description = "Name or id.")),
+    params(("node" = String, Path, description = "Id or name."), ("container" = String, Path, description = "Name or id."), IfMatch),
     responses((status = 200, description = "It was restarted.", body = Told), Refusals, Problems))]
 pub(super) async fn restart_container(
     asker: Asker,
@@ -150,7 +150,7 @@ pub(super) async fn restart_container(
 
 /// Have a node check its system now; answered when it has.
 #[utoipa::path(post, path = "/nodes/{node}/check", tag = "nodes",
-    params(("node" = String, Path, description = "Id or name.")),
+    params(("node" = String, Path, description = "Id or name."), IfMatch),
     responses((status = 200, description = "Everything that was found.", body = CheckedView), Refusals, Problems))]
 pub(super) async fn check(asker: Asker, Named(id): Named) -> Answer<CheckedView> {
     let request = asker.request(v1::CheckNodeRequest { node_id: id });
@@ -163,22 +163,18 @@ pub(super) async fn check(asker: Asker, Named(id): Named) -> Answer<CheckedView>
 
 /// The configuration that is to hold, if it is still as `If-Match` says.
 #[utoipa::path(put, path = "/topology", tag = "topology",
-    params(("If-Match" = Option<String>, Header, description = "The ETag that was read, or `*`.")),
+    params(IfMatch),
     request_body = TopologyView,
-    responses(
-        (status = 200, description = "The topology; its ETag is its generation.", body = TopologyView),
-        (status = 412, description = "It is not what was read any more.", body = Problem, content_type = "application/problem+json"),
-        Refusals, Problems))]
+    responses((status = 200, description = "The topology; its ETag is its generation.", body = TopologyView), Refusals, Problems))]
 pub(super) async fn put_topology(
     asker: Asker,
     headers: HeaderMap,
     Given(mut given): Given<TopologyView>,
 ) -> Answer<TopologyView> {
-    let newest = async {
-        let listed = asker.api.get_topology(asker.request(v1::GetTopologyRequest {})).await?;
-        Ok(listed.into_inner().topology.unwrap_or_default().generation)
-    };
-    given.generation = if_match(&headers, newest).await?.unwrap_or(given.generation);
+    // the header goes before the body
+    if headers.contains_key(header::IF_MATCH) {
+        given.generation = 0;
+    }
     let topology = given.to_wire().map_err(|problem| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "InvalidField", problem).field("type")
     })?;

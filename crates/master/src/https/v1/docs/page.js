@@ -32,7 +32,8 @@ const route = (api, path, method, operation) => {
   const verb = make('span', method);
   verb.className = 'method';
   const parameters = (operation.parameters ?? []).map((p) => [p.name, p.in, p.required ? 'required' : '', p.description ?? '']);
-  const answers = Object.entries(operation.responses);
+  const said = (answer) => (answer.$ref ? api.components.responses[answer.$ref.split('/').pop()] : answer);
+  const answers = Object.entries(operation.responses).map(([status, answer]) => [status, said(answer)]);
   return make('details', '', make('summary', '', verb, make('code', path), ` ${operation.summary ?? ''}`),
     make('p', operation.description ?? ''), table(parameters),
     ...shape(api, 'request', operation.requestBody?.content),

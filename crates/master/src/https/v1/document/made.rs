@@ -1,11 +1,11 @@
 //! How the document is made of the code.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use utoipa::{
-    Modify, OpenApi,
+    IntoResponses as _, Modify, OpenApi,
     openapi::{
-        OpenApi as Described,
+        OpenApi as Described, Ref, RefOr,
         security::{
             ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
         },
@@ -13,7 +13,12 @@ use utoipa::{
 };
 
 use super::{
-    super::{asker::COOKIE, described},
+    super::{
+        asker::COOKIE,
+        described,
+        problem::{Problems, Refusals},
+        tags::Unchanged,
+    },
     DOCUMENT,
 };
 
@@ -41,6 +46,27 @@ impl Modify for Security {
         let any = any.map(|scheme| SecurityRequirement::new(scheme, Vec::<String>::new()));
         document.security = Some(any.to_vec());
     }
+}
+
+/// What many routes answer alike stands in one place, named after its status, and the routes refer to it.
+pub(in super::super) fn said_once(mut document: Described) -> Described {
+    let alike = [Problems::responses(), Refusals::responses(), Unchanged::responses()];
+    let alike: BTreeMap<_, _> = alike.into_iter().flatten().collect();
+    let name = |status: &str| format!("Status{status}");
+    for path in document.paths.paths.values_mut() {
+        let methods =
+            [&mut path.get, &mut path.put, &mut path.post, &mut path.delete, &mut path.patch];
+        for operation in methods.into_iter().flatten() {
+            for (status, answer) in &mut operation.responses.responses {
+                if alike.get(status) == Some(&*answer) {
+                    *answer = RefOr::Ref(Ref::from_response_name(name(status)));
+                }
+            }
+        }
+    }
+    let named = alike.into_iter().map(|(status, answer)| (name(&status), answer));
+    document.components.get_or_insert_default().responses.extend(named);
+    document
 }
 
 #[test]
