@@ -132,9 +132,14 @@ async fn list(client: &mut Client<'_>, args: &ListArgs) -> Result<(), Failure> {
 }
 
 async fn query(client: &mut Client<'_>, args: &QueryArgs) -> Result<(), Failure> {
-    let answer = ask(client, args.request(now())).await?;
-    if answer.rows.is_empty() {
+    let asked = ask(client, args.request(now())).await;
+    let is_missing = asked.as_ref().is_err_and(|refused| refused.exit == Exit::NotFound);
+    if is_missing || asked.as_ref().is_ok_and(|answer| answer.rows.is_empty()) {
+        // the master names what there is; of that one may have been meant
         names(client, args).await?;
+    }
+    let answer = asked?;
+    if answer.rows.is_empty() {
         say("nothing is remembered of it in that time; piccolo metrics list names the figures");
     }
     if answer.truncated {

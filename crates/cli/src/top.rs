@@ -13,7 +13,7 @@ use crate::{
     args::Globals,
     connection::{Client, Cluster, Step},
     events::Since,
-    failure::Failure,
+    failure::{Exit, Failure},
     live::{self, Moment, Screen},
     metrics::{SeriesView, ask, known_node, trend},
     node::table::status_tone,
@@ -127,8 +127,12 @@ async fn look_at(client: &mut Client<'_>, args: &TopArgs) -> Result<TopView, Fai
         live: !args.once,
         ..Default::default()
     };
-    let trends = SeriesView::of(CPU, ask(client, request).await?);
-    Ok(TopView::new(args, &nodes, &trends))
+    let told = match ask(client, request).await {
+        // nobody has told it yet
+        Err(refused) if refused.exit == Exit::NotFound => Default::default(),
+        asked => asked?,
+    };
+    Ok(TopView::new(args, &nodes, &SeriesView::of(CPU, told)))
 }
 
 /// `piccolo top`.

@@ -66,6 +66,14 @@ impl Selector {
     pub fn selects(&self, node: &NodeRecord) -> bool {
         self.terms.iter().all(|term| term.holds(node))
     }
+
+    /// The id or name by which a node is meant that is none of these.
+    pub fn missing<'n>(&self, nodes: impl Iterator<Item = &'n NodeRecord> + Clone) -> Option<&str> {
+        let is_one =
+            |term: &&Term| term.operator == Operator::Is && matches!(term.key, Key::Id | Key::Name);
+        let missing = |term: &&Term| !nodes.clone().any(|node| term.holds(node));
+        self.terms.iter().filter(is_one).find(missing).map(|term| term.value.as_str())
+    }
 }
 
 impl Term {

@@ -7,7 +7,7 @@ use super::{
     history::{LEVELS, Series, millis},
 };
 use crate::{
-    api_server::{Refusal, Selector},
+    api_server::{Code, Refusal, Selector},
     model::FieldError,
     time::WallTime,
 };
@@ -20,6 +20,8 @@ pub const ROWS_MAX: usize = 1_000;
 pub const WORK_MAX: usize = 300_000;
 /// Labels to group by at most.
 pub const BY_MAX: usize = 8;
+/// Names that a refusal tells of what there is.
+const NAMES_TOLD_MAX: usize = 64;
 
 /// How several values become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -134,7 +136,7 @@ impl Query {
 
 impl MonitoringServer {
     /// # Errors
-    /// [`Query::check`]'s.
+    /// [`Query::check`]'s, and where something is named that is not there.
     pub fn query(&self, now: WallTime, query: &Query) -> Result<Answer, Refusal> {
         query.check()?;
         let level = query.level(now);
@@ -152,6 +154,9 @@ impl MonitoringServer {
                 asked += 1;
             }
         }
+        if groups.is_empty() {
+            self.check_names(query)?;
+        }
         if asked.saturating_mul(query.steps()) > WORK_MAX {
             let problem = format!("gives {} points for each of {asked} series", query.steps());
             return Err(Refusal::from(FieldError::new("step", problem))
@@ -166,6 +171,27 @@ impl MonitoringServer {
         Ok(Answer { from, step, rows, truncated })
     }
 
+    /// Where there is nothing to show: whether what is named is there at all. Before anything was told, every figure may
+    /// come yet.
+    fn check_names(&self, query: &Query) -> Result<(), Refusal> {
+        let records = self.nodes.values().map(|node| node.record.as_ref());
+        if let Some(name) = query.nodes.missing(records.clone()) {
+            let there = listed(records.map(|record| record.name.as_str()));
+            let told = format!("there is no node {name:?}; there is {there}");
+            return Err(not_there("filter", "NoSuchNode", &told).help("piccolo node list"));
+        }
+        let of_containers = query.container.is_some();
+        let known = self.figures(of_containers);
+        if known.is_empty() || known.contains(&query.figure) {
+            return Ok(());
+        }
+        let shown: String = query.figure.chars().filter(|c| !c.is_control()).take(80).collect();
+        let whose = if of_containers { "containers" } else { "nodes" };
+        let there = listed(known.iter().map(String::as_str));
+        let told = format!("there is no figure {shown:?} of {whose}; there is {there}");
+        Err(not_there("figure", "NoSuchFigure", &told).help("piccolo metrics list"))
+    }
+
     /// The names of all figures that are remembered; of containers where `containers`.
     pub fn figures(&self, containers: bool) -> Vec<String> {
         let names = self.nodes.values().flat_map(|node| node.series.keys());
@@ -177,6 +203,20 @@ impl MonitoringServer {
         figures.dedup();
         figures
     }
+}
+
+fn not_there(field: &str, reason: &'static str, told: &str) -> Refusal {
+    let refusal = Refusal::new(Code::NotFound, reason, format!("{field}: {told}"));
+    Refusal { field: Some(field.to_owned()), ..refusal }
+}
+
+/// The first of these names.
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut names: Vec<_> = names.take(NAMES_TOLD_MAX + 1).collect();
+    if names.len() > NAMES_TOLD_MAX {
+        names[NAMES_TOLD_MAX] = "and more";
+    }
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 fn asked_for(query: &Query, name: &SeriesName) -> bool {

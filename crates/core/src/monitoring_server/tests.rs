@@ -122,6 +122,36 @@ fn containers_are_asked_for_by_name_or_all() {
 }
 
 #[test]
+fn what_is_named_and_is_not_there_is_refused_with_what_is() {
+    let mut server = MonitoringServer::new(BYTES_MAX);
+    let select = |filter: &str| Selector::parse(filter).unwrap();
+    let refused =
+        |server: &MonitoringServer, figure: &str, filter: &str, container: Option<&str>| {
+            let (figure, nodes) = (figure.to_owned(), select(filter));
+            let container = container.map(str::to_owned);
+            let query = Query { figure, nodes, container, ..cpu(1000, 1010, 10) };
+            let refusal = server.query(s(1000), &query).err()?;
+            Some((refusal.reason, refusal.message))
+        };
+    assert_eq!(refused(&server, "cpu_percent", "", None), None, "every figure may come yet");
+    server.seen(s(1000), &seen("n1", 1000, 10.0));
+    let of_nodes = "figure: there is no figure \"nix\" of nodes; there is cpu_percent";
+    assert_eq!(refused(&server, "nix", "", None), Some(("NoSuchFigure", of_nodes.to_owned())));
+    let of_containers =
+        "figure: there is no figure \"load1\" of containers; there is cpu_percent, memory_bytes";
+    let found = refused(&server, "load1", "", Some(""));
+    assert_eq!(found, Some(("NoSuchFigure", of_containers.to_owned())));
+    let node = "filter: there is no node \"n2\"; there is n1";
+    for filter in ["name=n2", "id=n2", "role=sub,name=n2"] {
+        let found = refused(&server, "cpu_percent", filter, None);
+        assert_eq!(found, Some(("NoSuchNode", node.to_owned())), "{filter}");
+    }
+    for filter in ["name=n1,role=master", "name!=n1", "name~n2", "label.site=north"] {
+        assert_eq!(refused(&server, "cpu_percent", filter, None), None, "{filter}");
+    }
+}
+
+#[test]
 fn a_container_has_a_history_once_it_has_run_for_a_while_whatever_its_clock_says() {
     let mut server = MonitoringServer::new(BYTES_MAX);
     let mut look = |second: i64, started: Option<i64>, state: &str| {

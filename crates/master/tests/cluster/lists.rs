@@ -1,6 +1,7 @@
 //! The REST API over all its routes, as its document has them: what is asked of them, what is not known there, and on
 //! which condition something is sent again, or changed.
 
+use piccolo_rpc::v1;
 use serde_json::Value;
 
 use crate::{
@@ -202,6 +203,34 @@ async fn nothing_of_a_node_is_changed_on_a_condition_that_does_not_hold() {
     assert_eq!(label("*", "c").await.status, 200);
     let newest = get(&cluster, Some(&admin), "/api/v1/nodes/n1").await.json();
     assert_eq!(newest["labels"]["zone"], "c");
+}
+
+#[tokio::test]
+async fn a_figure_or_a_node_that_is_not_there_is_refused_with_those_that_are() {
+    let (cluster, mut sessions) = cluster_of(&["n1"]).await;
+    let admin = cluster.admin_identity();
+    let report = v1::StatusReport {
+        metrics: [("cpu_percent".to_owned(), "25".to_owned())].into(),
+        ..Default::default()
+    };
+    for session in &mut sessions {
+        session.say(v1::agent_message::Message::Status(report.clone())).await;
+    }
+    crate::harness::eventually("its figure is remembered", async || {
+        get(&cluster, Some(&admin), "/api/v1/metrics").await.body.contains("cpu_percent")
+    })
+    .await;
+    for (path, reason, there) in [
+        ("nix", "NoSuchFigure", "cpu_percent"),
+        ("cpu_percent?filter=name%3Dnix", "NoSuchNode", "host-n1"),
+    ] {
+        let answer = get(&cluster, Some(&admin), &format!("/api/v1/metrics/{path}")).await;
+        assert_eq!((answer.status, answer.reason().as_str()), (404, reason), "{answer:?}");
+        assert!(answer.json()["detail"].as_str().unwrap().contains(there), "{answer:?}");
+    }
+    let none =
+        get(&cluster, Some(&admin), "/api/v1/metrics/cpu_percent?filter=role%3Dmaster").await;
+    assert_eq!((none.status, &none.json()["rows"]), (200, &serde_json::json!([])));
 }
 
 #[tokio::test]

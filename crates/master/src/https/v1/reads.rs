@@ -327,7 +327,11 @@ pub(super) struct QueryParams {
     path = "/metrics/{figure}",
     tag = "metrics",
     params(("figure" = String, Path, description = "As the list names it.", example = "cpu_percent"), QueryParams),
-    responses((status = 200, description = "A row for each series.", body = SeriesView), Problems)
+    responses(
+        (status = 200, description = "A row for each series.", body = SeriesView),
+        (status = 404, description = "There is no such figure, or no such node.", body = Problem, content_type = "application/problem+json"),
+        Problems
+    )
 )]
 pub(super) async fn query_metrics(
     asker: Asker,
