@@ -1,8 +1,9 @@
-//! What is left of a request's body once it is answered.
+//! What is left of a request's body once it is refused.
 //!
 //! Over HTTP/2 an answer may end before its request does, and the stream is then reset without an error. Clients have
 //! it, curl 7 among them, that take the reset for a failure and show no answer at all. So what still comes of a refused
-//! request is read and thrown away first; not for long, and not if it is much.
+//! request is read and thrown away behind the answer, and the stream is reset when a client that reads has had it for
+//! long; not for ever, for what is thrown away was asked for by nobody.
 
 use std::{
     pin::Pin,
@@ -22,10 +23,10 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 /// Bytes that are thrown away, and for how long they are waited for.
-const BYTES_MAX: usize = 1024 * 1024;
+const BYTES_MAX: usize = 16 * 1024 * 1024;
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// Answers once the request is over, where it is over soon.
+/// Answers at once, and has what a refused request still sends read.
 pub(super) async fn read_away(request: Request, next: Next) -> Response {
     if request.version() != Version::HTTP_2 || request.body().is_end_stream() {
         return next.run(request).await;
@@ -34,16 +35,22 @@ pub(super) async fn read_away(request: Request, next: Next) -> Response {
     let body = Shared(Arc::new(Mutex::new(body)));
     let mut rest = body.clone();
     let answer = next.run(Request::from_parts(head, Body::new(body))).await;
-    let reading = async {
-        let mut bytes = 0;
-        while bytes < BYTES_MAX {
-            match rest.frame().await {
-                Some(Ok(frame)) => bytes += frame.data_ref().map_or(0, Bytes::len),
-                Some(Err(_)) | None => return,
-            }
-        }
-    };
-    tokio::time::timeout(WITHIN, reading).await.ok();
+    let is_refusal = answer.status().is_client_error() || answer.status().is_server_error();
+    if is_refusal && !rest.is_end_stream() {
+        // the stream is among those that its connection may have until this is over
+        tokio::spawn(async move {
+            let reading = async {
+                let mut bytes = 0;
+                while bytes < BYTES_MAX {
+                    match rest.frame().await {
+                        Some(Ok(frame)) => bytes += frame.data_ref().map_or(0, Bytes::len),
+                        Some(Err(_)) | None => return,
+                    }
+                }
+            };
+            tokio::time::timeout(WITHIN, reading).await.ok();
+        });
+    }
     answer
 }
 
@@ -74,44 +81,51 @@ impl HttpBody for Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        convert::Infallible,
-        sync::atomic::{AtomicUsize, Ordering},
-    };
+    use std::convert::Infallible;
 
     use axum::{Router, http::StatusCode, middleware::from_fn};
     use futures_util::{Stream, StreamExt as _, stream};
+    use tokio::sync::mpsc;
     use tower::ServiceExt as _;
 
     use super::*;
 
     const PIECE_BYTES: usize = 16 * 1024;
 
-    /// Pieces that were taken of a request that nobody wants, once it is refused.
-    async fn taken(version: Version, pieces: impl Stream<Item = ()> + Send + 'static) -> usize {
-        let count = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&count);
+    /// Pieces that were taken of a request that nobody reads, until it was let go.
+    async fn taken(
+        version: Version,
+        status: StatusCode,
+        pieces: impl Stream<Item = ()> + Send + 'static,
+    ) -> usize {
+        // closed when the body is let go
+        let (sender, mut count) = mpsc::unbounded_channel();
         let pieces = pieces.map(move |()| {
-            counted.fetch_add(1, Ordering::Relaxed);
+            sender.send(()).unwrap();
             Ok::<_, Infallible>(vec![0; PIECE_BYTES])
         });
-        let app =
-            Router::new().fallback(|| async { StatusCode::NOT_FOUND }).layer(from_fn(read_away));
+        let app = Router::new().fallback(move || async move { status }).layer(from_fn(read_away));
         let mut request = Request::new(Body::from_stream(pieces));
         *request.version_mut() = version;
         let answer = app.oneshot(request).await.unwrap();
-        assert_eq!(answer.status(), StatusCode::NOT_FOUND);
-        count.load(Ordering::Relaxed)
+        assert_eq!(answer.status(), status);
+        let mut taken = 0;
+        while count.recv().await.is_some() {
+            taken += 1;
+        }
+        taken
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_comes_when_its_request_is_over() {
+    async fn what_a_refused_request_still_sends_is_read_within_bounds() {
+        const REFUSED: StatusCode = StatusCode::PAYLOAD_TOO_LARGE;
         let three = || stream::iter([(); 3]);
-        assert_eq!(taken(Version::HTTP_2, three()).await, 3);
-        assert_eq!(taken(Version::HTTP_11, three()).await, 0, "hyper does it there");
+        assert_eq!(taken(Version::HTTP_2, REFUSED, three()).await, 3);
+        assert_eq!(taken(Version::HTTP_2, StatusCode::OK, three()).await, 0, "no refusal");
+        assert_eq!(taken(Version::HTTP_11, REFUSED, three()).await, 0, "hyper does it there");
         let endless = || stream::iter(std::iter::repeat(()));
-        assert_eq!(taken(Version::HTTP_2, endless()).await, BYTES_MAX / PIECE_BYTES);
+        assert_eq!(taken(Version::HTTP_2, REFUSED, endless()).await, BYTES_MAX / PIECE_BYTES);
         let frozen = stream::iter([()]).chain(stream::pending());
-        assert_eq!(taken(Version::HTTP_2, frozen).await, 1, "it is not waited for long");
+        assert_eq!(taken(Version::HTTP_2, REFUSED, frozen).await, 1, "it is not waited for long");
     }
 }

@@ -185,3 +185,33 @@ fn well_formed(page: &str) {
         + &String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && complaints.is_empty(), "{complaints}\n{page}");
 }
+
+#[tokio::test]
+async fn a_client_that_sends_too_much_over_http_2_is_shown_why_it_was_refused() {
+    let cluster = Cluster::start().await;
+    let token = crate::rest::api_token(&cluster, "ci", "admin").await;
+    let address = cluster.master.https_address().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let body = folder.path().join("body");
+    for (mebibytes, who, status, reason) in [
+        (2, token.as_str(), 413, "TooManyBytes"),
+        (20, token.as_str(), 413, "TooManyBytes"),
+        (20, "piccolo_api_guess", 401, "ApiTokenNotGood"),
+    ] {
+        std::fs::write(&body, vec![b' '; mebibytes * 1024 * 1024]).unwrap();
+        let told = tokio::process::Command::new("curl")
+            .args(["--silent", "--show-error", "--insecure", "--http2", "--request", "PUT"])
+            .args(["--header", &format!("Authorization: Bearer {who}")])
+            .args(["--header", "Content-Type: application/json"])
+            .args(["--data-binary", &format!("@{}", body.display())])
+            .args(["--write-out", " %{http_version} %{http_code}"])
+            .arg(format!("https://{address}/api/v1/log-level/master"))
+            .output();
+        let told = told.await.expect("curl is installed");
+        let (shown, errors) = (String::from_utf8_lossy(&told.stdout), &told.stderr);
+        let errors = String::from_utf8_lossy(errors);
+        assert!(told.status.success(), "{mebibytes} MiB: {shown} {errors}");
+        assert!(shown.ends_with(&format!(" 2 {status}")), "{mebibytes} MiB: {shown} {errors}");
+        assert!(shown.contains(reason), "{mebibytes} MiB: {shown}");
+    }
+}
