@@ -310,6 +310,8 @@ impl Shown {
             ),
             "Back" | "NotKept" | "Bounded" => format!("{name}: {}", clean(&notice.message)),
             "Lost" => format!("{name}: {}; waiting for it", clean(&notice.message)),
+            // of the whole, and not of a source
+            "LeftOut" => clean(&notice.message).into_owned(),
             // also what a newer master may say
             _ => {
                 self.failures.push(format!("{name}: {}", clean(&notice.message)));

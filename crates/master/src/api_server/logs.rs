@@ -56,10 +56,14 @@ pub(super) async fn read_logs(
     if wire.kept {
         return read_kept(api, by, connection, wire).await;
     }
-    let wanted = match Wanted::of(wire, api) {
+    let mut wanted = match Wanted::of(wire, api) {
         Ok(wanted) => wanted,
         Err(refusal) => return Err(api.refuse(by, Call::ReadLogs, refusal).await),
     };
+    // who asks for all of them means all that their role may read
+    if wanted.all && by.check(Call::ReadContainerLogs).is_err() {
+        wanted.leave_out_containers();
+    }
     let beyond: Vec<_> = wanted.targets.iter().filter(|t| t.source != Source::Agent).collect();
     if !beyond.is_empty() {
         let names: Vec<_> = beyond.iter().map(|target| target.name.as_str()).collect();
@@ -67,7 +71,13 @@ pub(super) async fn read_logs(
         api.ask(by.clone(), call, Request::Allow { call, target }, DEADLINE).await?;
     }
     let (watcher, stream) = Watcher::new(api, &by, connection)?;
-    let reader = Reader::open(api, &by, wanted)?;
+    let left_out = wanted.left_out;
+    let mut reader = Reader::open(api, &by, wanted)?;
+    if left_out > 0 {
+        let message =
+            format!("{left_out} containers are not read: their logs take the role operator");
+        reader.notice(0, "LeftOut", message);
+    }
     tokio::spawn(watcher.follow(move |watcher| Box::pin(reader.run(watcher))));
     Ok(Response::new(stream))
 }
@@ -84,6 +94,10 @@ pub(super) fn check_names(targets: &[String], unit: &str) -> Result<(), FieldErr
 /// What a call asks for.
 struct Wanted {
     targets: Vec<Target>,
+    /// The agents of all nodes, and all containers.
+    all: bool,
+    /// Containers that are not read after all.
+    left_out: usize,
     filter: Filter,
     follow: bool,
     after: BTreeMap<String, Place>,
@@ -102,10 +116,18 @@ impl Wanted {
         let known: Vec<_> = known.collect();
         Ok(Self {
             targets: resolve(&targets, all, &unit, &known)?,
+            all: all && unit.is_empty(),
+            left_out: 0,
             filter: log_filter(filter)?,
             follow,
             after: log_places(after)?,
         })
+    }
+
+    fn leave_out_containers(&mut self) {
+        let all = self.targets.len();
+        self.targets.retain(|target| target.source == Source::Agent);
+        self.left_out = all - self.targets.len();
     }
 }
 

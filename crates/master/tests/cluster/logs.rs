@@ -296,3 +296,29 @@ async fn who_may_not_or_cannot_read_is_told_at_once() {
     tell(&mut session, id, &[], Some("")).await;
     assert_eq!(next(&mut own).await, "over");
 }
+
+#[tokio::test]
+async fn a_viewer_who_asks_for_all_logs_is_given_those_of_agents_and_told_what_is_left_out() {
+    let cluster = Cluster::start().await;
+    let (_agent, mut session) = reading(&cluster, "n1").await;
+    let viewer = crate::people::user(&cluster, "eve", v1::UserRole::Viewer).await;
+    let mut viewer = cluster.user(&viewer).await;
+    let all = v1::ReadLogsRequest { all: true, ..request(&[]) };
+    let mut answers = viewer.read_logs(all.clone()).await.unwrap().into_inner();
+    assert_eq!(next(&mut answers).await, "host-n1");
+    let told = next(&mut answers).await;
+    assert!(told.starts_with("0 LeftOut 1 containers are not read"), "{told}");
+    let (id, _) = opened(&mut session).await;
+    tell(&mut session, id, &[], Some("")).await;
+    assert_eq!(next(&mut answers).await, "over");
+    for wider in [
+        v1::ReadLogsRequest { unit: "sshd.service".to_owned(), ..all.clone() },
+        v1::ReadLogsRequest { kept: true, ..all.clone() },
+    ] {
+        let status = viewer.read_logs(wider).await.unwrap_err();
+        assert_eq!(status.code(), Code::PermissionDenied, "none of it is for a viewer");
+    }
+    let mut admin = cluster.admin().await;
+    let mut answers = admin.read_logs(all).await.unwrap().into_inner();
+    assert_eq!(next(&mut answers).await, "host-n1 host-n1/web");
+}
