@@ -127,7 +127,7 @@ function answers(state) {
     ] }),
     'GET /alert-channels': () => ({
       channels: [{ name: 'collector', kind: 'webhook', target: 'https://collector.example/', severity: 'warning', only: '', escalations: false, disabled: false, per_minute: 30, waiting: 2, problem: 'connection refused', changed_at: ago(60) }],
-      dead_letters: [{ channel: 'collector', kind: 'firing', alert: '3-1', message: 'node zone-rear is NotReady', created_at: ago(90000), given_up_at: ago(3600), why: 'connection refused' }],
+      dead_letters: [{ id: '3-4', channel: 'collector', kind: 'firing', alert: '3-1', message: 'node zone-rear is NotReady', created_at: ago(90000), given_up_at: ago(3600), why: 'connection refused' }],
     }),
     'GET /settings': () => ({ settings: [{ key: 'approval', value: 'manual', said_by: '/etc/piccolo/master.yaml:3' }, { key: 'limits.events', value: '10000', said_by: null }] }),
     'GET /history': (query) => ({

@@ -228,6 +228,7 @@ export interface Channel {
 }
 
 export interface DeadLetter {
+  id: string;
   channel: string;
   alert: string;
   message: string;
@@ -445,6 +446,8 @@ export const api = {
   deleteChannel: (channel: string) => call<unknown>('DELETE', `alert-channels/${id(channel)}`),
   switchChannel: (channel: string, disabled: boolean) => call<unknown>('POST', `alert-channels/${id(channel)}/switch`, { disabled }),
   testChannel: (channel: string) => call<unknown>('POST', `alert-channels/${id(channel)}/test`),
+  resendLetter: (letter: string) => call<unknown>('POST', 'dead-letters/resend', { ids: [letter] }),
+  clearLetter: (letter: string) => call<unknown>('POST', 'dead-letters/clear', { ids: [letter] }),
 
   watchNodes: (tell: (changes: NodeChange[]) => void, stop: AbortSignal) =>
     stream<NodeChange>('watch/nodes', tell, stop),

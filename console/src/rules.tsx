@@ -2,7 +2,7 @@
 
 import { useState } from 'preact/hooks';
 import { api } from './api';
-import type { AlertRule, Channel, RuleTold } from './api';
+import type { AlertRule, Channel, DeadLetter, RuleTold } from './api';
 import { FormDialog } from './fields';
 import { NEW_CHANNEL, NEW_RULE, RULE_FIELDS, channelFields, channelOf, ruleOf, ruleValues } from './forms';
 import type { Values } from './forms';
@@ -107,6 +107,17 @@ export function Channels() {
     ask: t(disabled ? 'channelOnAsk' : 'channelOffAsk', { name: clean(name) }),
     act: () => api.switchChannel(name, !disabled).then(again),
   });
+  const resending = ({ id, channel, message }: DeadLetter): Question => ({
+    title: t('resendLetter'),
+    ask: t('resendLetterAsk', { channel: clean(channel), message: clean(message) }),
+    act: () => api.resendLetter(id).finally(again),
+  });
+  const clearing = ({ id, channel, message }: DeadLetter): Question => ({
+    title: t('clearLetter'),
+    ask: t('clearLetterAsk', { channel: clean(channel), message: clean(message) }),
+    danger: true,
+    act: () => api.clearLetter(id).finally(again),
+  });
   const deleting = ({ name }: Channel): Question => ({
     title: t('deleteChannel'),
     ask: t('deleteChannelAsk', { name: clean(name) }),
@@ -164,10 +175,14 @@ export function Channels() {
         <Panel title={t('deadLetters')}>
           <ul class="silences">
             {value.dead_letters.map((letter) => (
-              <li key={`${letter.channel} ${letter.alert} ${letter.given_up_at}`}>
+              <li key={letter.id} data-letter={letter.id}>
                 <div>
                   <b>{clean(letter.channel)}</b> {clean(letter.message)} <Age at={letter.given_up_at} words="ago" />
                   <div class="muted">{clean(letter.why)}</div>
+                </div>
+                <div class="buttons">
+                  <Act words="resendLetter" name={letter.id} act={() => setAsked(resending(letter))} />
+                  <Act words="clearLetter" name={letter.id} danger act={() => setAsked(clearing(letter))} />
                 </div>
               </li>
             ))}

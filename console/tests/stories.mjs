@@ -1,7 +1,9 @@
 // What people do with the console, done by a browser against a real cluster of three boards.
 
-import { chmodSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { PICTURES, URL, accessible, ask, check, open, picture, signIn, step, stories } from './browser.mjs';
 
 const PAGES = { topology: '', nodes: 'nodes', node: 'nodes/node-1', alerts: 'alerts', rules: 'alerts/rules', channels: 'alerts/channels', events: 'events', past: 'events/past', logs: 'logs', audit: 'audit', join: 'join', access: 'access', master: 'master' };
@@ -271,6 +273,45 @@ await stories(async (browser) => {
     await button(page, 'Delete: collector').click();
     await page.locator('dialog button[type=submit]').click();
     await page.locator('tr[data-channel=collector]').waitFor({ state: 'detached' });
+    await at(page, '');
+  });
+
+  await step('what a channel refused for good is sent again, or cleared', async () => {
+    let status = 422;
+    const told = [];
+    const receiver = createServer((request, answer) => request.on('data', (part) => told.push(JSON.parse(part).key)).on('end', () => answer.writeHead(status).end()));
+    await new Promise((resolve) => receiver.listen(0, '127.0.0.1', resolve));
+    const file = join(mkdtempSync(join(tmpdir(), 'piccolo-story-')), 'alerts.json');
+    const rules = [{ name: 'Few', on: 'cluster', when: 'cluster.nodes < 99', severity: 'warning', message: 'there are few nodes' }];
+    const channels = [{ name: 'picky', only: 'rule=Few', webhook: { url: `http://127.0.0.1:${receiver.address().port}/` } }];
+    writeFileSync(file, JSON.stringify({ rules, channels }));
+    const dead = async (count) => {
+      while (JSON.parse(await ask('piccolo', 'alert', 'dead-letters', 'list', '-o', 'json')).dead_letters.length !== count);
+      await at(page, 'alerts');
+      await at(page, 'alerts/channels');
+      await page.locator('li[data-letter]').nth(count - 1).waitFor();
+    };
+    await ask('piccolo', 'alert', 'channel', 'apply', '-f', file);
+    await ask('piccolo', 'alert', 'rules', 'apply', '-f', file);
+    await dead(1);
+    await accessible(page, 'what could not be delivered');
+    await picture(page, 'dead-letters');
+    status = 200;
+    await page.locator('li[data-letter] button', { hasText: 'Send again' }).click();
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('li[data-letter]').waitFor({ state: 'detached' });
+    while (told.length < 2) await ask('piccolo', 'alert', 'list');
+    check(told[0] === told[1], 'under the key that it had', told.join(' '));
+    status = 422;
+    await ask('piccolo', 'alert', 'rules', 'delete', 'Few');
+    await dead(1);
+    await page.locator('li[data-letter] button', { hasText: 'Clear' }).click();
+    await page.locator('dialog button[type=submit]').click();
+    await page.locator('li[data-letter]').waitFor({ state: 'detached' });
+    check(told.length === 3, 'nobody was told what was cleared', told.join(' '));
+    await ask('piccolo', 'alert', 'channel', 'delete', 'picky');
+    receiver.close();
+    rmSync(dirname(file), { recursive: true });
     await at(page, '');
   });
 

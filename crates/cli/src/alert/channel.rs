@@ -11,12 +11,15 @@ pub use piccolo_rpc::view::alert::ChannelsView;
 use piccolo_rpc::{v1, view::alert::severity};
 use serde::Deserialize;
 
-use super::rules::{FileArgs, read};
+use super::{
+    letters,
+    rules::{FileArgs, read},
+};
 use crate::{
     connection::{Client, Cluster, each},
     failure::{Exit, Failure},
     output::{Cell, Format, Look, OutputArgs, Table, Tone, document, figure, print, text, word},
-    text::{age, clean, parse_duration},
+    text::{clean, parse_duration},
     token::whole_seconds,
     words,
 };
@@ -393,20 +396,8 @@ pub fn table(listed: &v1::ListAlertChannelsResponse, look: &Look) -> String {
     }
     let mut out = table.render(look);
     if !listed.dead_letters.is_empty() {
-        let columns =
-            [figure("GIVEN UP"), word("CHANNEL"), word("ALERT"), text("MESSAGE"), text("WHY")];
-        let mut letters = Table::new(columns);
-        for letter in &listed.dead_letters {
-            letters.row([
-                Cell::new(age(look.now, letter.given_up_at.as_ref())),
-                Cell::new(&letter.channel),
-                Cell::new(&letter.alert_id),
-                Cell::new(&letter.message),
-                Cell::new(&letter.why),
-            ]);
-        }
         out.push('\n');
-        out.push_str(&letters.render(look));
+        out.push_str(&letters::table(&listed.dead_letters, look));
     }
     out
 }

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use piccolo_rpc::v1::{self, watch_alerts_response::Item};
 
 pub mod channel;
+pub mod letters;
 pub mod rules;
 pub mod view;
 
@@ -66,6 +67,9 @@ pub enum AlertCommand {
     /// See, change and test where alerts are told
     #[command(subcommand, after_help = channel::EXAMPLES, visible_alias = "channels")]
     Channel(channel::ChannelCommand),
+    /// See what could not be delivered, send it again, or clear it
+    #[command(subcommand, after_help = letters::EXAMPLES)]
+    DeadLetters(letters::LettersCommand),
 }
 
 #[derive(Debug, Args)]
@@ -135,6 +139,7 @@ pub async fn run(globals: &Globals, command: &AlertCommand) -> Result<(), Failur
         AlertCommand::Unsilence(args) => unsilence(&cluster, args).await,
         AlertCommand::Rules(command) => rules::run(&cluster, command).await,
         AlertCommand::Channel(command) => channel::run(&cluster, command).await,
+        AlertCommand::DeadLetters(command) => letters::run(&cluster, command).await,
     }
 }
 

@@ -537,3 +537,24 @@ fn who_uses_most_comes_first_and_figures_are_shown_over_time() {
         home.piccolo(&["--context", &context, "metrics", "query", "memory_available_bytes"]);
     check(&nothing, 0, &["nothing is remembered of it in that time"]);
 }
+
+#[test]
+fn all_dead_letters_are_sent_again_as_many_at_once_as_the_master_takes() {
+    let (home, peer, context) = start();
+    let letters = |words: &[&str]| {
+        home.piccolo(
+            &[&["--context", context.as_str(), "alert", "dead-letters"][..], words].concat(),
+        )
+    };
+    let listed = letters(&["list"]);
+    check(&listed, 0, &[]);
+    assert!(stdout(&listed).contains("3-41") && stdout(&listed).contains("answered 422"));
+    let sent = letters(&["resend", "--all"]);
+    check(&sent, 0, &[]);
+    assert!(stdout(&sent).ends_with("dead letter 3-41 waits for its channel again\n"));
+    let cleared = letters(&["clear", "3-7"]);
+    assert_eq!(stdout(&cleared), "dead letter 3-7 is cleared\n");
+    check(&letters(&["clear"]), 2, &["LETTER"]);
+    let counts: Vec<_> = peer.script.lock().unwrap().resent.iter().map(Vec::len).collect();
+    assert_eq!(counts, [32, 8]);
+}

@@ -386,3 +386,18 @@ pub(crate) fn figures(query: &v1::QueryMetricsRequest) -> v1::QueryMetricsRespon
         figures: vec![],
     }
 }
+
+/// More than the master takes at once.
+pub(crate) fn dead_letters() -> Vec<v1::DeadLetter> {
+    let letter = |number: u32| v1::DeadLetter {
+        id: format!("3-{number}"),
+        channel: "pager".to_owned(),
+        kind: "firing".to_owned(),
+        alert_id: "3-1".to_owned(),
+        message: "node zone-a is NotReady".to_owned(),
+        given_up_at: ago(60),
+        why: "the server answered 422".to_owned(),
+        ..Default::default()
+    };
+    (2..42).map(letter).collect()
+}

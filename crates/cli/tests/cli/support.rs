@@ -290,6 +290,8 @@ pub(crate) struct Script {
     pub(crate) labelled: Vec<v1::LabelNodeRequest>,
     /// Names for which a user was asked for.
     pub(crate) users: Vec<String>,
+    /// Dead letters of each request to send them again.
+    pub(crate) resent: Vec<Vec<String>>,
 }
 
 pub(crate) type Shared = Arc<Mutex<Script>>;
@@ -611,6 +613,28 @@ impl ApiServerService for Served {
         }))
     }
 
+    fn list_alert_channels<'a, 'b>(
+        &'a self,
+        _: Request<v1::ListAlertChannelsRequest>,
+    ) -> Answer<'b, v1::ListAlertChannelsResponse>
+    where
+        'a: 'b,
+    {
+        let dead_letters = fixtures::dead_letters();
+        Box::pin(self.answer(v1::ListAlertChannelsResponse { dead_letters, ..Default::default() }))
+    }
+
+    fn resend_dead_letters<'a, 'b>(
+        &'a self,
+        request: Request<v1::ResendDeadLettersRequest>,
+    ) -> Answer<'b, v1::ResendDeadLettersResponse>
+    where
+        'a: 'b,
+    {
+        self.script.lock().unwrap().resent.push(request.into_inner().ids);
+        Box::pin(self.answer(v1::ResendDeadLettersResponse {}))
+    }
+
     fn verify_audit<'a, 'b>(
         &'a self,
         _: Request<v1::VerifyAuditRequest>,
@@ -655,10 +679,10 @@ impl ApiServerService for Served {
         list_alert_rules: ListAlertRulesRequest => ListAlertRulesResponse,
         apply_alert_rules: ApplyAlertRulesRequest => ApplyAlertRulesResponse,
         delete_alert_rule: DeleteAlertRuleRequest => DeleteAlertRuleResponse,
-        list_alert_channels: ListAlertChannelsRequest => ListAlertChannelsResponse,
         apply_alert_channels: ApplyAlertChannelsRequest => ApplyAlertChannelsResponse,
         delete_alert_channel: DeleteAlertChannelRequest => DeleteAlertChannelResponse,
         switch_alert_channel: SwitchAlertChannelRequest => SwitchAlertChannelResponse,
         test_alert_channel: TestAlertChannelRequest => TestAlertChannelResponse,
+        clear_dead_letters: ClearDeadLettersRequest => ClearDeadLettersResponse,
     }
 }

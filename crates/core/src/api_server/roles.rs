@@ -149,7 +149,7 @@ calls! {
     ListAlerts, WatchAlerts, AcknowledgeAlerts, SilenceAlerts, UnsilenceAlerts,
     ListAlertRules, ApplyAlertRules, DeleteAlertRule,
     ListAlertChannels, ApplyAlertChannels, DeleteAlertChannel, SwitchAlertChannel,
-    TestAlertChannel,
+    TestAlertChannel, ResendDeadLetters, ClearDeadLetters,
 }
 
 /// The table.
@@ -196,6 +196,8 @@ pub fn may(role: Role, call: Call) -> bool {
         | Call::SilenceAlerts
         | Call::UnsilenceAlerts
         | Call::ListAlertChannels
+        | Call::ResendDeadLetters
+        | Call::ClearDeadLetters
         // they tell paths and addresses of the master's machine
         | Call::GetSettings
         | Call::ListTokens => matches!(role, Operator | Admin),

@@ -144,6 +144,8 @@ fn is_audited(call: Call) -> bool {
         | Call::DeleteAlertChannel
         | Call::SwitchAlertChannel
         | Call::TestAlertChannel
+        | Call::ResendDeadLetters
+        | Call::ClearDeadLetters
         | Call::CreateApiToken
         | Call::RevokeApiToken
         | Call::OpenConsole

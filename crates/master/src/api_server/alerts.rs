@@ -6,6 +6,7 @@ use piccolo_core::{
     api_server::{Call, Refusal},
     model::check_text,
     monitoring_server::alerts::{
+        alert::Id,
         matcher::Matcher,
         requests::{AlertAnswer, AlertRequest},
     },
@@ -76,9 +77,7 @@ pub(super) async fn acknowledge(
 ) -> Answered<v1::AcknowledgeAlertsResponse> {
     let call = Call::AcknowledgeAlerts;
     let convert = |w: v1::AcknowledgeAlertsRequest| {
-        let ids = w.ids.iter().take(ITEMS_MAX).enumerate();
-        let ids = ids.map(|(index, id)| alert_id(&format!("ids[{index}]"), id));
-        Ok(AlertRequest::Acknowledge { ids: ids.collect::<Result<_, _>>()?, comment: w.comment })
+        Ok(AlertRequest::Acknowledge { ids: ids_of(&w.ids)?, comment: w.comment })
     };
     let answer = api.alert_call(request, call, DEADLINE, convert).await?;
     let AlertAnswer::Acknowledged(alerts) = answer else { return Err(unexpected(call)) };
@@ -216,6 +215,26 @@ pub(super) async fn test_channel(
     Ok(Response::new(v1::TestAlertChannelResponse {}))
 }
 
+pub(super) async fn resend_dead_letters(
+    api: &Api,
+    request: Asked<v1::ResendDeadLettersRequest>,
+) -> Answered<v1::ResendDeadLettersResponse> {
+    let convert =
+        |w: v1::ResendDeadLettersRequest| Ok(AlertRequest::ResendDeadLetters(ids_of(&w.ids)?));
+    api.alert_call(request, Call::ResendDeadLetters, DEADLINE, convert).await?;
+    Ok(Response::new(v1::ResendDeadLettersResponse {}))
+}
+
+pub(super) async fn clear_dead_letters(
+    api: &Api,
+    request: Asked<v1::ClearDeadLettersRequest>,
+) -> Answered<v1::ClearDeadLettersResponse> {
+    let convert =
+        |w: v1::ClearDeadLettersRequest| Ok(AlertRequest::ClearDeadLetters(ids_of(&w.ids)?));
+    api.alert_call(request, Call::ClearDeadLetters, DEADLINE, convert).await?;
+    Ok(Response::new(v1::ClearDeadLettersResponse {}))
+}
+
 pub(super) async fn watch(
     api: &Api,
     request: Asked<v1::WatchAlertsRequest>,
@@ -246,6 +265,12 @@ async fn changes(watcher: &mut Watcher<v1::WatchAlertsResponse>) -> Result<(), O
         }
         watcher.wait(&mut changed).await?;
     }
+}
+
+fn ids_of(ids: &[String]) -> Result<Vec<Id>, Refusal> {
+    let ids = ids.iter().take(ITEMS_MAX).enumerate();
+    let ids = ids.map(|(index, id)| alert_id(&format!("ids[{index}]"), id));
+    Ok(ids.collect::<Result<_, _>>()?)
 }
 
 fn named(name: String) -> Result<String, Refusal> {

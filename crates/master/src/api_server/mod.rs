@@ -492,6 +492,20 @@ impl v1::api_server_service_server::ApiServerService for Api {
     ) -> Answered<v1::TestAlertChannelResponse> {
         alerts::test_channel(self, r).await
     }
+
+    async fn resend_dead_letters(
+        &self,
+        r: Request<v1::ResendDeadLettersRequest>,
+    ) -> Answered<v1::ResendDeadLettersResponse> {
+        alerts::resend_dead_letters(self, r).await
+    }
+
+    async fn clear_dead_letters(
+        &self,
+        r: Request<v1::ClearDeadLettersRequest>,
+    ) -> Answered<v1::ClearDeadLettersResponse> {
+        alerts::clear_dead_letters(self, r).await
+    }
 }
 
 #[tonic::async_trait]

@@ -303,6 +303,12 @@ pub struct ChannelsView {
     pub dead_letters: Vec<DeadLetterView>,
 }
 
+/// `piccolo alert dead-letters list`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DeadLettersView {
+    pub dead_letters: Vec<DeadLetterView>,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = AlertChannel))]
 pub struct ChannelView {
@@ -325,6 +331,7 @@ pub struct ChannelView {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = DeadLetter))]
 pub struct DeadLetterView {
+    pub id: String,
     pub channel: String,
     pub kind: String,
     pub alert: String,
@@ -350,6 +357,7 @@ impl From<&v1::ListAlertChannelsResponse> for ChannelsView {
             changed_at: time(channel.changed_at.as_ref()),
         };
         let letter = |letter: &v1::DeadLetter| DeadLetterView {
+            id: letter.id.clone(),
             channel: letter.channel.clone(),
             kind: letter.kind.clone(),
             alert: letter.alert_id.clone(),

@@ -2,7 +2,7 @@
 //!
 //! A notification is stored in the commit of what it tells, and deleted once its channel has taken it. In between it
 //! is tried again, ever less often; one of each channel at a time, so that a server that hangs keeps only its own
-//! waiting. What cannot be delivered at all is kept for people to see.
+//! waiting. What cannot be delivered at all is kept for people to see, who may send it again or clear it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -46,6 +46,9 @@ pub struct Delivery {
     /// When it was given up, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead: Option<DeadLetter>,
+    /// When a person had it sent again: from then on it has as long as a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resent_at: Option<WallTime>,
     #[serde(skip)]
     pub attempts: u32,
     #[serde(skip)]
@@ -133,6 +136,7 @@ impl Outbox {
             notice,
             created_at: now.wall,
             dead: None,
+            resent_at: None,
             attempts: 0,
             error: String::new(),
             next_at: now.at,
@@ -151,7 +155,7 @@ impl Outbox {
         self.deliveries.insert(id, delivery);
     }
 
-    fn forget(&mut self, id: Id, out: &mut Out) {
+    pub(super) fn forget(&mut self, id: Id, out: &mut Out) {
         self.deliveries.remove(&id);
         self.dead.remove(&id);
         out.delete(key(id));
@@ -226,7 +230,8 @@ impl Outbox {
 
     fn give_up_old(&mut self, now: Now, out: &mut Out) {
         let old = self.deliveries.values().find(|delivery| {
-            delivery.dead.is_none() && now.wall.since(delivery.created_at) > GIVEN_UP_AFTER
+            let since = delivery.resent_at.unwrap_or(delivery.created_at);
+            delivery.dead.is_none() && now.wall.since(since) > GIVEN_UP_AFTER
         });
         if let Some(id) = old.map(|delivery| delivery.id) {
             self.bury(now, id, out);
@@ -251,6 +256,22 @@ impl Outbox {
         {
             self.forget(oldest, out);
         }
+    }
+
+    /// A dead letter waits for its channel again, as it was: its receiver knows it by the key that it had.
+    pub(super) fn resend(&mut self, now: Now, id: Id, out: &mut Out) {
+        let Some(delivery) = self.deliveries.get_mut(&id) else { return };
+        self.dead.remove(&id);
+        delivery.dead = None;
+        delivery.resent_at = Some(now.wall);
+        delivery.attempts = 0;
+        delivery.error.clear();
+        delivery.next_at = now.at;
+        out.put(key(id), &*delivery);
+    }
+
+    pub(super) fn is_dead(&self, id: Id) -> bool {
+        self.dead.contains(&id)
     }
 
     pub(super) fn dead_letters(&self) -> impl Iterator<Item = &Delivery> {

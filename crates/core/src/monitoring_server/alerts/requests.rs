@@ -23,6 +23,8 @@ const COMMENT_BYTES_MAX: usize = 256;
 const SILENCE_MAX: Duration = Duration::from_secs(90 * 86_400);
 /// Acknowledged at once at most.
 const ACKNOWLEDGED_MAX: usize = 32;
+/// Sent again, or cleared, at once at most.
+const LETTERS_AT_ONCE_MAX: usize = 32;
 /// Channels of one request at most, and bytes of a channel and of a rule as they are stored: a commit has its limit.
 const CHANNELS_AT_ONCE_MAX: usize = 16;
 const CHANNEL_BYTES_MAX: usize = 24 * 1024;
@@ -67,6 +69,10 @@ pub enum AlertRequest {
     },
     /// Answered when it was delivered, or was not.
     TestChannel(String),
+    /// All or none of them wait for their channels again.
+    ResendDeadLetters(Vec<Id>),
+    /// All or none.
+    ClearDeadLetters(Vec<Id>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -104,6 +110,8 @@ impl AlertRequest {
             Self::DeleteChannel(_) => Call::DeleteAlertChannel,
             Self::SwitchChannel { .. } => Call::SwitchAlertChannel,
             Self::TestChannel(_) => Call::TestAlertChannel,
+            Self::ResendDeadLetters(_) => Call::ResendDeadLetters,
+            Self::ClearDeadLetters(_) => Call::ClearDeadLetters,
         }
     }
 
@@ -116,7 +124,9 @@ impl AlertRequest {
         };
         match self {
             Self::List { .. } | Self::ListRules | Self::ListChannels => String::new(),
-            Self::Acknowledge { ids, .. } => joined(ids.iter().map(Id::to_string).collect()),
+            Self::Acknowledge { ids, .. }
+            | Self::ResendDeadLetters(ids)
+            | Self::ClearDeadLetters(ids) => joined(ids.iter().map(Id::to_string).collect()),
             Self::Silence { matcher, .. } => {
                 joined(vec![matcher.as_str().escape_debug().to_string()])
             }
@@ -193,6 +203,18 @@ impl Alerts {
                 self.test(now, id, &name, out)?;
                 return Ok(None);
             }
+            AlertRequest::ResendDeadLetters(letters) => {
+                for letter in self.dead_letters(&letters)? {
+                    self.outbox.resend(now, letter, out);
+                }
+                AlertAnswer::Done
+            }
+            AlertRequest::ClearDeadLetters(letters) => {
+                for letter in self.dead_letters(&letters)? {
+                    self.outbox.forget(letter, out);
+                }
+                AlertAnswer::Done
+            }
         };
         self.dispatch(now, out);
         Ok(Some(answer))
@@ -214,7 +236,9 @@ impl Alerts {
             | AlertRequest::ApplyChannels(_)
             | AlertRequest::DeleteChannel(_)
             | AlertRequest::SwitchChannel { .. }
-            | AlertRequest::TestChannel(_) => None,
+            | AlertRequest::TestChannel(_)
+            | AlertRequest::ResendDeadLetters(_)
+            | AlertRequest::ClearDeadLetters(_) => None,
         }
     }
 
@@ -507,6 +531,23 @@ impl Alerts {
             Refusal::new(Code::NotFound, "NoSuchChannel", format!("there is no channel {shown:?}"))
                 .help("piccolo alert channel list")
         })
+    }
+
+    /// Each once, and every one of them is there.
+    fn dead_letters(&self, ids: &[Id]) -> Result<BTreeSet<Id>, Refusal> {
+        let ids: BTreeSet<_> = ids.iter().copied().collect();
+        if ids.is_empty() || ids.len() > LETTERS_AT_ONCE_MAX {
+            let problem = format!("names 1 to {LETTERS_AT_ONCE_MAX} dead letters");
+            return Err(FieldError::new("ids", problem).into());
+        }
+        match ids.iter().find(|id| !self.outbox.is_dead(**id)) {
+            Some(missing) => {
+                let message = format!("there is no dead letter {missing}");
+                Err(Refusal::new(Code::NotFound, "NoSuchDeadLetter", message)
+                    .help("piccolo alert dead-letters list"))
+            }
+            None => Ok(ids),
+        }
     }
 
     /// Past the outbox: it is about this moment.

@@ -542,6 +542,49 @@ fn what_is_refused_for_good_and_what_is_too_old_are_dead_letters() {
 }
 
 #[test]
+fn a_dead_letter_is_sent_again_under_its_key_or_cleared() {
+    let mut world = World::new();
+    world.apply(rule("Lost", r#"node.status == "NotReady""#));
+    let mut keys = Vec::new();
+    for (seconds, name) in [(10, "b1"), (90, "b2")] {
+        world.seen(seconds, &node(name, LOST));
+        keys.push(world.sent.last().unwrap().1.notice.key.clone());
+        world.delivered(seconds + 1, Err("422!"));
+        world.sent.clear();
+    }
+    let letters = |world: &mut World| match world.ask(200, AlertRequest::ListChannels).unwrap() {
+        Some(AlertAnswer::Channels { dead_letters, .. }) => {
+            dead_letters.iter().map(|letter| letter.id).collect::<Vec<_>>()
+        }
+        other => panic!("channels are listed: {other:?}"),
+    };
+    let dead = letters(&mut world);
+    let [first, second] = dead[..] else { panic!("two: {dead:?}") };
+    for (ids, reason) in [
+        (vec![], "InvalidField"),
+        (vec![first, Id(7)], "NoSuchDeadLetter"),
+        ((0..33).map(Id).collect(), "InvalidField"),
+    ] {
+        let refused = world.ask(201, AlertRequest::ResendDeadLetters(ids.clone())).unwrap_err();
+        assert_eq!(refused.reason, reason);
+        let refused = world.ask(201, AlertRequest::ClearDeadLetters(ids)).unwrap_err();
+        assert_eq!(refused.reason, reason);
+    }
+    assert_eq!(letters(&mut world), dead, "all or none");
+
+    // long after a notification that nobody sent again would have been given up for its age
+    world.ask(200_000, AlertRequest::ResendDeadLetters(vec![first])).unwrap();
+    let again: Vec<_> = world.sent.iter().map(|(_, sent)| sent.notice.key.clone()).collect();
+    assert_eq!(again, keys[..1]);
+    world.deadline(200_001);
+    assert_eq!(letters(&mut world), [second]);
+    world.delivered(200_002, Ok(()));
+    world.ask(200_003, AlertRequest::ClearDeadLetters(vec![second])).unwrap();
+    let extent = OutboxExtent { waiting: 0, dead: 0, given_up: 2, dropped: 0 };
+    assert_eq!(world.alerts.outbox_extent(), extent);
+}
+
+#[test]
 fn a_channel_is_told_no_more_than_its_rate_allows_and_a_full_outbox_forgets_the_oldest() {
     let mut world = World::new();
     world

@@ -442,3 +442,34 @@ pub(super) async fn test_channel(asker: Asker, Named(name): Named) -> Answer<Don
     asker.api.test_alert_channel(asker.request(v1::TestAlertChannelRequest { name })).await?;
     Ok(Shown::ok(Done {}))
 }
+
+/// Which dead letters.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Letters {
+    /// Of 1 to 32 dead letters, as the list of channels has them.
+    ids: Vec<String>,
+}
+
+/// Have notifications that were given up wait for their channels again, each under the key that it had: all of these,
+/// or none.
+#[utoipa::path(post, path = "/dead-letters/resend", tag = "alerts", request_body = Letters,
+    responses((status = 200, description = "They wait.", body = Done), Refusals, Problems))]
+pub(super) async fn resend_letters(
+    asker: Asker,
+    Given(Letters { ids }): Given<Letters>,
+) -> Answer<Done> {
+    asker.api.resend_dead_letters(asker.request(v1::ResendDeadLettersRequest { ids })).await?;
+    Ok(Shown::ok(Done {}))
+}
+
+/// Forget notifications that were given up: all of these, or none.
+#[utoipa::path(post, path = "/dead-letters/clear", tag = "alerts", request_body = Letters,
+    responses((status = 200, description = "They are forgotten.", body = Done), Refusals, Problems))]
+pub(super) async fn clear_letters(
+    asker: Asker,
+    Given(Letters { ids }): Given<Letters>,
+) -> Answer<Done> {
+    asker.api.clear_dead_letters(asker.request(v1::ClearDeadLettersRequest { ids })).await?;
+    Ok(Shown::ok(Done {}))
+}

@@ -144,6 +144,8 @@ api! {
     alerts::delete_channel,
     alerts::switch_channel,
     alerts::test_channel,
+    alerts::resend_letters,
+    alerts::clear_letters,
     watches::watch_alerts,
     watches::watch_logs,
 }

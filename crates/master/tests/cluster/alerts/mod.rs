@@ -136,6 +136,26 @@ async fn what_a_receiver_refuses_for_good_is_a_dead_letter() {
     ] {
         assert!(page.lines().any(|l| l == line), "{line} is not in\n{page}");
     }
+
+    let refused = receiver.refused_for_good().await;
+    receiver.set(Mode::Take);
+    let operator = crate::people::user(&cluster, "olaf", v1::UserRole::Operator).await;
+    let post = async |what: &str, id: &str| {
+        let headers = [("Content-Type", "application/json")];
+        let (path, body) =
+            (format!("/api/v1/dead-letters/{what}"), format!("{{\"ids\":[\"{id}\"]}}"));
+        crate::rest::ask(&cluster, Some(&operator), "POST", &path, &headers, &body).await
+    };
+    let id = &letters[0].id;
+    assert_eq!(post("resend", id).await.status, 200);
+    let (again, _) = receiver.next().await;
+    assert_eq!(again["key"], refused["key"], "a receiver knows it again");
+    let answer = post("clear", id).await;
+    assert_eq!((answer.status, answer.reason().as_str()), (404, "NoSuchDeadLetter"));
+    let entries = cluster.audit().await.into_iter().filter(|entry| entry.target == *id);
+    let entries: Vec<_> = entries.map(|entry| (entry.call, entry.outcome)).collect();
+    assert_eq!(entries[0], ("ResendDeadLetters".to_owned(), "ok".to_owned()));
+    assert!(entries[1].0 == "ClearDeadLetters" && entries[1].1.contains("NoSuchDeadLetter"));
 }
 
 #[tokio::test]

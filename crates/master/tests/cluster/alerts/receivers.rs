@@ -64,6 +64,10 @@ impl Receiver {
         self.that_was(Mode::Fail).await.0
     }
 
+    pub(super) async fn refused_for_good(&self) -> Value {
+        self.that_was(Mode::Refuse).await.0
+    }
+
     pub(super) async fn hung(&self) {
         self.that_was(Mode::Hang).await;
     }
