@@ -175,8 +175,12 @@ impl Master {
         self.tasks.facts.abort();
         // what was not acknowledged is sent again
         self.tasks.kept.abort();
-        for task in [self.tasks.backups, self.tasks.exports].into_iter().flatten() {
-            task.abort();
+        if let Some(backups) = self.tasks.backups {
+            backups.abort();
+        }
+        if let Some(exports) = self.tasks.exports {
+            // it ends by itself, soon after it was told to stop
+            exports.await.ok();
         }
         self.tasks.owner.abort();
         if tokio::time::timeout(STORED_WITHIN, self.tasks.history).await.is_err() {

@@ -23,6 +23,8 @@ const WORKERS: usize = 2;
 const BLOCKING_THREADS_MAX: usize = 2;
 /// Bytes of stack of each thread.
 const STACK_BYTES: usize = 1024 * 1024;
+/// For what still blocks, at the end.
+const BLOCKED_END_WITHIN: Duration = Duration::from_secs(2);
 /// For etcd to answer somebody who waits at a prompt.
 const ETCD_WITHIN: Duration = Duration::from_secs(10);
 
@@ -92,7 +94,10 @@ fn in_runtime(future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Resul
         .thread_stack_size(STACK_BYTES)
         .enable_all()
         .build()?;
-    runtime.block_on(future)
+    let ended = runtime.block_on(future);
+    // what blocks still, such as a question to a name server that is away, was given up by whoever asked it
+    runtime.shutdown_timeout(BLOCKED_END_WITHIN);
+    ended
 }
 
 async fn run(flags: &Flags) -> anyhow::Result<()> {

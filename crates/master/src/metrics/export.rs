@@ -1,10 +1,12 @@
 //! Sends the list to a receiver of OpenTelemetry, where the settings name one.
 //!
 //! One task, one request at a time, each with a time limit, and longer pauses while it is not taken: a receiver that
-//! hangs or refuses costs nobody else anything. What was not taken is not kept, for the next list has newer figures.
+//! hangs or refuses costs nobody else anything. What was not taken is not kept, for the next list has newer figures; when
+//! the master stops there is no next, and the last is sent at once.
 //! What goes wrong is told without what the receiver said: it may repeat the headers that it was given.
 
 use std::{
+    convert::Infallible,
     io::Read as _,
     os::unix::fs::MetadataExt as _,
     path::Path,
@@ -40,6 +42,8 @@ use crate::{
 
 /// For one request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// For the last export, once the master stops: a receiver that is away holds nothing up.
+const LAST_WITHIN: Duration = Duration::from_secs(2);
 /// Of an answer; it says how many samples were not taken.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Of the file with headers, and of that with the authority.
@@ -108,8 +112,21 @@ impl Exporter {
         Self { settings, api, started_at }
     }
 
-    /// Runs until the master ends.
+    /// Runs until the master stops, and then for as long as the last export may take.
     pub(crate) async fn run(self) {
+        let mut stopping = self.api.stopping.clone();
+        tokio::select! {
+            never = self.keep_sending() => match never {},
+            _ = stopping.wait_for(|stopping| *stopping) => {}
+        }
+        let last = timeout(LAST_WITHIN, self.export(&mut None)).await.unwrap_or_else(|_| {
+            let why = format!("not taken within {} s of the master's stop", LAST_WITHIN.as_secs());
+            Err(Failed::now(why).into())
+        });
+        self.tell(last.map_err(|not_taken| not_taken.why));
+    }
+
+    async fn keep_sending(&self) -> Infallible {
         let mut means = None;
         let mut failures = 0_u32;
         loop {

@@ -23,14 +23,14 @@ async fn export(cluster: &Cluster) -> v1::ExportStatus {
 }
 
 /// A master that sends its figures there, and believes who has a certificate of that authority.
-async fn sending(port: u16, authority: &Certificate) -> Cluster {
+async fn sending(port: u16, authority: &Certificate, every_seconds: u64) -> Cluster {
     let headers = authority.file("headers");
     std::fs::write(&headers, "Authorization: Bearer s3cret\n").unwrap();
     std::fs::set_permissions(&headers, std::fs::Permissions::from_mode(0o600)).unwrap();
     Cluster::start_with(|config| {
         config.otlp = Some(OtlpConfig {
             endpoint: format!("https://localhost:{port}/v1/metrics").parse().unwrap(),
-            interval: Duration::from_secs(1),
+            interval: Duration::from_secs(every_seconds),
             headers_file: Some(headers.clone()),
             ca: Some(authority.file("ca.pem")),
         });
@@ -50,6 +50,12 @@ async fn a_receiver_is_sent_every_figure_of_the_page_and_proves_who_it_is() {
     let port = free_port();
     let mut receiver = receiver(port, &certificate).await;
     let cluster = sending(port, &certificate).await;
+    let cluster = sending(port, &certificate, 1).await;
+    let identity = cluster.join("n1").await;
+    let mut agent = cluster.agent(&identity).await;
+    let mut session = Session::open(&mut agent, hello("n1")).await;
+    session.configure().await;
+    cluster.wait_for("n1", v1::NodeStatus::Ready).await;
     let report = v1::StatusReport {
         metrics: [("cpu_percent".to_owned(), "25".to_owned())].into(),
         containers: vec![v1::ContainerStatus {
@@ -94,7 +100,7 @@ async fn a_receiver_is_sent_every_figure_of_the_page_and_proves_who_it_is() {
 async fn a_receiver_with_a_certificate_of_others_hears_nothing() {
     let (port, stranger) = (free_port(), Certificate::new());
     let _receiver = receiver(port, &Certificate::new()).await;
-    let cluster = sending(port, &stranger).await;
+    let cluster = sending(port, &stranger, 1).await;
     eventually("it is not believed", async || {
         export(&cluster).await.problem.starts_with("TLS with localhost: invalid peer certificate")
     })
@@ -103,4 +109,30 @@ async fn a_receiver_with_a_certificate_of_others_hears_nothing() {
     let (_, page) = get(&cluster, Some(&cluster.admin_identity()), "/metrics").await;
     assert!(page.contains("\npiccolo_otlp_failing 1\n"), "{page}");
     assert!(page.contains("\npiccolo_otlp_exports_total{result=\"delivered\"} 0\n"), "{page}");
+}
+
+#[tokio::test]
+async fn a_master_that_stops_sends_its_last_figures_first() {
+    let certificate = Certificate::new();
+    let port = free_port();
+    let mut receiver = receiver(port, &certificate).await;
+    let cluster = sending(port, &certificate, 3600).await;
+    let joined = |told: &serde_json::Value| {
+        told["samples"]["piccolo_calls_total{call=\"RegisterNode\",code=\"Ok\"}"].as_f64()
+    };
+    assert_eq!(joined(&receiver.next().await), None, "nobody has joined");
+    cluster.join("n1").await;
+    let _cluster = cluster.restart().await;
+    assert_eq!(joined(&receiver.next().await), Some(1.0), "an hour before the next is due");
+}
+
+#[tokio::test]
+async fn a_receiver_that_hangs_does_not_keep_the_master_from_stopping() {
+    let certificate = Certificate::new();
+    // it takes connections, and never says anything
+    let hung = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let cluster = sending(hung.local_addr().unwrap().port(), &certificate, 3600).await;
+    let (_first, _) = hung.accept().await.unwrap();
+    let (_cluster, last) = tokio::join!(cluster.restart(), hung.accept());
+    last.unwrap();
 }
