@@ -1,9 +1,10 @@
 //! What is left of a request's body once it is refused.
 //!
 //! Over HTTP/2 an answer may end before its request does, and the stream is then reset without an error. Clients have
-//! it, curl 7 among them, that take the reset for a failure and show no answer at all. So what still comes of a refused
-//! request is read and thrown away behind the answer, and the stream is reset when a client that reads has had it for
-//! long; not for ever, for what is thrown away was asked for by nobody.
+//! it, curl 7 among them, that take the reset for a failure and show no answer at all. Over HTTP/1.1 the connection ends
+//! instead, and who writes on it still may never read. So what still comes of a refused request is read and thrown away
+//! behind the answer, and the stream is reset when a client that reads has had it for long; not for ever, for what is
+//! thrown away was asked for by nobody.
 
 use std::{
     pin::Pin,
@@ -15,7 +16,7 @@ use std::{
 use axum::{
     body::{Body, Bytes},
     extract::Request,
-    http::Version,
+    http::{Version, header::EXPECT},
     middleware::Next,
     response::Response,
 };
@@ -28,7 +29,9 @@ const WITHIN: Duration = Duration::from_secs(2);
 
 /// Answers at once, and has what a refused request still sends read.
 pub(super) async fn read_away(request: Request, next: Next) -> Response {
-    if request.version() != Version::HTTP_2 || request.body().is_end_stream() {
+    // who waits for a word before the body sends none to a refusal, and to read it would be that word
+    let waits = request.version() == Version::HTTP_11 && request.headers().contains_key(EXPECT);
+    if waits || request.body().is_end_stream() {
         return next.run(request).await;
     }
     let (head, body) = request.into_parts();
@@ -37,7 +40,7 @@ pub(super) async fn read_away(request: Request, next: Next) -> Response {
     let answer = next.run(Request::from_parts(head, Body::new(body))).await;
     let is_refusal = answer.status().is_client_error() || answer.status().is_server_error();
     if is_refusal && !rest.is_end_stream() {
-        // the stream is among those that its connection may have until this is over
+        // until this is over the stream is among those that its connection may have, and an HTTP/1.1 one takes no other
         tokio::spawn(async move {
             let reading = async {
                 let mut bytes = 0;
@@ -83,7 +86,11 @@ impl HttpBody for Shared {
 mod tests {
     use std::convert::Infallible;
 
-    use axum::{Router, http::StatusCode, middleware::from_fn};
+    use axum::{
+        Router,
+        http::{HeaderValue, StatusCode},
+        middleware::from_fn,
+    };
     use futures_util::{Stream, StreamExt as _, stream};
     use tokio::sync::mpsc;
     use tower::ServiceExt as _;
@@ -94,7 +101,7 @@ mod tests {
 
     /// Pieces that were taken of a request that nobody reads, until it was let go.
     async fn taken(
-        version: Version,
+        (version, waits): (Version, bool),
         status: StatusCode,
         pieces: impl Stream<Item = ()> + Send + 'static,
     ) -> usize {
@@ -107,6 +114,9 @@ mod tests {
         let app = Router::new().fallback(move || async move { status }).layer(from_fn(read_away));
         let mut request = Request::new(Body::from_stream(pieces));
         *request.version_mut() = version;
+        if waits {
+            request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
+        }
         let answer = app.oneshot(request).await.unwrap();
         assert_eq!(answer.status(), status);
         let mut taken = 0;
@@ -119,13 +129,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_a_refused_request_still_sends_is_read_within_bounds() {
         const REFUSED: StatusCode = StatusCode::PAYLOAD_TOO_LARGE;
+        const H2: (Version, bool) = (Version::HTTP_2, false);
         let three = || stream::iter([(); 3]);
-        assert_eq!(taken(Version::HTTP_2, REFUSED, three()).await, 3);
-        assert_eq!(taken(Version::HTTP_2, StatusCode::OK, three()).await, 0, "no refusal");
-        assert_eq!(taken(Version::HTTP_11, REFUSED, three()).await, 0, "hyper does it there");
+        assert_eq!(taken(H2, REFUSED, three()).await, 3);
+        assert_eq!(taken((Version::HTTP_11, false), REFUSED, three()).await, 3);
+        assert_eq!(taken((Version::HTTP_11, true), REFUSED, three()).await, 0, "it is not sent");
+        assert_eq!(taken(H2, StatusCode::OK, three()).await, 0, "no refusal");
         let endless = || stream::iter(std::iter::repeat(()));
-        assert_eq!(taken(Version::HTTP_2, REFUSED, endless()).await, BYTES_MAX / PIECE_BYTES);
+        assert_eq!(taken(H2, REFUSED, endless()).await, BYTES_MAX / PIECE_BYTES);
         let frozen = stream::iter([()]).chain(stream::pending());
-        assert_eq!(taken(Version::HTTP_2, REFUSED, frozen).await, 1, "it is not waited for long");
+        assert_eq!(taken(H2, REFUSED, frozen).await, 1, "it is not waited for long");
     }
 }
