@@ -657,12 +657,11 @@ impl StateManager {
     fn finish(&mut self, now: Now, mut out: Outbox) -> Vec<Effect> {
         let changed = self.views(std::mem::take(&mut out.changed));
         self.look_at(now, &mut out, &changed);
-        let Outbox { mut writes, effects, touched, .. } = out;
+        let Outbox { mut writes, mut effects, touched, .. } = out;
         let is_silent = |id: &NodeId| self.nodes.get(id).is_some_and(|n| n.session.is_none());
         // a node that is lost may be lost for long
         let silent = touched.iter().filter(|id| is_silent(id)).cloned().collect();
         self.save_containers(&silent, &mut writes);
-        let Outbox { mut writes, mut effects, touched, .. } = out;
         for id in touched.iter().filter(|_| !mutant!("records are not stored")) {
             if let Some(node) = self.nodes.get(id) {
                 writes.insert(keys::node(id), Some(keys::encode(&node.record_to_store())));

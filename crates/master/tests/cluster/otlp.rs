@@ -49,13 +49,7 @@ async fn a_receiver_is_sent_every_figure_of_the_page_and_proves_who_it_is() {
     let certificate = Certificate::new();
     let port = free_port();
     let mut receiver = receiver(port, &certificate).await;
-    let cluster = sending(port, &certificate).await;
     let cluster = sending(port, &certificate, 1).await;
-    let identity = cluster.join("n1").await;
-    let mut agent = cluster.agent(&identity).await;
-    let mut session = Session::open(&mut agent, hello("n1")).await;
-    session.configure().await;
-    cluster.wait_for("n1", v1::NodeStatus::Ready).await;
     let report = v1::StatusReport {
         metrics: [("cpu_percent".to_owned(), "25".to_owned())].into(),
         containers: vec![v1::ContainerStatus {
