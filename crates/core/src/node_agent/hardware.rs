@@ -526,7 +526,7 @@ impl NodeAgent {
 
     fn hardware_changed(&mut self, now: Now, out: &mut Vec<Effect>, changes: &[Change]) {
         for Change { severity, kind, condition, part, message } in changes {
-            let fields = [("condition", &*condition.name()), ("part", part)];
+            let fields = [("condition", condition.name()), ("part", part)];
             self.record(now, out, *severity, *kind, message.clone(), &fields);
         }
         if !changes.is_empty() {
