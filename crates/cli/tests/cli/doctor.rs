@@ -231,7 +231,8 @@ fn tokens_and_refusals() {
                 at: ago(at),
                 who: "node:n1".to_owned(),
                 from: "10.0.0.9".to_owned(),
-                outcome: "refused: DuplicateIdentity: another live session has the id n1".to_owned(),
+                outcome: "refused: DuplicateIdentity: another live session has the id n1"
+                    .to_owned(),
                 ..Default::default()
             };
             seen.refusals = Some((1..=3).chain([4_000]).map(entry).collect());
