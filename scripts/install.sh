@@ -11,6 +11,7 @@
 #   PREFIX/current             link to the one in use, swapped by a rename
 #   PREFIX/manifest            what was put elsewhere: links, units, configuration
 #   PREFIX/settings            roles, masters, and which release was in use before
+#   PREFIX/first               the mark of the run that installed it, until another run changes it
 #   PREFIX/templates/          the configuration as written last: a file that differs was edited
 #
 # PREFIX is /opt/piccolo, or /var/lib/piccolo where /opt cannot be written.
@@ -44,6 +45,7 @@ Usage: install.sh --role master|sub [OPTION]...
   --check                run the system check in spite of --root
   --uninstall            remove everything but configuration and state; containers go on
   --purge                remove these too: the node's identity, or the cluster's authority and store
+  --first MARK           only where nothing is installed; with --uninstall: only what that has installed
 
 Exit code: 0 done, 1 failed and rolled back, 2 the system check found errors, 64 wrong usage.
 
@@ -58,7 +60,7 @@ END
 }
 
 main() {
-  ROLES=() MASTERS=() FROM='' TOKEN_FILE='' ROOT='' ARCH='' ACTION=install
+  ROLES=() MASTERS=() FROM='' TOKEN_FILE='' MARK='' ROOT='' ARCH='' ACTION=install
   START=yes FORCE=no DRY_RUN=no CHECK=auto PURGE=no
   OLD_ROLES=() OLD_MASTERS=() PREVIOUS='' LIVE=no SCRATCH='' IN_TRANSACTION=no
   read_arguments "$@"
@@ -77,7 +79,14 @@ main() {
   if [[ $ACTION == uninstall ]]; then uninstall; else install_release; fi
 }
 
+# Asked with the lock held: who was told of a bare machine and comes second leaves alone what is there.
+is_of_this_mark() {
+  [[ -z $MARK || ! -e $R$PREFIX/manifest ]] || [[ $(cat "$R$PREFIX/first" 2>/dev/null) == "$MARK" ]]
+}
+
 install_release() {
+  is_of_this_mark || fail "PICCOLO was installed here meanwhile, by somebody else" \
+    "nothing was changed; run the same again: it goes on from what is there now"
   ((${#ROLES[@]} + ${#OLD_ROLES[@]} > 0)) || wrong "--role is missing: master or sub"
   [[ -z $(ls -A "$R/usr/lib/piccolo/bin" 2>/dev/null) ]] || fail "packages of PICCOLO are installed here" \
     "upgrade those, or remove them first: apt remove 'piccolo*', dnf remove 'piccolo*'; state stays"
@@ -108,7 +117,7 @@ install_release() {
 read_arguments() {
   while (($# > 0)); do
     case $1 in
-      --role | --from | --master | --token-file | --root | --arch)
+      --role | --from | --master | --token-file | --first | --root | --arch)
         (($# > 1)) || wrong "$1 wants a value"
         take_option "$1" "$2"
         shift 2
@@ -138,6 +147,10 @@ take_option() {
       [[ $2 != PICCOLO1-* ]] || wrong "--token-file wants a file or -; everybody on this machine
 could read that token on the command line: revoke it"
       TOKEN_FILE=$2
+      ;;
+    --first)
+      [[ $2 =~ ^[A-Za-z0-9._-]{1,64}$ ]] || wrong "\`$2\` is no mark: letters, digits, . _ -"
+      MARK=$2
       ;;
     --root)
       [[ -d $2 ]] || wrong "--root $2: no such folder"
@@ -323,6 +336,7 @@ make_plan() {
   plan_units
   plan_config
   plan_obsolete
+  plan_mark
   plan_settings
 }
 
@@ -482,6 +496,15 @@ plan_obsolete() {
 }
 
 old_manifest() { [[ ! -r $R$PREFIX/manifest ]] || cat "$R$PREFIX/manifest"; }
+
+# Whatever was installed later is no longer what that run has installed.
+plan_mark() {
+  if [[ -n $MARK ]]; then
+    plan_file "$PREFIX/first" "$MARK" || true
+  elif [[ -e $R$PREFIX/first ]]; then
+    plan gone "$PREFIX/first" ""
+  fi
+}
 
 plan_settings() {
   local item text current=''
@@ -723,6 +746,7 @@ farewell() {
 
 uninstall() {
   local unit kind path
+  is_of_this_mark || { say "what is installed here is somebody else's, and stays" && return; }
   [[ -e $R$PREFIX/manifest || $PURGE == yes ]] || { say "nothing is installed here" && return; }
   for unit in piccolo-nodeagent.service piccolo-master.service; do
     [[ $LIVE == no ]] || doing "stop $unit" systemctl disable --now "$unit" 2>/dev/null || true
@@ -754,6 +778,7 @@ remove_folders() {
       doing "remove $path if it is empty" rmdir --ignore-fail-on-non-empty "$R$path"
   done
   remove "$PREFIX/manifest"
+  remove "$PREFIX/first"
   for path in "$PREFIX" /var/lib/piccolo $folders; do
     [[ $DRY_RUN == yes || ! -d $R$path ]] || rmdir --ignore-fail-on-non-empty "$R$path"
   done

@@ -231,6 +231,37 @@ fn nothing_is_left_after_a_purge() -> Story {
 }
 
 #[test]
+fn who_comes_second_neither_changes_nor_removes_what_the_first_has_installed() -> Story {
+    let release = Release::small("0.1.0")?;
+    let root = Root::new()?;
+    let before = root.tree()?;
+    let by = |mark| ["--role", "sub", "--master", "192.0.2.10", "--first", mark];
+    let away = |mark| ["--uninstall", "--purge", "--first", mark];
+    root.install(&release, &by("one"))?;
+    let first = root.tree()?;
+    root.refuse(&release, &by("two"), 1, "was installed here meanwhile, by somebody else")?;
+    let said = root.install(&release, &away("two"))?;
+    assert!(said.contains("what is installed here is somebody else's, and stays"), "{said}");
+    assert_eq!(differences(&first, &root.tree()?), Vec::<String>::new());
+    root.install(&release, &by("one"))?;
+    assert_eq!(differences(&first, &root.tree()?), Vec::<String>::new());
+    // it has been taken over by somebody who knows what is there
+    root.install(&release, &[])?;
+    let kept = root.tree()?;
+    root.install(&release, &away("one"))?;
+    assert_eq!(differences(&kept, &root.tree()?), Vec::<String>::new());
+    root.install(&release, &["--uninstall", "--purge"])?;
+    assert_eq!(differences(&before, &root.tree()?), Vec::<String>::new());
+    // and an installation that was rolled back is nobody's: what else it has left goes
+    root.install(&release, &by("one"))?;
+    root.install(&release, &away("one"))?;
+    fs::create_dir_all(root.at("var/lib/piccolo/nodeagent"))?;
+    root.install(&release, &away("one"))?;
+    assert_eq!(differences(&before, &root.tree()?), Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
 fn a_dry_run_tells_and_changes_nothing() -> Story {
     let release = Release::small("0.1.0")?;
     let root = Root::new()?;
@@ -275,6 +306,7 @@ fn wrong_usage_is_said_and_a_token_on_the_command_line_is_refused() -> Story {
         (&["--role"], "--role wants a value"),
         (&["--purge"], "--purge goes with --uninstall"),
         (&["--role", "sub", "--master", "a b"], "`a b` is no master"),
+        (&["--role", "sub", "--first", "a b"], "`a b` is no mark"),
         (&["--role", "sub", "--master", "host:0"], "`host:0` is no master"),
         (&["--role", "sub", "--master", "x\"\nrole: master"], "is no master"),
         (&["--role", "sub", "--token-file", "PICCOLO1-a-b"], "revoke it"),

@@ -143,6 +143,41 @@ fn a_terminal_shows_a_line_for_each_host_and_how_it_ended() {
     }
 }
 
+/// What `probe.sh` says of a bare host, and nothing but that of anything else.
+const BARE: &str = "case $* in *ControlMaster=yes*)
+  printf 'folder=/tmp/piccolo-deploy.abc\\nroot=yes\\narch=x86_64\\nhost=b\\nmachine=m\\nfacts=end\\n'
+  cat >/dev/null;; esac";
+
+#[test]
+fn who_is_refused_by_another_installer_removes_nothing_that_is_not_of_this_run() {
+    let place = Place::new();
+    let locked = "case $* in *--token-file*) echo 'error: another install.sh is at work here' >&2; exit 1;; esac";
+    place.ssh(&format!("{BARE}\n{locked}"));
+    let output = place.deploy(&["--master", "192.0.2.1", "b"]);
+    check(&output, 1, &["b: step install failed", "another install.sh is at work here"]);
+    let called = fs::read_to_string(place.home.path("ssh.log")).unwrap();
+    for action in ["--token-file - --first", "--uninstall --purge --first"] {
+        let line = called.lines().find(|line| line.contains(action)).unwrap_or(&called);
+        let after = line.split(action).nth(1).unwrap_or_default();
+        assert!(after.contains("piccolo-deploy.abc"), "{line}");
+    }
+}
+
+#[test]
+fn a_machine_that_is_named_twice_is_installed_once() {
+    let place = Place::new();
+    place.ssh(&format!("{BARE}\ncase $* in *--token-file*) exit 1;; esac"));
+    let output = place.deploy(&["--master", "192.0.2.1", "--parallel", "1", "b", "192.0.2.2"]);
+    let parts = [
+        "error: 192.0.2.2: step look failed\ncause: it is the same machine as b\n\
+         help: name it once; 192.0.2.2 was left alone",
+        "error: b: step install failed",
+    ];
+    check(&output, 1, &parts);
+    let called = fs::read_to_string(place.home.path("ssh.log")).unwrap();
+    assert_eq!(called.matches("192.0.2.2 exec").count(), 1, "more than the connection: {called}");
+}
+
 #[test]
 fn a_host_that_is_for_another_processor_is_left_alone() {
     let place = Place::new();

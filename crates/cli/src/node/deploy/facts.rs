@@ -10,6 +10,8 @@ pub struct Facts {
     pub arch: String,
     /// Its host name.
     pub host: String,
+    /// The same for two addresses of one machine, and for no other; empty where it does not say.
+    pub machine: String,
     /// Where PICCOLO is, or would be.
     pub prefix: String,
     /// An installation was killed there, and its remains wait to be rolled back.
@@ -67,6 +69,7 @@ impl Facts {
             }
             "arch" => self.arch = architecture(value).to_owned(),
             "host" => self.host = value.to_owned(),
+            "machine" => self.machine = value.to_owned(),
             "prefix" => self.prefix = value.to_owned(),
             "interrupted" => self.interrupted = true,
             "release" => self.release = text(),

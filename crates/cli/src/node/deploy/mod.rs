@@ -10,6 +10,7 @@
 //! Hosts are worked on in parallel, and one that fails keeps no other from its end.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -137,6 +138,28 @@ pub struct Job<'j> {
     pub dry_run: bool,
     pub take_over: bool,
     pub wait_timeout: Duration,
+    pub machines: Machines,
+}
+
+/// The machines that hosts turned out to be, each with the host that came first.
+#[derive(Debug, Default)]
+pub struct Machines(RefCell<BTreeMap<String, String>>);
+
+impl Machines {
+    /// # Errors
+    /// That machine is worked on already, under another address.
+    pub fn claim(&self, machine: &str, host: &str) -> Result<(), Trouble> {
+        if machine.is_empty() {
+            return Ok(());
+        }
+        let mut known = self.0.borrow_mut();
+        if let Some(first) = known.get(machine) {
+            return Err(Trouble::new(format!("it is the same machine as {first}"))
+                .help(format!("name it once; {host} was left alone")));
+        }
+        known.insert(machine.to_owned(), host.to_owned());
+        Ok(())
+    }
 }
 
 impl Job<'_> {
@@ -182,6 +205,7 @@ pub async fn deploy(cluster: &Cluster, args: &DeployArgs) -> Result<(), Failure>
         dry_run: args.dry_run,
         take_over: args.take_over,
         wait_timeout: args.wait_timeout,
+        machines: Machines::default(),
     };
     // Before any host is touched: is there a master, and may we?
     job.nodes().await?;

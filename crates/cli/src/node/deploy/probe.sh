@@ -16,6 +16,10 @@ say folder "$folder"
 say root $root
 say arch "$(uname -m)"
 say host "$(uname -n)"
+# Images are copied with their machine-id, and containers share a boot: together they tell machines apart.
+if read -r boot </proc/sys/kernel/random/boot_id; then
+  say machine "$boot $(cat /etc/machine-id 2>/dev/null) $(uname -n)"
+fi
 prefix=/opt/piccolo
 [ -e $prefix/manifest ] || [ -e $prefix/transaction ] || [ ! -e /var/lib/piccolo/manifest ] ||
   prefix=/var/lib/piccolo

@@ -1,7 +1,8 @@
 //! One host, step by step; and back, where a step fails.
 //!
 //! `install.sh` rolls its own work back. What it cannot know is done here: a join that comes to nothing
-//! leaves no token, no half-known node, and no installation where there was none. Once a node has been in
+//! leaves no token, no half-known node, and no installation where there was none: of what is installed by
+//! then, only what this run has installed, which the installer knows by a mark. Once a node has been in
 //! session it is a member, and stays: the next run goes on from there.
 
 use std::{cell::RefCell, collections::BTreeMap, fmt, pin::pin, time::Duration};
@@ -13,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Host, Job,
+    facts::Facts,
     plan::{self, Goal, Plan, Progress, Work, plan},
     release::{Parcel, pick},
     show::Line,
@@ -153,9 +155,10 @@ impl<'w> Walk<'w> {
     pub async fn go(&mut self, session: &Session) -> Result<Done, Trouble> {
         let facts = &session.facts;
         self.at(Step::Look, "");
+        let target = self.host.target.to_string();
+        self.job.machines.claim(&facts.machine, &target)?;
         let parcel = pick(&self.job.parcels, &facts.arch)?;
         let nodes = self.job.nodes().await?;
-        let target = self.host.target.to_string();
         let goal = Goal {
             target: &target,
             name: self.host.name.as_deref(),
@@ -257,7 +260,7 @@ impl<'w> Walk<'w> {
                     self.write_name(session, &plan.name).await?;
                 }
                 let token = self.make_token(&plan.name).await?;
-                let options = format!(" --token-file -{force}");
+                let options = format!(" --token-file -{}{force}", first(&session.facts));
                 let command = self.script(session, "install.sh", plan, &options);
                 session.run(&command, Input::Text(&token), INSTALL_TIMEOUT).await?
             }
@@ -437,6 +440,15 @@ impl<'w> Walk<'w> {
     }
 }
 
+/// Where nothing was installed: then the installer installs only if that is still so, and removes only what
+/// this run has installed. The folder on the host is of this run alone.
+fn first(facts: &Facts) -> String {
+    match (&facts.release, facts.folder.rsplit('/').next()) {
+        (None, Some(mark)) => format!(" --first {}", quoted(mark)),
+        (Some(_), _) | (None, None) => String::new(),
+    }
+}
+
 /// One action of `take_over.sh`.
 async fn take_over(session: &Session, action: &str, more: &[String]) -> Result<Said, Trouble> {
     let facts = &session.facts;
@@ -458,11 +470,12 @@ async fn belong_again(session: &Session) -> Result<(), Trouble> {
 /// On a host that had nothing. An installer whose connection broke may still be rolling back.
 async fn uninstall_again(session: &Session, write_name: bool) -> Result<(), Trouble> {
     let facts = &session.facts;
-    let purge = if facts.configured || facts.state { "" } else { "--purge" };
+    let purge = if facts.configured || facts.state { "" } else { " --purge" };
     let mut script = format!(
-        "f={}/install.sh; [ -e \"$f\" ] || f={}/current/install.sh; [ -e \"$f\" ] || exit 0; \
-         flock -w 120 / true; bash \"$f\" --uninstall {purge}",
-        facts.folder, facts.prefix
+        "f={}/install.sh; [ -e \"$f\" ] || exit 0; \
+         flock -w 120 / true; bash \"$f\" --uninstall{purge}{}",
+        facts.folder,
+        first(facts)
     );
     if write_name && purge.is_empty() {
         script.push_str("; rm -f /etc/piccolo/nodeagent.yaml /etc/piccolo/nodeagent.yaml.new");

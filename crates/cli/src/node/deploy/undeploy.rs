@@ -8,7 +8,7 @@ use clap::Args;
 use piccolo_rpc::v1;
 
 use super::{
-    Host, Job, Stop, WorkArgs, each,
+    Host, Job, Machines, Stop, WorkArgs, each,
     facts::{Facts, Root},
     outcome, plan,
     show::{Board, Line, Outcome, conclude},
@@ -56,6 +56,7 @@ pub async fn undeploy(cluster: &Cluster, args: &UndeployArgs) -> Result<(), Fail
         dry_run: false,
         take_over: false,
         wait_timeout: Duration::ZERO,
+        machines: Machines::default(),
     };
     let nodes = job.nodes().await?;
     let mut hosts = Vec::new();
