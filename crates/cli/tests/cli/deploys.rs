@@ -38,11 +38,14 @@ impl Place {
         Self { home, peer, release }
     }
 
+    fn path(&self) -> String {
+        format!("{}:/usr/bin:/bin", self.home.path("bin").display())
+    }
+
     /// `ssh` is whatever the test has put there.
     fn deploy(&self, words: &[&str]) -> Output {
-        let path = format!("{}:/usr/bin:/bin", self.home.path("bin").display());
         let mut command = self.home.command();
-        command.env("PATH", path).args(["--context", "c.yaml", "node", "deploy"]);
+        command.env("PATH", self.path()).args(["--context", "c.yaml", "node", "deploy"]);
         command.args(["--release", &self.release]).args(words).output().unwrap()
     }
 
@@ -161,6 +164,22 @@ fn who_is_refused_by_another_installer_removes_nothing_that_is_not_of_this_run()
         let after = line.split(action).nth(1).unwrap_or_default();
         assert!(after.contains("piccolo-deploy.abc"), "{line}");
     }
+}
+
+#[test]
+fn who_interrupts_it_while_a_token_is_made_leaves_none_that_is_good() {
+    let place = Place::new();
+    place.ssh(BARE);
+    place.peer.script.lock().unwrap().tokens_held = true;
+    let words = ["--context", "c.yaml", "node", "deploy", "--release", &place.release];
+    let words = [&words[..], &["--master", "192.0.2.1", "b"]].concat();
+    let mut deploying = place.home.start_with_path(&words, &place.path());
+    place.peer.eventually("a token is asked for", |script| script.tokens_asked == 1);
+    deploying.interrupt();
+    while !deploying.stderr.next().contains("its token is awaited, and then revoked") {}
+    place.peer.script.lock().unwrap().tokens_held = false;
+    assert_eq!(deploying.exit_code(), 1);
+    assert_eq!(place.peer.script.lock().unwrap().revoked, ["3f2a91c04b7d"]);
 }
 
 #[test]

@@ -92,7 +92,13 @@ impl Home {
 
     /// Starts `piccolo` and goes on.
     pub(crate) fn start(&self, words: &[&str]) -> Running {
+        self.start_with_path(words, &std::env::var("PATH").unwrap_or_default())
+    }
+
+    /// The same, with other programs beside it.
+    pub(crate) fn start_with_path(&self, words: &[&str], path: &str) -> Running {
         let mut command = self.std_command(Path::new(env!("CARGO_BIN_EXE_piccolo")));
+        command.env("PATH", path);
         command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
@@ -288,6 +294,10 @@ pub(crate) struct Script {
     pub(crate) resumed_from: Vec<u64>,
     pub(crate) filters: Vec<Option<String>>,
     pub(crate) labelled: Vec<v1::LabelNodeRequest>,
+    /// Tokens that were asked for, and those that were revoked; none is answered while they are held.
+    pub(crate) tokens_asked: usize,
+    pub(crate) tokens_held: bool,
+    pub(crate) revoked: Vec<String>,
     /// Names for which a user was asked for.
     pub(crate) users: Vec<String>,
     /// Dead letters of each request to send them again.
@@ -589,8 +599,26 @@ impl ApiServerService for Served {
     where
         'a: 'b,
     {
+        self.script.lock().unwrap().tokens_asked += 1;
         let info = fixtures::tokens().into_iter().next();
-        Box::pin(self.answer(v1::CreateTokenResponse { token: "PICCOLO1-d-s".to_owned(), info }))
+        let answer = v1::CreateTokenResponse { token: "PICCOLO1-d-s".to_owned(), info };
+        Box::pin(async move {
+            while self.script.lock().unwrap().tokens_held {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            self.answer(answer).await
+        })
+    }
+
+    fn revoke_token<'a, 'b>(
+        &'a self,
+        request: Request<v1::RevokeTokenRequest>,
+    ) -> Answer<'b, v1::RevokeTokenResponse>
+    where
+        'a: 'b,
+    {
+        self.script.lock().unwrap().revoked.push(request.into_inner().id);
+        Box::pin(self.answer(v1::RevokeTokenResponse::default()))
     }
 
     fn create_user<'a, 'b>(
@@ -663,7 +691,6 @@ impl ApiServerService for Served {
         pause_recovery: PauseRecoveryRequest => PauseRecoveryResponse,
         force_recovery: ForceRecoveryRequest => ForceRecoveryResponse,
         list_tokens: ListTokensRequest => ListTokensResponse,
-        revoke_token: RevokeTokenRequest => RevokeTokenResponse,
         create_api_token: CreateApiTokenRequest => CreateApiTokenResponse,
         list_api_tokens: ListApiTokensRequest => ListApiTokensResponse,
         revoke_api_token: RevokeApiTokenRequest => RevokeApiTokenResponse,

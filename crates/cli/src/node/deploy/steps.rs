@@ -7,7 +7,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, fmt, pin::pin, time::Duration};
 
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, future::LocalBoxFuture};
 use piccolo_rpc::v1;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     connection::{Step as WatchStep, follow},
-    failure::Exit,
+    failure::{Exit, Failure},
     node::watch::Picture,
 };
 
@@ -110,11 +110,30 @@ pub struct Walk<'w> {
     /// What the system check warned of.
     pub warnings: u32,
     plan: Option<Plan>,
-    token: Option<String>,
+    token: Option<Token<'w>>,
     /// The master knows it, though it has not been in session.
     half_joined: Option<String>,
     is_member: bool,
     leaving: Leaving,
+}
+
+/// A token of this run, to be revoked.
+enum Token<'w> {
+    /// The master has been asked, and may have made it: who is interrupted then still hears its id.
+    Asked(LocalBoxFuture<'w, Result<v1::CreateTokenResponse, Failure>>),
+    Made {
+        id: String,
+    },
+}
+
+/// Without a secret.
+impl fmt::Debug for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Token::Asked(_) => "Asked",
+            Token::Made { .. } => "Made",
+        })
+    }
 }
 
 /// How far a host is that leaves another cluster.
@@ -298,18 +317,30 @@ impl<'w> Walk<'w> {
 
     /// For this board, once. It goes to the host as input, and is never shown.
     async fn make_token(&mut self, name: &str) -> Result<String, Trouble> {
-        let mut client = self.job.cluster.connect().await?;
         let request = v1::CreateTokenRequest {
             role: v1::NodeRole::Sub as i32,
             ttl_seconds: crate::token::whole_seconds(TOKEN_TTL + self.job.wait_timeout),
             uses: 1,
             node_name: name.to_owned(),
         };
-        let answer = client
-            .call("cannot create a token", request, async |api, r| api.create_token(r).await)
-            .await?;
-        self.token = answer.info.map(|info| info.id);
-        Ok(format!("{}\n", answer.token))
+        let cluster = self.job.cluster;
+        let asked = async move {
+            let mut client = cluster.connect().await?;
+            let what = "cannot create a token";
+            client.call(what, request, async |api, r| api.create_token(r).await).await
+        };
+        self.token = Some(Token::Asked(Box::pin(asked)));
+        Ok(format!("{}\n", self.token_made().await?))
+    }
+
+    /// The token, when the master has answered. Whoever stops waiting for it can do so again.
+    async fn token_made(&mut self) -> Result<String, Failure> {
+        let Some(Token::Asked(asked)) = &mut self.token else { return Ok(String::new()) };
+        let answer = asked.await;
+        self.token = None;
+        let answer = answer?;
+        self.token = answer.info.map(|info| Token::Made { id: info.id });
+        Ok(answer.token)
     }
 
     /// Until the node is well, or the time is over.
@@ -392,7 +423,16 @@ impl<'w> Walk<'w> {
         let mut left = Vec::new();
         // A board that waits for approval will still want it.
         let is_waiting = has_failed && self.is_member && self.step == Step::Join;
-        if let Some(id) = self.token.take_if(|_| !is_waiting)
+        if let Some(Token::Asked(_)) = self.token {
+            self.line.step(self.step, "interrupted; its token is awaited, and then revoked");
+            if let Err(failure) = self.token_made().await {
+                left.push(format!(
+                    "it is not known whether a token was made for it: {}",
+                    failure.error
+                ));
+            }
+        }
+        if let Some(Token::Made { id }) = self.token.take_if(|_| !is_waiting)
             && let Err(trouble) = self.revoke(id).await
         {
             left.push(format!("its token is still good for some minutes: {}", trouble.said));
