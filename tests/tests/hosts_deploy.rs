@@ -72,6 +72,8 @@ fn three_bare_hosts_are_deployed_at_once_and_go_again_without_a_trace() -> Story
     assert_ne!(self::pids(&cluster)?[0], pids[0]);
     witness.confirm(&cluster)?;
 
+    run(&cluster, "undeploy", &["root@node-3"], 0)?.are(&["undeployed"])?;
+    assert_ne!(traces(cluster.host("node-3")?)?, before["node-3"], "without --purge");
     let away = run(&cluster, "undeploy", &["--purge", "root@node-1", "root@node-3"], 0)?;
     away.are(&["undeployed"; 2])?;
     // a node is looked for at its address, where ssh knows only names

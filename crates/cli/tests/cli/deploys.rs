@@ -183,6 +183,30 @@ fn who_interrupts_it_while_a_token_is_made_leaves_none_that_is_good() {
 }
 
 #[test]
+fn what_an_undeploy_without_purge_has_left_is_purged_by_an_installer_that_is_sent() {
+    let place = Place::new();
+    let facts = "folder=/tmp/x\\nroot=yes\\nhost=b\\nconfigured=yes\\nstate=yes\\nfacts=end\\n";
+    place.ssh(&format!(
+        "case $* in *ControlMaster=yes*) printf '{facts}'; cat >/dev/null;; *) cat >sent;; esac"
+    ));
+    let undeploy = |words: &[&str]| {
+        let mut command = place.home.command();
+        command.env("PATH", place.path()).args(["--context", "c.yaml", "node", "undeploy"]);
+        command.args(words).output().unwrap()
+    };
+    let output = undeploy(&["root@b"]);
+    assert!(stdout(&output).contains("unchanged"), "{}", stdout(&output));
+    assert!(!place.home.path("sent").exists());
+    let output = undeploy(&["root@b", "--purge"]);
+    check(&output, 0, &[]);
+    assert!(stdout(&output).contains("undeployed"), "{}", stdout(&output));
+    let called = fs::read_to_string(place.home.path("ssh.log")).unwrap();
+    assert!(called.contains("bash -s -- --uninstall --purge"), "{called}");
+    let sent = fs::read_to_string(place.home.path("sent")).unwrap();
+    assert!(sent.starts_with("#!/usr/bin/env bash") && sent.ends_with("main \"$@\"; exit\n"));
+}
+
+#[test]
 fn a_machine_that_is_named_twice_is_installed_once() {
     let place = Place::new();
     place.ssh(&format!("{BARE}\ncase $* in *--token-file*) exit 1;; esac"));

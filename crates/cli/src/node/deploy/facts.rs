@@ -16,6 +16,10 @@ pub struct Facts {
     pub prefix: String,
     /// An installation was killed there, and its remains wait to be rolled back.
     pub interrupted: bool,
+    /// The installer has left its list there, whole or half removed.
+    pub installed: bool,
+    /// PICCOLO is there by packages, which the installer leaves alone.
+    pub packages: bool,
     /// Of the release in use: the digest of its checksums, and its version.
     pub release: Option<String>,
     pub version: Option<String>,
@@ -27,6 +31,8 @@ pub struct Facts {
     pub name: Option<String>,
     /// There is `/var/lib/piccolo`, and in it an agent's identity.
     pub state: bool,
+    /// And a master's: the cluster's authority and store.
+    pub master_state: bool,
     pub joined: bool,
     /// Whose that identity is, unless its certificate has expired.
     pub node: Option<String>,
@@ -72,6 +78,8 @@ impl Facts {
             "machine" => self.machine = value.to_owned(),
             "prefix" => self.prefix = value.to_owned(),
             "interrupted" => self.interrupted = true,
+            "installed" => self.installed = true,
+            "packages" => self.packages = true,
             "release" => self.release = text(),
             "version" => self.version = text(),
             "role" => self.roles.push(value.to_owned()),
@@ -79,6 +87,7 @@ impl Facts {
             "agent_configured" => self.agent_configured = true,
             "name" => self.name = text(),
             "state" => self.state = true,
+            "master_state" => self.master_state = true,
             "joined" => self.joined = true,
             "node" => self.node = text(),
             "cluster" => self.cluster = text(),

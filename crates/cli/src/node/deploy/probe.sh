@@ -25,6 +25,8 @@ prefix=/opt/piccolo
   prefix=/var/lib/piccolo
 say prefix $prefix
 [ ! -e $prefix/transaction ] || say interrupted yes
+[ ! -e $prefix/manifest ] || say installed yes
+[ -z "$(ls -A /usr/lib/piccolo/bin 2>/dev/null)" ] || say packages yes
 if [ -e $prefix/manifest ] && [ -e $prefix/current/SHA256SUMS ]; then
   say release "$(sha256sum <$prefix/current/SHA256SUMS | cut -c 1-64)"
   say version "$(sed -n 's/^version=//p' $prefix/current/RELEASE)"
@@ -37,6 +39,9 @@ if as_root test -e $config; then
   say name "$(as_root sed -n 's/^name: *//p' $config | tr -d "\"'" | head -n 1)"
 fi
 if [ -e /var/lib/piccolo ] || as_root test -e /var/lib/private/piccolo; then say state yes; fi
+if as_root test -e /var/lib/piccolo/master || as_root test -e /var/lib/private/piccolo/master; then
+  say master_state yes
+fi
 if as_root test -e /var/lib/piccolo/nodeagent/identity.pem; then
   say joined yes
   as_root $prefix/current/bin/piccolo-nodeagent --system-check none check 2>/dev/null |

@@ -459,7 +459,7 @@ impl<'w> Walk<'w> {
         }
         if self.step >= Step::Install
             && let Some(Plan { work: Work::Join { write_name }, .. }) = self.plan
-            && session.facts.release.is_none()
+            && !session.facts.installed
             && let Err(trouble) = uninstall_again(session, write_name).await
         {
             left.push(format!("what was installed is still there: {}", trouble.said));
@@ -483,9 +483,9 @@ impl<'w> Walk<'w> {
 /// Where nothing was installed: then the installer installs only if that is still so, and removes only what
 /// this run has installed. The folder on the host is of this run alone.
 fn first(facts: &Facts) -> String {
-    match (&facts.release, facts.folder.rsplit('/').next()) {
-        (None, Some(mark)) => format!(" --first {}", quoted(mark)),
-        (Some(_), _) | (None, None) => String::new(),
+    match facts.folder.rsplit('/').next() {
+        Some(mark) if !facts.installed => format!(" --first {}", quoted(mark)),
+        Some(_) | None => String::new(),
     }
 }
 

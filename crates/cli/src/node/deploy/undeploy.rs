@@ -26,6 +26,8 @@ pub const EXAMPLES: &str = "Examples:
   piccolo node undeploy zone-a --user root
   piccolo node undeploy root@192.0.2.21 --purge   # configuration and state go too";
 
+/// For a host whose own has gone.
+const INSTALLER: &str = include_str!("../../../../../scripts/install.sh");
 const UNINSTALL_TIMEOUT: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Args)]
@@ -146,7 +148,9 @@ impl Walk<'_> {
             self.node = Some(node.name.clone());
         }
         let mut done = Done::Unchanged;
-        if facts.joined {
+        let how = how(facts, purge)?;
+        // Else no agent is left that could leave: the cluster forgets it without.
+        if facts.joined && how == How::WithItsInstaller {
             self.at(Step::Leave);
             let root = facts.root.prefix();
             let command = format!("{root}{}/current/bin/piccolo-nodeagent leave", facts.prefix);
@@ -154,9 +158,9 @@ impl Walk<'_> {
             succeeded(said, "see what it says there")?;
             done = Done::Undeployed;
         }
-        if facts.release.is_some() || facts.interrupted {
+        if how != How::NotAtAll {
             self.at(Step::Uninstall);
-            uninstall(session, purge).await?;
+            uninstall(session, how, purge).await?;
             done = Done::Undeployed;
         }
         if let Some(node) = node {
@@ -168,13 +172,50 @@ impl Walk<'_> {
     }
 }
 
-/// It goes away from under itself, which it knows.
-async fn uninstall(session: &Session, purge: bool) -> Result<(), Trouble> {
+/// By which installer a host is rid of PICCOLO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    NotAtAll,
+    WithItsInstaller,
+    /// Programs have gone, half or whole, by an uninstallation before.
+    WithOurInstaller,
+}
+
+/// # Errors
+/// More would go than an agent, and what to do instead.
+fn how(facts: &Facts, purge: bool) -> Result<How, Trouble> {
+    if facts.packages {
+        return Err(Trouble::new("packages of PICCOLO are installed there").help(
+            "on the host: piccolo-nodeagent leave, and then apt purge 'piccolo*' or dnf remove 'piccolo*'",
+        ));
+    }
+    if facts.release.is_some() || facts.interrupted {
+        return Ok(How::WithItsInstaller);
+    }
+    if !(facts.installed || purge && (facts.configured || facts.state)) {
+        return Ok(How::NotAtAll);
+    }
+    if purge && facts.master_state {
+        return Err(Trouble::new("the state of a master is there too, and would go with it").help(
+            "look at /var/lib/piccolo/master on the host; remove by hand what nobody needs",
+        ));
+    }
+    Ok(How::WithOurInstaller)
+}
+
+/// Its own goes away from under itself, which it knows; ours is input.
+async fn uninstall(session: &Session, how: How, purge: bool) -> Result<(), Trouble> {
     let facts = &session.facts;
-    let path = format!("{}/current/install.sh", facts.prefix);
+    let (script, input) = match how {
+        How::NotAtAll => return Ok(()),
+        How::WithItsInstaller => {
+            (quoted(&format!("{}/current/install.sh", facts.prefix)), Input::Nothing)
+        }
+        How::WithOurInstaller => ("-s --".to_owned(), Input::Text(INSTALLER)),
+    };
     let purge = if purge { " --purge" } else { "" };
-    let command = format!("{}bash {} --uninstall{purge}", facts.root.prefix(), quoted(&path));
-    let said = session.run(&command, Input::Nothing, UNINSTALL_TIMEOUT).await?;
+    let command = format!("{}bash {script} --uninstall{purge}", facts.root.prefix());
+    let said = session.run(&command, input, UNINSTALL_TIMEOUT).await?;
     let help = "an installation was interrupted there: deploy once more, and then undeploy";
     succeeded(said, if facts.interrupted { help } else { "see what it says there" }).map(drop)
 }
@@ -221,6 +262,28 @@ fn whose<'n>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_uninstallation_has_left_goes_by_a_purge_and_a_masters_state_never() {
+        let bare = Facts { root: Root::Already, ..Facts::default() };
+        let whole = Facts { release: Some("r".into()), installed: true, ..bare.clone() };
+        let half = Facts { installed: true, ..bare.clone() };
+        let kept = Facts { configured: true, state: true, ..bare.clone() };
+        for (facts, without, with) in [
+            (&bare, How::NotAtAll, How::NotAtAll),
+            (&whole, How::WithItsInstaller, How::WithItsInstaller),
+            (&half, How::WithOurInstaller, How::WithOurInstaller),
+            (&kept, How::NotAtAll, How::WithOurInstaller),
+        ] {
+            assert_eq!((how(facts, false), how(facts, true)), (Ok(without), Ok(with)), "{facts:?}");
+        }
+        let check = |facts: &Facts, part: &str| {
+            let trouble = how(facts, true).unwrap_err();
+            assert!(trouble.said.contains(part), "{trouble:?}");
+        };
+        check(&Facts { master_state: true, ..kept.clone() }, "the state of a master is there too");
+        check(&Facts { packages: true, ..kept }, "packages of PICCOLO");
+    }
 
     #[test]
     fn only_a_node_of_this_cluster_is_taken_away() {
