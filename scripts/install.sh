@@ -36,6 +36,7 @@ Usage: install.sh --role master|sub [OPTION]...
   --role master|sub      what this machine shall be; repeat it for both. Once installed, it is known
   --from FOLDER|TARBALL  the release [the folder of this script]
   --master HOST[:PORT]   a master of the cluster, for the agent's configuration; may be repeated
+  --name NAME            the node's name in the cluster, in place of the host's own
   --token-file FILE|-    a file with the join token, or standard input. Never the token itself
   --no-start             start nothing, but do so at the next boot
   --force                go on although the system check found errors, and replace files in the way
@@ -60,9 +61,9 @@ END
 }
 
 main() {
-  ROLES=() MASTERS=() FROM='' TOKEN_FILE='' MARK='' ROOT='' ARCH='' ACTION=install
+  ROLES=() MASTERS=() FROM='' NAME='' TOKEN_FILE='' MARK='' ROOT='' ARCH='' ACTION=install
   START=yes FORCE=no DRY_RUN=no CHECK=auto PURGE=no
-  OLD_ROLES=() OLD_MASTERS=() PREVIOUS='' LIVE=no SCRATCH='' IN_TRANSACTION=no
+  OLD_ROLES=() OLD_MASTERS=() OLD_NAME='' PREVIOUS='' LIVE=no SCRATCH='' IN_TRANSACTION=no
   read_arguments "$@"
   choose_places
   trap on_exit EXIT
@@ -117,7 +118,7 @@ install_release() {
 read_arguments() {
   while (($# > 0)); do
     case $1 in
-      --role | --from | --master | --token-file | --first | --root | --arch)
+      --role | --from | --master | --name | --token-file | --first | --root | --arch)
         (($# > 1)) || wrong "$1 wants a value"
         take_option "$1" "$2"
         shift 2
@@ -143,6 +144,10 @@ take_option() {
       ;;
     --from) FROM=$2 ;;
     --master) add_master "$2" ;;
+    --name)
+      [[ $2 =~ ^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$ ]] || wrong "\`$2\` is no name: letters, digits, . -"
+      NAME=$2
+      ;;
     --token-file)
       [[ $2 != PICCOLO1-* ]] || wrong "--token-file wants a file or -; everybody on this machine
 could read that token on the command line: revoke it"
@@ -208,6 +213,7 @@ read_settings() {
   [[ -r $R$PREFIX/settings ]] || return 0
   mapfile -t OLD_ROLES < <(setting role "$R$PREFIX/settings")
   mapfile -t OLD_MASTERS < <(setting master "$R$PREFIX/settings")
+  OLD_NAME=$(setting name "$R$PREFIX/settings")
   PREVIOUS=$(setting previous "$R$PREFIX/settings")
 }
 
@@ -218,6 +224,7 @@ settle_settings() {
   for role in master sub; do
     [[ $all != *" $role "* ]] || ROLES+=("$role")
   done
+  MASTERS_NAMED=${#MASTERS[@]}
   ((${#MASTERS[@]} > 0)) || MASTERS=(${OLD_MASTERS[@]+"${OLD_MASTERS[@]}"})
   [[ -n $TOKEN_FILE ]] || return 0
   has_role sub || wrong "a token is for an agent: --role sub"
@@ -440,10 +447,11 @@ plan_config() {
   for name in master.yaml nodeagent.yaml system_check.conf; do
     dest=/etc/piccolo/$name
     want=$(<"$RELEASE/config/$name")
-    [[ $name != nodeagent.yaml ]] || want=$(with_masters "$want")
+    [[ $name != nodeagent.yaml ]] || want=$(with_masters "$want" | with_name "${NAME:-$OLD_NAME}")
     last='' have=''
     [[ ! -f $R$PREFIX/templates/$name ]] || last=$(<"$R$PREFIX/templates/$name")
     [[ ! -f $R$dest ]] || have=$(<"$R$dest")
+    [[ -n $last ]] || ! is_unedited "$name" || last=$have
     plan_file "$PREFIX/templates/$name" "$want" || true
     if [[ -z $have || $have == "$want" || $have == "$last" ]]; then
       plan_file "$dest" "$want" && CHANGED+="$name "
@@ -451,12 +459,32 @@ plan_config() {
       continue
     fi
     MANIFEST+=("$dest")
-    if [[ $name == nodeagent.yaml && ${#MASTERS[@]} -gt 0 && $have != *"$(masters_yaml)"* ]]; then
+    if [[ $name == nodeagent.yaml && $MASTERS_NAMED -gt 0 && $have != *"$(masters_yaml)"* ]]; then
       fail "$dest was edited, and names other masters" \
         "write these into it, and run this without --master: ${MASTERS[*]}"
     fi
+    if [[ $name == nodeagent.yaml && -n $NAME ]] &&
+      ! grep -qE "^name: *[\"']?${NAME}[\"']?([[:space:]]|$)" <<<"$have"; then
+      fail "$dest was edited, and does not say name: $NAME" "write that into it, and run this again"
+    fi
     say "$dest was edited and stays as it is"
     [[ $want == "$last" ]] || ! plan_file "$dest.new" "$want" || say "the new one is in $dest.new"
+  done
+}
+
+# Kept beside a configuration whose installation has gone: which of its files nobody has edited.
+is_unedited() {
+  [[ -f $R/etc/piccolo/.unedited && -f $R/etc/piccolo/$1 ]] || return 1
+  grep -qxF -- "$(cd "$R/etc/piccolo" && sha256sum "$1")" "$R/etc/piccolo/.unedited"
+}
+
+# shellcheck disable=SC2317 # called by the name
+note_unedited() {
+  local name
+  for name in master.yaml nodeagent.yaml system_check.conf; do
+    [[ -f $R/etc/piccolo/$name && -f $R$PREFIX/templates/$name ]] || continue
+    [[ $(<"$R/etc/piccolo/$name") == "$(<"$R$PREFIX/templates/$name")" ]] || continue
+    is_unedited "$name" || (cd "$R/etc/piccolo" && sha256sum "$name" >>.unedited)
   done
 }
 
@@ -475,6 +503,8 @@ with_masters() {
   done < <(printf '%s\n' "$1")
   printf '%s' "${text%$'\n'}"
 }
+
+with_name() { if [[ -z $1 ]]; then cat; else sed "s/^#name: .*/name: $1/"; fi; }
 
 masters_yaml() {
   local master
@@ -514,6 +544,7 @@ plan_settings() {
   text="# by install.sh"
   for item in "${ROLES[@]}"; do text+=$'\n'role=$item; done
   for item in ${MASTERS[@]+"${MASTERS[@]}"}; do text+=$'\n'master=$item; done
+  [[ -z $NAME$OLD_NAME ]] || text+=$'\n'name=${NAME:-$OLD_NAME}
   plan_file "$PREFIX/settings" "$text"$'\n'"previous=$PREVIOUS" || true
   MANIFEST+=("$PREFIX/manifest")
   text=$(printf 'file\t%s\n' "${MANIFEST[@]}" | sort -u && list_folders)
@@ -758,6 +789,7 @@ uninstall() {
     esac
   done < <(old_manifest)
   [[ $LIVE == no || $DRY_RUN == yes ]] || systemctl daemon-reload
+  [[ $PURGE == yes ]] || doing "note which configuration nobody has edited" note_unedited
   for path in current releases templates settings; do remove "$PREFIX/$path"; done
   if [[ $PURGE == yes ]]; then
     for path in /etc/piccolo /var/lib/piccolo/{master,backups,nodeagent} /var/lib/private/piccolo \

@@ -195,11 +195,12 @@ fn nodes_of_a_lost_master_follow_its_authority_or_are_taken_over_without() -> St
     let mut cluster = bare(3)?;
     let [lost, new] = [MASTER, "node-3"].map(|name| cluster.host(name).map(Host::address));
     let (lost, new) = (lost?.to_owned(), new?.to_owned());
-    // one has a configuration as the installer writes it, one a name in it
+    // one has a configuration as the installer writes it, one a name in it, and somebody's words
     let masters = ["--master", &lost, "--master", &new];
     deploy(&cluster, &[&masters[..], &["root@node-1"]].concat(), 0)?.are(&["deployed"])?;
     let named = ["--name", "zone-b", "root@node-2"];
     deploy(&cluster, &[&masters[..], &named].concat(), 0)?.are(&["deployed"])?;
+    cluster.host("node-2")?.shell("echo '# by hand' >>/etc/piccolo/nodeagent.yaml")?;
     for (name, host) in [("node-1", "node-1"), ("zone-b", "node-2")] {
         let run = ["podman", "run", "--detach", "--name", "web", IMAGE, "sleep", "100000"];
         cluster.host(host)?.run(&run)?;

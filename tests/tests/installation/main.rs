@@ -76,6 +76,11 @@ fn an_edited_configuration_is_never_overwritten() -> Story {
     assert_eq!(differences(&before, &root.tree()?), Vec::<String>::new());
     root.refuse(&new, &["--master", "192.0.2.99"], 1, "was edited, and names other masters")?;
     root.install(&new, &["--master", "192.0.2.10"])?;
+    // who has written another master into it names none to the installer
+    let moved = edited.replace("192.0.2.10", "192.0.2.20");
+    fs::write(root.at("etc/piccolo/nodeagent.yaml"), &moved)?;
+    root.install(&new, &[])?;
+    assert_eq!(root.read("etc/piccolo/nodeagent.yaml")?, moved);
     // whoever takes the new one is rid of the question
     fs::rename(root.at("etc/piccolo/nodeagent.yaml.new"), root.at("etc/piccolo/nodeagent.yaml"))?;
     root.install(&new, &["--master", "192.0.2.11"])?;
@@ -231,6 +236,41 @@ fn nothing_is_left_after_a_purge() -> Story {
 }
 
 #[test]
+fn a_configuration_that_nobody_has_edited_follows_the_next_installation_after_a_removal() -> Story {
+    let release = Release::small("0.1.0")?;
+    let root = Root::new()?;
+    let file = "etc/piccolo/nodeagent.yaml";
+    let sub = |more: &[&'static str]| [&["--role", "sub"], more].concat();
+    root.install(&release, &sub(&["--master", "192.0.2.10"]))?;
+    root.install(&release, &["--uninstall"])?;
+    let other = sub(&["--master", "192.0.2.11", "--name", "zone-x"]);
+    root.install(&release, &other)?;
+    let config = root.read(file)?;
+    assert!(config.contains("\"192.0.2.11:47098\"") && config.contains("\nname: zone-x\n"));
+    let said = root.install(&release, &[])?;
+    assert!(said.contains("everything is in place already"), "{said}");
+    root.install(&release, &["--uninstall"])?;
+    root.install(&release, &other)?;
+    assert_eq!(root.read(file)?, config);
+    root.install(&release, &["--uninstall"])?;
+    // but what somebody has edited is theirs
+    fs::write(root.at(file), config + "# mine\n")?;
+    let kept = root.tree()?;
+    for (more, why) in [
+        (["--master", "192.0.2.12"], "was edited, and names other masters"),
+        (["--name", "zone-y"], "was edited, and does not say name: zone-y"),
+    ] {
+        for dry in [&["--dry-run"][..], &[]] {
+            root.refuse(&release, &[&sub(&more)[..], dry].concat(), 1, why)?;
+        }
+    }
+    assert_eq!(differences(&kept, &root.tree()?), Vec::<String>::new());
+    let said = root.install(&release, &other)?;
+    assert!(said.contains("was edited and stays as it is"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn who_comes_second_neither_changes_nor_removes_what_the_first_has_installed() -> Story {
     let release = Release::small("0.1.0")?;
     let root = Root::new()?;
@@ -306,6 +346,7 @@ fn wrong_usage_is_said_and_a_token_on_the_command_line_is_refused() -> Story {
         (&["--role"], "--role wants a value"),
         (&["--purge"], "--purge goes with --uninstall"),
         (&["--role", "sub", "--master", "a b"], "`a b` is no master"),
+        (&["--role", "sub", "--name", "a/b"], "`a/b` is no name"),
         (&["--role", "sub", "--first", "a b"], "`a b` is no mark"),
         (&["--role", "sub", "--master", "host:0"], "`host:0` is no master"),
         (&["--role", "sub", "--master", "x\"\nrole: master"], "is no master"),

@@ -31,8 +31,7 @@ pub enum Work {
     Nothing,
     /// It is a member: with another release, not well, or half installed.
     Renew,
-    /// It is to become one. Where its agent shall have a name that is not the host's, that is
-    /// written into its configuration first.
+    /// It is to become one, by its host's name or one that its configuration says.
     Join { write_name: bool },
 }
 
@@ -131,13 +130,8 @@ fn joining(goal: &Goal<'_>, facts: &Facts, nodes: &[v1::Node]) -> Result<Plan, T
         Trouble::new(format!("{name:?} can be no node's name: {}", error.problem))
             .help("give the host another name, or the node one with --name or in the inventory")
     })?;
-    let write_name = name != own_name;
-    if write_name && facts.agent_configured {
-        let said = format!(
-            "/etc/piccolo/nodeagent.yaml is there already, and says {own_name}, not {name}"
-        );
-        return Err(Trouble::new(said).help(format!("write `name: {name}` into it, on the host")));
-    }
+    // Also a name that it says already: the installer keeps only a configuration that was edited.
+    let write_name = name != facts.host;
     let before = named(nodes, name);
     if let Some(node) = before.filter(|node| node.connected) {
         let said = format!("node {name} is another board, and in session now, from {}", node.ip);
@@ -256,8 +250,8 @@ mod tests {
         check(Some("board-1"), &bare(), &[], "Join { write_name: false } board-1");
         check(Some("zone-a"), &bare(), &[], "Join { write_name: true } zone-a");
         let configured = Facts { agent_configured: true, name: Some("zone-a".into()), ..bare() };
-        check(None, &configured, &[], "Join { write_name: false } zone-a");
-        check(Some("zone-b"), &configured, &[], "is there already, and says zone-a, not zone-b");
+        check(None, &configured, &[], "Join { write_name: true } zone-a");
+        check(Some("zone-b"), &configured, &[], "Join { write_name: true } zone-b");
         check(None, &Facts { host: "a_b".into(), ..bare() }, &[], "can be no node's name");
         check(None, &Facts { root: Root::Never, ..bare() }, &[], "only root can install");
     }

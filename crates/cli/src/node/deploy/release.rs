@@ -20,8 +20,6 @@ use crate::failure::{Exit, Failure};
 const OWN: [&str; 2] = ["/opt/piccolo/current", "/var/lib/piccolo/current"];
 /// Releases in one folder.
 const RELEASES_MAX: usize = 64;
-/// What the system check needs.
-const CHECK_FILES: [&str; 2] = ["system_check.sh", "findings.sh"];
 const NEEDED: [&str; 3] = ["install.sh", "system_check.sh", "RELEASE"];
 
 /// One release, complete as far as its own list says.
@@ -39,9 +37,7 @@ pub struct Release {
 #[derive(Debug, Clone)]
 pub struct Parcel {
     pub release: Release,
-    /// Everything, and what the system check needs, as tarballs.
-    pub whole: PathBuf,
-    pub check: PathBuf,
+    pub tarball: PathBuf,
     pub bytes: u64,
 }
 
@@ -178,23 +174,19 @@ async fn open(folder: &Path) -> Result<Release, String> {
     })
 }
 
-/// Makes the tarballs that go to hosts, for each release once.
+/// Makes the tarball that goes to hosts, for each release once.
 ///
 /// # Errors
 /// They cannot be written.
 pub async fn pack(releases: &Releases, workshop: &Path) -> Result<Vec<Parcel>, Failure> {
     let mut parcels = Vec::new();
     for release in releases.values() {
-        let into = |what: &str| workshop.join(format!("{what}-{}.tar.gz", release.arch));
-        let (whole, check) = (into("whole"), into("check"));
-        let check_files = CHECK_FILES.map(str::to_owned);
-        for (tarball, files) in [(&whole, release.files.as_slice()), (&check, &check_files)] {
-            tar(&release.folder, files, tarball).await.map_err(|why| {
-                Failure::failed(format!("release {} cannot be packed", release.version)).cause(why)
-            })?;
-        }
-        let bytes = fs::metadata(&whole).map_or(0, |data| data.len());
-        parcels.push(Parcel { release: release.clone(), whole, check, bytes });
+        let tarball = workshop.join(format!("{}.tar.gz", release.arch));
+        tar(&release.folder, &release.files, &tarball).await.map_err(|why| {
+            Failure::failed(format!("release {} cannot be packed", release.version)).cause(why)
+        })?;
+        let bytes = fs::metadata(&tarball).map_or(0, |data| data.len());
+        parcels.push(Parcel { release: release.clone(), tarball, bytes });
     }
     Ok(parcels)
 }

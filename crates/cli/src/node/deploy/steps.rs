@@ -196,6 +196,7 @@ impl<'w> Walk<'w> {
         self.copy(session, parcel).await?;
         self.check(session, &plan).await?;
         if self.job.dry_run {
+            self.rehearse(session, &plan).await?;
             if let Some(whose) = &plan.leaves {
                 self.at(Step::TakeOver, &format!("would leave {whose}"));
             }
@@ -213,14 +214,11 @@ impl<'w> Walk<'w> {
         Ok(plan.outcome(Done::Deployed, Done::Renewed, Done::TakenOver))
     }
 
-    /// The release, or only what looks at the host.
+    /// Whole for a dry run too: the installer rehearses with what it would install.
     async fn copy(&mut self, session: &Session, parcel: &Parcel) -> Result<(), Trouble> {
-        let dry_run = self.job.dry_run;
-        let tarball = if dry_run { &parcel.check } else { &parcel.whole };
-        let megabytes = parcel.bytes.div_ceil(1_000_000);
-        self.at(Step::Copy, &if dry_run { String::new() } else { format!("{megabytes} MB") });
+        self.at(Step::Copy, &format!("{} MB", parcel.bytes.div_ceil(1_000_000)));
         let command = format!("tar -xzf - -C {}", quoted(&session.facts.folder));
-        let said = session.run(&command, Input::File(tarball), COPY_TIMEOUT).await?;
+        let said = session.run(&command, Input::File(&parcel.tarball), COPY_TIMEOUT).await?;
         succeeded(said, "is there space in /tmp on the host? See: df /tmp").map(drop)
     }
 
@@ -250,15 +248,23 @@ impl<'w> Walk<'w> {
         self.leaving = Leaving::Begun;
         let keep = take_over(session, "keep", &self.job.masters).await?;
         succeeded(keep, "is there space in /tmp on the host, and is /etc writable?")?;
-        let force = if self.job.force { " --force" } else { "" };
-        let rehearsal = self.script(session, "install.sh", plan, &format!(" --dry-run{force}"));
-        let rehearsed = session.run(&rehearsal, Input::Nothing, INSTALL_TIMEOUT).await?;
-        succeeded(rehearsed, "see what it says there; it has not left its cluster")?;
+        self.rehearse(session, plan).await?;
         let said = take_over(session, "leave", &[]).await?;
         if said.out.lines().any(|line| line.starts_with("phase:") && line.ends_with("in session")) {
             self.leaving = Leaving::Heard;
         }
         succeeded(said, "see what it says there").map(drop)
+    }
+
+    /// What the installer would refuse, it refuses now. It cannot tell while an installation that was interrupted
+    /// waits to be rolled back.
+    async fn rehearse(&self, session: &Session, plan: &Plan) -> Result<(), Trouble> {
+        if session.facts.interrupted {
+            return Ok(());
+        }
+        let rehearsal = self.installer(session, plan, " --dry-run");
+        let rehearsed = session.run(&rehearsal, Input::Nothing, INSTALL_TIMEOUT).await?;
+        succeeded(rehearsed, "see what it says there; nothing was changed").map(drop)
     }
 
     async fn install(
@@ -268,51 +274,45 @@ impl<'w> Walk<'w> {
         parcel: &Parcel,
     ) -> Result<(), Trouble> {
         self.at(Step::Install, &parcel.release.version);
-        let force = if self.job.force { " --force" } else { "" };
         let said = match plan.work {
             Work::Nothing | Work::Renew => {
-                let command = self.script(session, "install.sh", plan, force);
+                let command = self.installer(session, plan, "");
                 session.run(&command, Input::Nothing, INSTALL_TIMEOUT).await?
             }
-            Work::Join { write_name } => {
-                if write_name {
-                    self.write_name(session, &plan.name).await?;
-                }
+            Work::Join { .. } => {
                 let token = self.make_token(&plan.name).await?;
-                let options = format!(" --token-file -{}{force}", first(&session.facts));
-                let command = self.script(session, "install.sh", plan, &options);
+                let options = format!(" --token-file -{}", first(&session.facts));
+                let command = self.installer(session, plan, &options);
                 session.run(&command, Input::Text(&token), INSTALL_TIMEOUT).await?
             }
         };
         succeeded(said, "see what it says there; it has rolled back what it did").map(drop)
     }
 
-    /// One of the scripts that were copied. A member knows its masters.
+    fn installer(&self, session: &Session, plan: &Plan, options: &str) -> String {
+        let mut options = options.to_owned();
+        if self.job.force {
+            options.push_str(" --force");
+        }
+        if plan.work == (Work::Join { write_name: true }) {
+            options.push_str(&format!(" --name {}", quoted(&plan.name)));
+        }
+        self.script(session, "install.sh", plan, &options)
+    }
+
+    /// One of the scripts that were copied. A member knows its masters, and one that would leave another
+    /// cluster gets the new ones into its configuration only when it does.
     fn script(&self, session: &Session, name: &str, plan: &Plan, options: &str) -> String {
         let mut command = session.facts.root.prefix().to_owned();
         let path = format!("{}/{name}", session.facts.folder);
         command.push_str(&format!("bash {} --role sub{options}", quoted(&path)));
-        if plan.work != Work::Renew {
+        let is_rehearsed = self.job.dry_run && plan.leaves.is_some();
+        if plan.work != Work::Renew && !is_rehearsed {
             for master in &self.job.masters {
                 command.push_str(&format!(" --master {}", quoted(master)));
             }
         }
         command
-    }
-
-    /// As `install.sh` leaves a configuration that somebody wrote: it only looks for the masters in it.
-    async fn write_name(&self, session: &Session, name: &str) -> Result<(), Trouble> {
-        let mut text =
-            "# by piccolo node deploy; nodeagent.yaml.new shows every setting\nmasters:\n"
-                .to_owned();
-        for master in &self.job.masters {
-            text.push_str(&format!("  - \"{master}\"\n"));
-        }
-        text.push_str(&format!("name: {name}\n"));
-        let script = "umask 022; mkdir -p /etc/piccolo && cat >/etc/piccolo/nodeagent.yaml";
-        let command = format!("{}sh -c {}", session.facts.root.prefix(), quoted(script));
-        let said = session.run(&command, Input::Text(&text), SHORT_TIMEOUT).await?;
-        succeeded(said, "is /etc on the host writable?").map(drop)
     }
 
     /// For this board, once. It goes to the host as input, and is never shown.
@@ -458,9 +458,9 @@ impl<'w> Walk<'w> {
             );
         }
         if self.step >= Step::Install
-            && let Some(Plan { work: Work::Join { write_name }, .. }) = self.plan
+            && let Some(Plan { work: Work::Join { .. }, .. }) = self.plan
             && !session.facts.installed
-            && let Err(trouble) = uninstall_again(session, write_name).await
+            && let Err(trouble) = uninstall_again(session).await
         {
             left.push(format!("what was installed is still there: {}", trouble.said));
         }
@@ -508,7 +508,7 @@ async fn belong_again(session: &Session) -> Result<(), Trouble> {
 }
 
 /// On a host that had nothing. An installer whose connection broke may still be rolling back.
-async fn uninstall_again(session: &Session, write_name: bool) -> Result<(), Trouble> {
+async fn uninstall_again(session: &Session) -> Result<(), Trouble> {
     let facts = &session.facts;
     let purge = if facts.configured || facts.state { "" } else { " --purge" };
     let mut script = format!(
@@ -517,8 +517,11 @@ async fn uninstall_again(session: &Session, write_name: bool) -> Result<(), Trou
         facts.folder,
         first(facts)
     );
-    if write_name && purge.is_empty() {
-        script.push_str("; rm -f /etc/piccolo/nodeagent.yaml /etc/piccolo/nodeagent.yaml.new");
+    if purge.is_empty() && !facts.agent_configured {
+        script.push_str(&format!(
+            " && {{ [ -e {}/manifest ] || rm -f /etc/piccolo/nodeagent.yaml; }}",
+            facts.prefix
+        ));
     }
     let command = format!("{}bash -c {}", facts.root.prefix(), quoted(&script));
     succeeded(session.run(&command, Input::Nothing, INSTALL_TIMEOUT).await?, "").map(drop)
