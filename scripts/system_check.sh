@@ -696,7 +696,7 @@ check_podman() {
       ;;
     126 | 127)
       found podman error "not installed" ">= ${LIMITS[PODMAN_WARN]}" \
-        "install Podman 4 or newer, or say --no-podman for a node without containers"
+        "install Podman 4 or newer; for a node without containers: go on with --force"
       ;;
     *) found podman error "fails: $said" "works" "try: podman info" ;;
   esac

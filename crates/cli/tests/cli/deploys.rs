@@ -16,6 +16,7 @@ use crate::{
 /// A home with an admin's context, and a release; the peer has nodes.
 struct Place {
     home: Home,
+    authority: Arc<Authority>,
     peer: Peer,
     release: String,
 }
@@ -35,7 +36,7 @@ impl Place {
         }
         fs::write(release.join("SHA256SUMS"), sums).unwrap();
         let release = release.to_str().unwrap().to_owned();
-        Self { home, peer, release }
+        Self { home, authority, peer, release }
     }
 
     fn path(&self) -> String {
@@ -47,6 +48,18 @@ impl Place {
         let mut command = self.home.command();
         command.env("PATH", self.path()).args(["--context", "c.yaml", "node", "deploy"]);
         command.args(["--release", &self.release]).args(words).output().unwrap()
+    }
+
+    fn undeploy(&self, words: &[&str]) -> Output {
+        let mut command = self.home.command();
+        command.env("PATH", self.path()).args(["--context", "c.yaml", "node", "undeploy"]);
+        command.args(words).output().unwrap()
+    }
+
+    /// From now on with another one's context.
+    fn role(&mut self, role: &str) {
+        let identity = self.authority.identity(role, "first");
+        self.home.context("c.yaml", &self.peer.address.to_string(), &identity);
     }
 
     fn ssh(&self, script: &str) {
@@ -101,6 +114,9 @@ fn hosts_that_cannot_be_reached_are_told_with_step_cause_and_remedy() {
     let place = Place::new();
     place.ssh("echo 'Host key verification failed.' >&2; exit 255");
     let words = ["--master", "192.0.2.1", "root@a", "-J", "gate", "-i", "key", "b"];
+    check(&place.deploy(&words), 3, &["the key key cannot be read; nothing was done"]);
+    assert!(!place.home.path("ssh.log").exists(), "ssh was run");
+    fs::write(place.home.path("key"), "").unwrap();
     let output = place.deploy(&words);
     let parts = [
         "root@a  connect\n",
@@ -189,21 +205,29 @@ fn what_an_undeploy_without_purge_has_left_is_purged_by_an_installer_that_is_sen
     place.ssh(&format!(
         "case $* in *ControlMaster=yes*) printf '{facts}'; cat >/dev/null;; *) cat >sent;; esac"
     ));
-    let undeploy = |words: &[&str]| {
-        let mut command = place.home.command();
-        command.env("PATH", place.path()).args(["--context", "c.yaml", "node", "undeploy"]);
-        command.args(words).output().unwrap()
-    };
-    let output = undeploy(&["root@b"]);
+    let output = place.undeploy(&["root@b"]);
     assert!(stdout(&output).contains("unchanged"), "{}", stdout(&output));
     assert!(!place.home.path("sent").exists());
-    let output = undeploy(&["root@b", "--purge"]);
+    let output = place.undeploy(&["root@b", "--purge"]);
     check(&output, 0, &[]);
     assert!(stdout(&output).contains("undeployed"), "{}", stdout(&output));
     let called = fs::read_to_string(place.home.path("ssh.log")).unwrap();
     assert!(called.contains("bash -s -- --uninstall --purge"), "{called}");
     let sent = fs::read_to_string(place.home.path("sent")).unwrap();
     assert!(sent.starts_with("#!/usr/bin/env bash") && sent.ends_with("main \"$@\"; exit\n"));
+}
+
+#[test]
+fn whose_role_may_not_is_told_before_a_host_changes() {
+    let mut place = Place::new();
+    place.role("viewer");
+    place.ssh(BARE);
+    let output = place.deploy(&["--master", "192.0.2.1", "--dry-run", "b"]);
+    check(&output, 1, &["b: step look failed", "first (viewer) may not create tokens"]);
+    let called = fs::read_to_string(place.home.path("ssh.log")).unwrap();
+    let output = place.undeploy(&["root@b"]);
+    check(&output, 5, &["first (viewer) may not remove nodes; nothing was done"]);
+    assert_eq!(fs::read_to_string(place.home.path("ssh.log")).unwrap(), called);
 }
 
 #[test]

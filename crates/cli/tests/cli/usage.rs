@@ -121,6 +121,7 @@ fn a_wrong_command_line_is_code_2_on_stderr() {
         (vec!["node", "maintenance", "maybe", "zone-a"], "possible values: on, off"),
         (vec!["node", "deploy"], "<[USER@]HOST>"),
         (vec!["node", "deploy", "root@"], "expected a host as ssh knows it"),
+        (vec!["node", "deploy", "root@a:22"], "the port is another option: root@a --port 22"),
         (vec!["node", "deploy", "--jump", "a b", "c"], "expected a host as ssh knows it"),
         (vec!["node", "deploy", "--parallel", "0", "a"], "1..=32"),
         (vec!["node", "deploy", "--master", "a:0", "b"], "expected HOST or HOST:PORT"),

@@ -23,7 +23,7 @@ use serde_saphyr::Spanned;
 
 use super::{
     Host,
-    ssh::{SshArgs, Target},
+    ssh::{SshArgs, Target, jump as jump_of},
 };
 use crate::failure::{Exit, Failure};
 
@@ -137,7 +137,7 @@ fn host(entry: Entry, ssh: &SshArgs) -> Result<Host, String> {
         ssh.identity = Some(identity.into());
     }
     if let Some(jump) = entry.jump {
-        Target::parse(&jump).map_err(|problem| format!("line {line}: jump: {problem}"))?;
+        let jump = jump_of(&jump).map_err(|problem| format!("line {line}: jump: {problem}"))?;
         ssh.jump = Some(jump);
     }
     let name = match entry.name {

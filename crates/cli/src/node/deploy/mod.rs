@@ -19,9 +19,12 @@ use std::{
 
 use clap::Args;
 use futures_util::{StreamExt as _, stream};
-use piccolo_core::model::NodeName;
-use piccolo_rpc::v1;
-use tokio::sync::watch;
+use piccolo_core::{
+    api_server::{Call, Role, may},
+    model::NodeName,
+};
+use piccolo_rpc::{tls::names, v1};
+use tokio::{sync::watch, time::Instant};
 
 pub mod facts;
 pub mod inventory;
@@ -48,9 +51,9 @@ use trouble::Trouble;
 pub const DEPLOY_EXAMPLES: &str = "Examples:
   piccolo node deploy root@192.0.2.21 root@192.0.2.22
   piccolo node deploy --file inventory.yaml --release ./dist
-  piccolo node deploy --dry-run root@192.0.2.21   # connects and checks, installs nothing
+  piccolo node deploy --dry-run root@192.0.2.21   # installs nothing
   piccolo node deploy --name zone-a --jump gate.example.org root@board-1
-  piccolo node deploy --take-over root@192.0.2.21   # a node of another cluster leaves it for this one
+  piccolo node deploy --take-over root@192.0.2.21   # from another cluster
 
 An inventory has one entry for each host; only address must be there:
   hosts:
@@ -62,6 +65,9 @@ An inventory has one entry for each host; only address must be there:
       jump: gate.example.org
       labels: {site: seoul}";
 
+/// For the registry to forget a node that was removed, and how often it is asked.
+const GONE_TIMEOUT: Duration = Duration::from_secs(30);
+const GONE_EVERY: Duration = Duration::from_millis(300);
 /// The port of a master that is named without one.
 const MASTER_PORT: u16 = 47098;
 
@@ -174,6 +180,44 @@ impl Job<'_> {
         Ok(answer.nodes)
     }
 
+    /// # Errors
+    /// The role of the context may not call that: the master would refuse it, and some hosts would have changed by
+    /// then.
+    pub fn may(&self, call: Call, what: &str) -> Result<(), Failure> {
+        let context = &self.cluster.context;
+        let role = match context.identity.name().role {
+            names::Role::Admin => Role::Admin,
+            names::Role::Operator => Role::Operator,
+            names::Role::Viewer => Role::Viewer,
+            // None of a person; the master decides.
+            names::Role::Master | names::Role::Sub | names::Role::Cluster => return Ok(()),
+        };
+        if may(role, call) {
+            return Ok(());
+        }
+        let error = format!("{} may not {what}; nothing was done", context.who());
+        Err(Failure::new(Exit::Denied, error)
+            .help("do it with the context of an admin: --context FILE"))
+    }
+
+    /// Waits until the registry no longer lists it: one that is removed leaves first.
+    ///
+    /// # Errors
+    /// It is still there after some time, or as the master answers.
+    pub async fn gone(&self, id: &str) -> Result<(), Trouble> {
+        let deadline = Instant::now() + GONE_TIMEOUT;
+        loop {
+            let nodes = self.nodes().await?;
+            let Some(node) = nodes.iter().find(|node| node.id == id) else { return Ok(()) };
+            if Instant::now() >= deadline {
+                let status = crate::words::status(node.status);
+                return Err(Trouble::new(format!("node {} is still {status}", node.name))
+                    .help("it goes by itself: piccolo node list --watch"));
+            }
+            tokio::time::sleep(GONE_EVERY).await;
+        }
+    }
+
     /// Out of the registry; one that is not there is out.
     ///
     /// # Errors
@@ -234,6 +278,9 @@ fn hosts(args: &DeployArgs) -> Result<Vec<Host>, Failure> {
     }
     if hosts.len() > inventory::HOSTS_MAX {
         return Err(Failure::usage(format!("more than {} hosts", inventory::HOSTS_MAX)));
+    }
+    for host in &hosts {
+        host.ssh.check()?;
     }
     if let Some(name) = &args.name {
         let [host] = hosts.as_mut_slice() else {

@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use super::{facts::Facts, trouble::Trouble};
+use crate::failure::{Exit, Failure};
 
 /// What a host is asked when it is connected to.
 const PROBE: &str = include_str!("probe.sh");
@@ -41,7 +42,7 @@ const ALIVE_EVERY_S: u32 = 5;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "SSH")]
 pub struct SshArgs {
-    /// A file with the private key, in place of ssh's own choice and the agent's keys
+    /// A file with the private key, tried before those of ssh's configuration; no other of the agent's is
     #[arg(short = 'i', long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
     // no doc comment: rustdoc takes the brackets for links
@@ -60,7 +61,35 @@ pub struct SshArgs {
     pub connect_timeout: u32,
 }
 
-fn jump(text: &str) -> Result<String, String> {
+impl SshArgs {
+    /// ssh itself goes on with its own choice where the file is not there.
+    ///
+    /// # Errors
+    /// The file with the key cannot be read.
+    pub fn check(&self) -> Result<(), Failure> {
+        let Some(file) = &self.identity else { return Ok(()) };
+        let text = file.display().to_string();
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let path = match (text.strip_prefix("~/"), home) {
+            (Some(rest), Some(home)) => home.join(rest),
+            // What ssh alone can make a path of: ~user, %h.
+            _ if text.starts_with('~') || text.contains('%') => return Ok(()),
+            _ => file.clone(),
+        };
+        fs::File::open(&path).map(drop).map_err(|error| {
+            let exit = Exit::of_unreadable(&error);
+            Failure::new(exit, format!("the key {text} cannot be read; nothing was done"))
+                .because(&error)
+                .help("name another with --identity, or none: then ssh chooses")
+        })
+    }
+}
+
+/// Hosts to go through, with ports where they need some.
+///
+/// # Errors
+/// What was expected.
+pub fn jump(text: &str) -> Result<String, String> {
     word(text).map(|()| text.to_owned())
 }
 
@@ -85,6 +114,14 @@ impl Target {
     /// What was expected.
     pub fn parse(text: &str) -> Result<Self, String> {
         word(text)?;
+        // An IPv6 address has more colons.
+        if let Some((host, port)) = text.split_once(':')
+            && port.parse::<u16>().is_ok()
+        {
+            return Err(format!(
+                "expected [USER@]HOST; the port is another option: {host} --port {port}"
+            ));
+        }
         match text.rsplit_once('@') {
             None => Ok(Self { user: None, host: text.to_owned() }),
             Some((user, host)) => {
@@ -201,7 +238,7 @@ impl Session {
         let _ = connection.start_kill();
         let said = timeout(FAREWELL, complaint).await;
         let said = said.ok().and_then(Result::ok).unwrap_or_default();
-        let help = remedy(&said, &destination);
+        let help = remedy(&said, target, ssh.port);
         let said = if said.trim().is_empty() { why } else { said };
         Err(Trouble::new(said).help(help))
     }
@@ -357,12 +394,18 @@ async fn end_of(pipe: Option<impl AsyncRead + Unpin>) -> String {
 }
 
 /// What to do about what ssh says when it cannot connect.
-fn remedy(said: &str, destination: &str) -> String {
+fn remedy(said: &str, target: &Target, port: Option<u16>) -> String {
+    let destination = target.to_string();
+    // As it stands in known_hosts.
+    let known = match port {
+        Some(port) if port != 22 => quoted(&format!("[{}]:{port}", target.host)),
+        Some(_) | None => target.host.clone(),
+    };
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
     if has(&["REMOTE HOST IDENTIFICATION HAS CHANGED"]) {
         format!(
             "was the board re-flashed? Compare its new key with what the board itself shows, and \
-             then: ssh-keygen -R {destination}"
+             then: ssh-keygen -R {known}"
         )
     } else if has(&["Host key verification failed", "host key is known"]) {
         format!(
@@ -399,6 +442,8 @@ mod tests {
         for text in ["", "-oProxyCommand=x", "root@", "@host", "root@-x", "a b", "a\nb"] {
             assert!(Target::parse(text).unwrap_err().contains("[USER@]HOST"), "{text:?}");
         }
+        assert!(Target::parse("root@b:22").unwrap_err().ends_with(": root@b --port 22"));
+        assert_eq!(Target::parse("fe80::1"), Ok(target(None, "fe80::1")));
     }
 
     #[test]
@@ -409,6 +454,7 @@ mod tests {
 
     #[test]
     fn every_way_not_to_connect_has_its_remedy() {
+        let target = Target { user: Some("root".into()), host: "b".into() };
         for (said, part) in [
             ("Host key verification failed.", "does not know the host yet"),
             (
@@ -420,8 +466,11 @@ mod tests {
             ("ssh: Could not resolve hostname b: Name or service not known", "spelled right"),
             ("kex_exchange_identification: x", "ssh -v"),
         ] {
-            assert!(remedy(said, "root@b").contains(part), "{said}");
+            assert!(remedy(said, &target, None).contains(part), "{said}");
         }
+        let changed = "REMOTE HOST IDENTIFICATION HAS CHANGED";
+        assert!(remedy(changed, &target, None).ends_with("ssh-keygen -R b"));
+        assert!(remedy(changed, &target, Some(2222)).ends_with("ssh-keygen -R '[b]:2222'"));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 use std::{cell::RefCell, collections::BTreeMap, fmt, pin::pin, time::Duration};
 
 use futures_util::{StreamExt as _, future::LocalBoxFuture};
+use piccolo_core::api_server::Call;
 use piccolo_rpc::v1;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
@@ -188,6 +189,9 @@ impl<'w> Walk<'w> {
         let plan = plan(&goal, facts, &nodes)?;
         self.node = Some(plan.name.clone());
         self.plan = Some(plan.clone());
+        if let Work::Join { .. } = plan.work {
+            self.job.may(Call::CreateToken, "create tokens")?;
+        }
         if plan.work == Work::Nothing {
             let node = plan::named(&nodes, &plan.name);
             self.label(node).await?;
@@ -217,7 +221,11 @@ impl<'w> Walk<'w> {
     /// Whole for a dry run too: the installer rehearses with what it would install.
     async fn copy(&mut self, session: &Session, parcel: &Parcel) -> Result<(), Trouble> {
         self.at(Step::Copy, &format!("{} MB", parcel.bytes.div_ceil(1_000_000)));
-        let command = format!("tar -xzf - -C {}", quoted(&session.facts.folder));
+        let command = format!(
+            "command -v tar >/dev/null || {{ printf 'error: there is no tar\\nhelp: install it there: \
+             releases come as tarballs\\n' >&2; exit 1; }}; tar -xzf - -C {}",
+            quoted(&session.facts.folder)
+        );
         let said = session.run(&command, Input::File(&parcel.tarball), COPY_TIMEOUT).await?;
         succeeded(said, "is there space in /tmp on the host? See: df /tmp").map(drop)
     }

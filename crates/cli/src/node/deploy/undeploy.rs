@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use clap::Args;
+use piccolo_core::api_server::Call;
 use piccolo_rpc::v1;
 
 use super::{
@@ -24,7 +25,7 @@ use crate::{
 
 pub const EXAMPLES: &str = "Examples:
   piccolo node undeploy zone-a --user root
-  piccolo node undeploy root@192.0.2.21 --purge   # configuration and state go too";
+  piccolo node undeploy root@192.0.2.21 --purge   # configuration and state too";
 
 /// For a host whose own has gone.
 const INSTALLER: &str = include_str!("../../../../../scripts/install.sh");
@@ -48,6 +49,7 @@ pub struct UndeployArgs {
 /// # Errors
 /// Nothing was done, or, silently, a host failed: then the others are done.
 pub async fn undeploy(cluster: &Cluster, args: &UndeployArgs) -> Result<(), Failure> {
+    args.work.ssh.check()?;
     let workshop = workshop()?;
     let job = Job {
         cluster,
@@ -60,6 +62,8 @@ pub async fn undeploy(cluster: &Cluster, args: &UndeployArgs) -> Result<(), Fail
         wait_timeout: Duration::ZERO,
         machines: Machines::default(),
     };
+    // Before any host is touched: half of it would be done, and then refused.
+    job.may(Call::RemoveNode, "remove nodes")?;
     let nodes = job.nodes().await?;
     let mut hosts = Vec::new();
     for target in &args.hosts {
@@ -166,6 +170,7 @@ impl Walk<'_> {
         if let Some(node) = node {
             self.at(Step::Remove);
             self.job.remove(&node.id).await?;
+            self.job.gone(&node.id).await?;
             done = Done::Undeployed;
         }
         Ok(done)
