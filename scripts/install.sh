@@ -64,6 +64,9 @@ main() {
   ROLES=() MASTERS=() FROM='' NAME='' TOKEN_FILE='' MARK='' ROOT='' ARCH='' ACTION=install
   START=yes FORCE=no DRY_RUN=no CHECK=auto PURGE=no
   OLD_ROLES=() OLD_MASTERS=() OLD_NAME='' PREVIOUS='' LIVE=no SCRATCH='' IN_TRANSACTION=no
+  ROLES=() MASTERS=() FROM='' TOKEN_FILE='' ROOT='' ARCH='' ACTION=install
+  START=yes FORCE=no DRY_RUN=no CHECK=auto PURGE=no SERVICES_AS_BEFORE=no
+  OLD_ROLES=() OLD_MASTERS=() PREVIOUS='' LIVE=no SCRATCH='' IN_TRANSACTION=no
   read_arguments "$@"
   choose_places
   trap on_exit EXIT
@@ -97,6 +100,7 @@ install_release() {
   settle_settings
   system_check
   make_plan
+  try_configuration "$RELEASE/bin"
   [[ $DRY_RUN == no ]] || { show_plan && return; }
   if ((${#OPS[@]} > 0)); then
     begin
@@ -595,11 +599,11 @@ begin() {
   done >>"$new/journal"
   for unit in piccolo-master.service piccolo-nodeagent.service; do
     [[ $LIVE == yes ]] || break
-    state=$(systemctl is-active "$unit") || state=inactive
+    state=$(systemctl is-active "$unit") || state=${state:-inactive}
     printf 'service\t%s\t%s\n' "$state" "$unit"
   done >>"$new/journal"
   to_disk
-  IN_TRANSACTION=yes
+  IN_TRANSACTION=yes SERVICES_AS_BEFORE=yes
   mv -T "$new" "$R$PREFIX/transaction"
 }
 
@@ -657,6 +661,26 @@ try_executables() {
     [[ $said == "$name $VERSION"* ]] ||
       fail "$name does not run here: ${said:-it says nothing}" "is $PREFIX mounted noexec?"
   done
+  # Where the release came from is perhaps mounted noexec.
+  try_configuration "$R$PREFIX/releases/$ID/bin"
+}
+
+# FOLDER of executables: whether they take the configuration that stays. One that they refuse would keep the
+# service from starting, and afterwards the old one too: nothing that runs is touched then.
+try_configuration() {
+  local role name file said arguments
+  for role in "${ROLES[@]}"; do
+    name=$(unit_of "$role") name=${name%.service} file=/etc/piccolo/${name#piccolo-}.yaml
+    [[ -e $R$file && $CHANGED != *" ${file##*/} "* ]] || continue
+    [[ $ARCH == "$HOST_ARCH" ]] || { say "$file was not tried: $name does not run here" && continue; }
+    # Neither in an older release of the agent, nor where nothing may be executed.
+    "$1/$name" check-config --help >/dev/null 2>&1 </dev/null || continue
+    arguments=(--config "$R$file")
+    [[ -z $R ]] || arguments+=(--state-dir "$R/var/lib/piccolo/${name#piccolo-}")
+    # The variables of whoever installs are not those of the service.
+    said=$(env -i "PATH=$PATH" "$1/$name" "${arguments[@]}" check-config 2>&1 >/dev/null </dev/null) ||
+      fail "${said#error: }" "correct it and run this again: $name of $VERSION does not start with it. Nothing that runs was touched"
+  done
 }
 
 commit() {
@@ -686,7 +710,7 @@ tidy() {
 
 # May itself be interrupted and repeated.
 roll_back() {
-  local what key dest here=$R$PREFIX/transaction
+  local what key dest here=$R$PREFIX/transaction end="everything is as it was before"
   rm -rf "$R$PREFIX/releases/.partial"
   while IFS=$'\t' read -r what key dest; do
     [[ $what != had && $what != new ]] || rm -rf "$R$dest.piccolo-new"
@@ -703,13 +727,16 @@ roll_back() {
   done < <(tac "$here/journal")
   [[ $LIVE == no ]] || systemctl daemon-reload || true
   while IFS=$'\t' read -r what key dest; do
-    [[ $LIVE/$what == yes/service ]] || continue
-    if [[ $key == active ]]; then key=restart; else key=stop; fi
+    [[ $LIVE/$SERVICES_AS_BEFORE/$what == yes/no/service ]] || continue
+    case $key in
+      active | activating | reloading) key=restart end+=", and $dest starts again" ;;
+      *) key=stop ;;
+    esac
     systemctl --no-block "$key" "$dest" 2>/dev/null || true
   done <"$here/journal"
   to_disk
   mv -T "$here" "$R$PREFIX/transaction.done"
-  say "rolled back: everything is as it was before"
+  say "rolled back: $end"
 }
 
 to_disk() { sync -f "$R$PREFIX" 2>/dev/null || sync; }
@@ -732,6 +759,7 @@ start_services() {
   [[ $LIVE == yes ]] || return 0
   systemctl daemon-reload
   [[ $START == yes ]] || return 0
+  SERVICES_AS_BEFORE=no
   ! has_role sub || systemctl start podman.socket || say "podman.socket does not start here"
   for role in "${ROLES[@]}"; do
     unit=$(unit_of "$role")

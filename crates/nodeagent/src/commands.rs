@@ -153,6 +153,16 @@ pub fn check(loaded: &mut Loaded, arguments: &StatusArguments) -> Result<ExitCod
     }))
 }
 
+/// That it was loaded says that it is good: nothing of the board is looked at.
+///
+/// # Errors
+/// It cannot be written.
+pub fn check_config(loaded: &mut Loaded) -> Result<ExitCode> {
+    let settings = SCHEMA.to_yaml(loaded);
+    tell(&format!("# the configuration is good; in force is\n{settings}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// # Errors
 /// It cannot be written.
 pub fn version() -> Result<ExitCode> {

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
             Some(Command::Run(arguments)) => commands::run(loaded.config, &arguments),
             Some(Command::Status(arguments)) => commands::status(&loaded.config, &arguments),
             Some(Command::Check(arguments)) => commands::check(&mut loaded, &arguments),
+            Some(Command::CheckConfig) => commands::check_config(&mut loaded),
             Some(Command::Leave) => commands::leave(&loaded.config),
             Some(Command::Join(arguments)) => commands::join(&loaded.config, &arguments),
             Some(Command::Version) => commands::version(),

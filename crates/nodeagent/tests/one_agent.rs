@@ -179,6 +179,24 @@ fn agent_ended(board: &Board) -> bool {
 }
 
 #[test]
+fn a_configuration_is_checked_by_itself_and_nothing_is_made() -> Story {
+    let board = Board::new()?;
+    let good = board.ask(&["check-config"])?;
+    let text = String::from_utf8_lossy(&good.stdout);
+    assert!(good.status.success() && text.contains("\nname: board\n"), "{good:?}");
+    // what is in force is a configuration that says the same
+    fs::write(&board.config, &good.stdout)?;
+    assert_eq!(String::from_utf8_lossy(&board.ask(&["check-config"])?.stdout), text);
+    fs::write(&board.config, board.settings(&board.state()) + "mastres: [x]\n")?;
+    let bad = board.ask(&["check-config"])?;
+    let said = String::from_utf8_lossy(&bad.stderr);
+    let place = format!("error: {}:6:1: unknown key `mastres`", board.config.display());
+    assert!(bad.status.code() == Some(1) && said.starts_with(&place), "{said}");
+    assert!(!board.state().exists());
+    Ok(())
+}
+
+#[test]
 fn a_reader_that_went_away_has_seen_enough() -> Story {
     let board = Board::new()?;
     for words in [&["check"][..], &["version"]] {

@@ -411,6 +411,33 @@ fn an_installed_board_joins_with_the_token_it_was_given() -> Story {
     Ok(())
 }
 
+/// The real executables, on what somebody has left in /etc: the key is named, and nothing is installed.
+#[test]
+fn a_configuration_that_was_kept_and_is_wrong_is_refused_with_its_place() -> Story {
+    let release = Release::real()?;
+    for (role, file, line, why) in [
+        ("sub", "nodeagent.yaml", "mastres: [x]", "unknown key `mastres`; did you mean `masters`?"),
+        (
+            "master",
+            "master.yaml",
+            "advertize: x",
+            "unknown key `advertize`; did you mean `advertise`?",
+        ),
+    ] {
+        let root = Root::new()?;
+        let config = root.at("etc/piccolo").join(file);
+        fs::create_dir_all(root.at("etc/piccolo"))?;
+        fs::write(&config, format!("# ours\n{line}\n"))?;
+        let before = root.tree()?;
+        let why = format!("error: {}:2:1: {why}", config.display());
+        root.refuse(&release, &["--role", role], 1, &why)?;
+        assert_eq!(differences(&before, &root.tree()?), Vec::<String>::new());
+        fs::write(&config, "# ours\n")?;
+        root.install(&release, &["--role", role])?;
+    }
+    Ok(())
+}
+
 /// `cargo xtask dist` twice, of executables that were stripped so that packing them is quick.
 #[test]
 fn the_same_executables_make_the_same_tarball_and_packages() -> Story {

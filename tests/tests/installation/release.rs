@@ -22,7 +22,13 @@ const SMALL: &str = r#"
 #include <stdio.h>
 #include <string.h>
 int main(int count, char **words) {
-  char *name = strrchr(words[0], '/');
+  char *name = strrchr(words[0], '/'), line[256];
+  FILE *file = count > 3 && !strcmp(words[count - 1], "check-config") ? fopen(words[2], "r") : 0;
+  for (int at = 1; file && fgets(line, sizeof line, file); at++)
+    if (!strncmp(line, "mastres", 7)) {
+      fprintf(stderr, "error: %s:%d:1: unknown key `mastres`\n", words[2], at);
+      return 1;
+    }
   printf("%s %s\n", name ? name + 1 : words[0], VERSION);
   return count < 0;
 }
@@ -51,7 +57,7 @@ impl Release {
         Ok(Self { folder })
     }
 
-    /// With executables that only say their name and `version`, and one manual page.
+    /// With executables that say their name and `version`, and refuse one misspelt key; and one manual page.
     pub(crate) fn small(version: &str) -> Result<Self, Box<dyn Error>> {
         let build = tempfile::tempdir()?;
         let (source, small) = (build.path().join("small.c"), build.path().join("small"));

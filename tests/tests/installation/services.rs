@@ -55,6 +55,65 @@ fn a_service_that_does_not_start_brings_the_old_release_back() -> Story {
     let told = board.told()?;
     assert!(told.contains(&"--no-block restart piccolo-nodeagent.service".to_owned()), "{told:?}");
     assert!(told.contains(&"--no-block stop piccolo-master.service".to_owned()), "{told:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("as it was before, and piccolo-nodeagent.service starts again\n"),
+        "{said}"
+    );
+    Ok(())
+}
+
+/// The old agent would not start either: it must not even be stopped.
+#[test]
+fn a_configuration_that_the_new_release_refuses_stops_nothing() -> Story {
+    let (old, new) = (Release::small("0.1.0")?, Release::small("0.2.0")?);
+    let board = Board::new()?;
+    board.install(&old, &["--role", "sub"])?;
+    let config = board.root.at("etc/piccolo/nodeagent.yaml");
+    let good = fs::read_to_string(&config)?;
+    fs::write(&config, format!("{good}mastres: [x]\n"))?;
+    let place = format!("/etc/piccolo/nodeagent.yaml:{}:1: unknown key", good.lines().count() + 1);
+    let before = board.files()?;
+    for arguments in [&[][..], &["--dry-run"], &["--no-start"]] {
+        let output = board.run(&new, arguments)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&place) && !said.contains("error: error"), "{said}");
+        assert_eq!(differences(&before, &board.files()?), Vec::<String>::new());
+        assert!(board.told()?.iter().all(|line| !line.contains("start") && !line.contains("stop")));
+    }
+    // what its own release runs on is not touched by a second run either, nor by what is kept of a removal
+    let output = board.run(&old, &[])?;
+    assert_eq!(output.status.code(), Some(1));
+    board.install(&old, &["--uninstall"])?;
+    let output = board.run(&new, &["--role", "sub"])?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains(&place), "{said}");
+    // of the other role it is nobody's business
+    board.install(&new, &["--role", "master"])?;
+    fs::write(&config, good)?;
+    let told = board.install(&new, &["--role", "sub"])?;
+    assert!(told.contains(&"restart piccolo-nodeagent.service".to_owned()), "{told:?}");
+    Ok(())
+}
+
+/// What fails before a service was touched leaves them running.
+#[test]
+fn who_rolls_back_before_anything_was_restarted_restarts_nothing() -> Story {
+    let (old, new) = (Release::small("0.1.0")?, Release::small("0.2.0")?);
+    let board = Board::new()?;
+    board.install(&old, &["--role", "sub"])?;
+    let before = board.files()?;
+    // found out only by trying: it says another version
+    new.write("RELEASE", &format!("version=0.3.0\narch={}\n", crate::release::machine()?))?;
+    new.sum()?;
+    let output = board.run(&new, &[])?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("does not run here"), "{said}");
+    assert_eq!(differences(&before, &board.files()?), Vec::<String>::new());
+    assert_eq!(restarts(&board.told()?), Vec::<String>::new());
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("rolled back: everything is as it was before\n"), "{said}");
     Ok(())
 }
 

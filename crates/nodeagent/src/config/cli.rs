@@ -41,6 +41,8 @@ pub enum Command {
     /// Check configuration, Podman, masters and permissions, and show the settings in force.
     #[command(after_help = CHECK_EXIT_CODES)]
     Check(StatusArguments),
+    /// Check the configuration alone, and show the settings in force.
+    CheckConfig,
     /// Leave the cluster: stop the agent and forget its identity.
     Leave,
     /// Join a cluster with a token from `piccolo token create`.
