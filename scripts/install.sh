@@ -20,7 +20,7 @@ set -euo pipefail
 export LC_ALL=C
 umask 022
 
-readonly EXIT_NOT_READY=2 EXIT_USAGE=64
+readonly EXIT_NOT_READY=2 EXIT_NO_TOKEN=3 EXIT_USAGE=64
 readonly EXECUTABLES=(piccolo-master piccolo-nodeagent piccolo)
 readonly UNITS=/etc/systemd/system
 readonly MASTER_PORT=47098
@@ -48,7 +48,8 @@ Usage: install.sh --role master|sub [OPTION]...
   --purge                remove these too: the node's identity, or the cluster's authority and store
   --first MARK           only where nothing is installed; with --uninstall: only what that has installed
 
-Exit code: 0 done, 1 failed and rolled back, 2 the system check found errors, 64 wrong usage.
+Exit code: 0 done, 1 failed and rolled back, 2 the system check found errors, 3 installed, but the
+agent did not take the token, 64 wrong usage.
 
 Examples:
   ./install.sh --role master
@@ -784,8 +785,8 @@ hand_over_token() {
     --state-dir "$R/var/lib/piccolo/nodeagent" --control-socket "$R/run/piccolo/nodeagent.sock")
   [[ $TOKEN_FILE == - ]] || exec <"$TOKEN_FILE"
   "$agent" ${arguments[@]+"${arguments[@]}"} join --token-file - ||
-    fail "PICCOLO is installed, but the agent does not take the token" \
-      "make a new one: piccolo token create --role sub, and run this again"
+    { complain "PICCOLO is installed, but the agent does not take the token" \
+      "make a new one: piccolo token create --role sub, and run this again" && exit "$EXIT_NO_TOKEN"; }
 }
 
 farewell() {

@@ -9,7 +9,7 @@ use std::{
     fs,
     io::Write as _,
     os::unix::fs::PermissionsExt as _,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use piccolo_testkit::cluster::{Cluster, Options, Process, Programs};
@@ -386,10 +386,20 @@ fn an_installed_board_joins_with_the_token_it_was_given() -> Story {
     let token = cluster.token(&["--node", "board-9"])?;
     let root = Root::new()?;
     let arguments = ["--role", "sub", "--master", cluster.address.as_str(), "--token-file", "-"];
-    let mut install = root.command(&release, &arguments);
-    let mut install = install.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    install.stdin.take().ok_or("no stdin")?.write_all(token.as_bytes())?;
-    let output = install.wait_with_output()?;
+    let install = |token: &str| -> Result<Output, Box<dyn std::error::Error>> {
+        let mut install = root.command(&release, &arguments);
+        install.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut install = install.spawn()?;
+        install.stdin.take().ok_or("no stdin")?.write_all(token.as_bytes())?;
+        Ok(install.wait_with_output()?)
+    };
+    // what was done stays done, and is not called rolled back
+    let output = install("PICCOLO1-bad")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("PICCOLO is installed, but the agent does not take the token"), "{said}");
+    assert!(!said.contains("rolled back") && root.at("opt/piccolo/current").is_symlink());
+    let output = install(&token)?;
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("the token is in place"), "{said}");
     let state = root.at("var/lib/piccolo/nodeagent");
