@@ -248,7 +248,7 @@ open_release() {
     RELEASE=$(cd "$FROM" && pwd -P)
   elif [[ -f $FROM ]]; then
     verify_tarball
-    SCRATCH=$(mktemp -d "${TMPDIR:-/tmp}/piccolo-install.XXXXXX")
+    make_scratch
     tar -xzf "$FROM" -C "$SCRATCH" --no-same-owner ||
       fail "$FROM cannot be unpacked" "copy it anew; is there space in ${TMPDIR:-/tmp}?"
     folders=("$SCRATCH"/*/)
@@ -258,6 +258,30 @@ open_release() {
   fi
   [[ -f $RELEASE/SHA256SUMS && -f $RELEASE/RELEASE ]] ||
     fail "$FROM is no release of PICCOLO: it has no SHA256SUMS" "name one with --from"
+}
+
+# Whoever has unpacked holds a lock on the folder, so that what a killed one has left can be told from it.
+make_scratch() {
+  local _attempt
+  for _attempt in 1 2 3; do
+    SCRATCH=$(mktemp -d "${TMPDIR:-/tmp}/piccolo-install.XXXXXX")
+    command -v flock >/dev/null || return 0
+    # Somebody who tidies may have been quicker, and then it is gone.
+    if exec {SCRATCH_FD}<"$SCRATCH" && flock -n "$SCRATCH_FD" && [[ -d $SCRATCH ]]; then return; fi
+  done
+  fail "no folder for the release can be made in ${TMPDIR:-/tmp}" "run install.sh again"
+}
+
+# Removes what killed runs have unpacked: folders of exactly such a name, our own, that nobody holds.
+remove_scratches() {
+  local folder fd
+  command -v flock >/dev/null || return 0
+  for folder in "${TMPDIR:-/tmp}"/piccolo-install.??????; do
+    [[ ${folder##*.} =~ ^[A-Za-z0-9]{6}$ && ! -L $folder && -d $folder && -O $folder ]] || continue
+    exec {fd}<"$folder" || continue
+    ! flock -n "$fd" || rm -rf --one-file-system "$folder"
+    exec {fd}<&-
+  done
 }
 
 # Where its digest came along, it is looked at before anything is unpacked.
@@ -699,6 +723,7 @@ repair() {
     roll_back
   fi
   tidy
+  remove_scratches
 }
 
 tidy() {

@@ -171,6 +171,46 @@ fn a_tarball_is_held_to_the_digest_beside_it() -> Story {
     root.refuse(&release, &arguments, 1, "cannot be unpacked")
 }
 
+/// It may have been killed in the middle; another one may still be at work, and others have folders of their own.
+#[test]
+fn what_a_killed_run_has_unpacked_is_removed_by_the_next() -> Story {
+    let release = Release::small("0.1.0")?;
+    let (root, tmp) = (Root::new()?, tempfile::tempdir()?);
+    let at = |name: &str| tmp.path().join(name);
+    for folder in ["left01/bin", "held01", "too-long", "dotted.x"] {
+        fs::create_dir_all(at(&format!("piccolo-install.{folder}")))?;
+    }
+    fs::create_dir(at("theirs"))?;
+    std::os::unix::fs::symlink(at("theirs"), at("piccolo-install.link01"))?;
+    fs::write(at("piccolo-install.file01"), "")?;
+    let held = fs::File::open(at("piccolo-install.held01"))?;
+    succeed(Command::new("flock").arg("--nonblock").arg("0").stdin(held.try_clone()?))?;
+    let all = |root: &Root, arguments: &[&str]| {
+        succeed(root.command(&release, arguments).env("TMPDIR", tmp.path()))?;
+        let mut names: Vec<_> = fs::read_dir(tmp.path())?
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().replace("piccolo-install.", ""))
+            .collect();
+        names.sort();
+        Ok::<_, Box<dyn std::error::Error>>(names)
+    };
+    let tarball = release.tarball()?.display().to_string();
+    let arguments = ["--role", "sub", "--from", &tarball];
+    let others = ["dotted.x", "file01", "held01", "link01", "theirs", "too-long"];
+    assert_eq!(
+        all(&root, &[&arguments[..], &["--dry-run"]].concat())?.len(),
+        7,
+        "it changes nothing"
+    );
+    assert_eq!(all(&root, &arguments)?, others);
+    drop(held);
+    assert_eq!(
+        all(&root, &["--uninstall", "--purge"])?,
+        ["dotted.x", "file01", "link01", "theirs", "too-long"]
+    );
+    Ok(())
+}
+
 #[test]
 fn an_upgrade_keeps_the_release_before_and_no_more() -> Story {
     let root = Root::new()?;
