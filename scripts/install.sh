@@ -822,7 +822,9 @@ farewell() {
   done
   ! has_role master || say "next: piccolo token create --role sub --ttl 10m, for each board"
   has_role sub || return 0
-  ((${#MASTERS[@]} > 0)) || say "next: set \`masters\` in /etc/piccolo/nodeagent.yaml, and restart the agent"
+  # Also in a file that was kept.
+  ((${#MASTERS[@]} > 0)) || grep -Eq '^masters:([^[]*|.*\[ *[^] ].*)$' "$R/etc/piccolo/nodeagent.yaml" ||
+    say "next: set \`masters\` in /etc/piccolo/nodeagent.yaml, and restart the agent"
   [[ -n $TOKEN_FILE || -e $R/var/lib/piccolo/nodeagent/identity.pem ]] ||
     say "next: piccolo-nodeagent join --token-file -"
 }

@@ -263,7 +263,12 @@ fn nothing_is_left_after_a_purge() -> Story {
                 && root.at("var/lib/piccolo/nodeagent/journal").exists()
         );
         // again, over what was left
-        root.install(&release, &["--role", role])?;
+        let said = root.install(&release, &["--role", role])?;
+        assert_eq!(said.contains("set `masters`"), role == "sub", "{said}");
+        root.install(&release, &["--role", "sub", "--master", "192.0.2.10"])?;
+        root.install(&release, &["--uninstall"])?;
+        let said = root.install(&release, &["--role", "sub"])?;
+        assert!(!said.contains("set `masters`"), "the file that was kept names them: {said}");
         root.install(&release, &["--uninstall", "--purge"])?;
         assert_eq!(differences(&before, &root.tree()?), Vec::<String>::new());
         root.install(&release, &["--role", role])?;
