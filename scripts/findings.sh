@@ -1,10 +1,11 @@
 # shellcheck shell=bash
-# What system_check.sh says and how it judges: limits, findings, the table and the JSON. Sourced by it.
+# What system_check.sh says, how it judges, and how it ends: limits, findings, the table and the JSON. Sourced by it.
 
 # Of the JSON: raised when a field changes its meaning.
 readonly JSON_VERSION=1
 # Bytes of anything read from outside that is shown.
 readonly VALUE_BYTES_MAX=400
+readonly MASTER_PORT=47098
 
 # KEY, default, what it is. A value of `off` leaves the check out.
 readonly LIMITS_TABLE='
@@ -149,12 +150,74 @@ is_older() {
   ((10#${have:-0} < 10#$want || (10#${have:-0} == 10#$want && 10#${have_minor:-0} < 10#${want_minor:-0})))
 }
 
+# --- Disks and masters ---
+
+# DISK HEALTH WHY_NOT
+judge_disk() {
+  case $2 in
+    PASSED | OK) found "disk_health $1" ok "$2" PASSED ;;
+    '' | UNKNOWN!) found "disk_health $1" ok "not read: ${3:-the disk does not know}" "" ;;
+    *)
+      found "disk_health $1" error "$2" PASSED \
+        "the disk says that it is about to fail: make a backup now and replace it; see smartctl -a /dev/$1"
+      ;;
+  esac
+}
+
+# `masters:` of the agent's configuration, as a block or in one line.
+configured_masters() {
+  local line inside=no items
+  [[ -r $ROOT/etc/piccolo/nodeagent.yaml ]] || return 0
+  while IFS= read -r line; do
+    line=${line%%#*}
+    if [[ $line =~ ^masters:[[:space:]]*(.*)$ ]]; then
+      inside=yes line=${BASH_REMATCH[1]}
+      [[ $line != \[* ]] || { line=${line#\[} && line=${line%\]*}; }
+    elif [[ $inside == yes && $line =~ ^[[:space:]]*-[[:space:]]*(.*)$ ]]; then
+      line=${BASH_REMATCH[1]}
+    elif [[ -n ${line//[[:space:]]/} ]]; then
+      inside=no
+    fi
+    [[ $inside == yes ]] || continue
+    read -ra items <<<"${line//[,\"\']/ }"
+    MASTERS+=(${items[@]+"${items[@]}"})
+  done <"$ROOT/etc/piccolo/nodeagent.yaml"
+}
+
+# HOST or HOST:PORT, with the port; fails where it is neither. As install.sh has it, which stands alone.
+master_address() {
+  local master=$1
+  [[ $master == \[*\]:* || $master == [!\[]*:* ]] || master+=:$MASTER_PORT
+  [[ $master =~ ^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?):([0-9]{1,5})$ ]] || return 1
+  ((10#${BASH_REMATCH[3]} >= 1 && 10#${BASH_REMATCH[3]} <= 65535)) || return 1
+  printf '%s' "$master"
+}
+
+# --- The end ---
+
+finish() { ENDED=yes && exit "$1"; }
+
+# Bash ends with 1 where it finds a fault of a script: nobody shall take that for warnings.
+# shellcheck disable=SC2317 # called by the trap
+on_exit() {
+  local code=$?
+  [[ $ENDED == yes ]] || ((code >= EXIT_ERRORS)) || exit "$EXIT_ERRORS"
+}
+
+# What a function prints, at once and whole.
+write() {
+  local text
+  text=$("$1") && printf '%s\n' "$text" 2>/dev/null && return
+  printf 'error: what was found cannot be written: is the disk full?\n' >&2
+  finish "$EXIT_ERRORS"
+}
+
 # --- Printing ---
 
 # Columns of 8, 28, 36 and 24: a terminal of 100. What does not fit is shown in full below.
 print_table() {
   local index colour plain='' red='' yellow='' green='' value
-  if [[ -t 1 && -z ${NO_COLOR:-} ]]; then
+  if [[ $COLOURS == yes ]]; then
     plain=$'\e[0m' red=$'\e[31m' yellow=$'\e[33m' green=$'\e[32m'
   fi
   printf '%-8s %-28s %-36s %s\n' LEVEL CHECK FOUND LIMIT

@@ -7,8 +7,8 @@
 #
 # Top-down: the list of checks, the checks by theme, the arguments. Beside it, findings.sh has the limits
 # and the two ways to print.
-# What takes long (Podman, the masters, the time service) is started first and read last, so that
-# everything together takes less than two seconds. Each has a time limit of its own.
+# What may take long (Podman, masters, disks, file systems, network) is started first and read last, so that
+# everything together takes about as long as the slowest may. Each has a time limit of its own.
 set -uo pipefail
 export LC_ALL=C
 
@@ -16,7 +16,7 @@ here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 # shellcheck source=scripts/findings.sh
 . "$here/findings.sh" || exit 64
 
-readonly EXIT_USAGE=64
+readonly EXIT_ERRORS=2 EXIT_USAGE=64
 # Seconds for a real container, with --run-container.
 readonly CONTAINER_S=30
 # Disks whose SMART is asked for, bytes of what smartctl says of one, and of why it says nothing.
@@ -43,7 +43,7 @@ Usage: system_check.sh [OPTION]...
   --root DIR            look at /proc, /sys, /etc, /run below DIR (also PICCOLO_CHECK_ROOT)
   --help
 
-Exit code: 0 all well, 1 warnings, 2 errors, 64 wrong usage.
+Exit code: 0 all well, 1 warnings, 2 errors or no end of the check itself, 64 wrong usage.
 
 Examples:
   system_check.sh
@@ -53,35 +53,38 @@ END
 }
 
 main() {
+  ENDED=no
+  trap on_exit EXIT
   no_findings
   MASTERS=() PORTS=()
   # Seconds until Podman and the masters must have answered, and everything else.
   SLOW_S=1.5 QUICK_S=1
   ROLE=sub FORMAT=table PODMAN=yes RUN_CONTAINER=no STATE=/var/lib/piccolo CONTAINERS=
-  ASKED_OUTSIDE=''
+  ASKED_OUTSIDE='' IP_ANSWERS=no COLOURS=no
+  [[ ! -t 1 || -n ${NO_COLOR:-} ]] || COLOURS=yes
   ROOT=${PICCOLO_CHECK_ROOT:-} LIMITS_FILE='' LIMIT_FLAGS=() ONLY_LIMITS=no
   read_arguments "$@"
   ROOT=${ROOT%/}
   if [[ $ASKED_OUTSIDE == yes ]]; then
     find_disks
     ask_disks
-    exit 0
+    finish 0
   fi
   load_limits
   if [[ $ONLY_LIMITS == yes ]]; then
-    print_limits
-    exit 0
+    write print_limits
+    finish 0
   fi
   check_all
-  if [[ $FORMAT == json ]]; then print_json; else print_table; fi
-  exit "$(worst)"
+  if [[ $FORMAT == json ]]; then write print_json; else write print_table; fi
+  finish "$(worst)"
 }
 
 check_all() {
   start_slow_ones
   check_processor
   check_memory
-  check_storage state "$STATE" STATE_FREE
+  check_storage state "$STATE" "$STATE_FD" STATE_FREE
   check_kernel
   check_cgroups
   check_systemd
@@ -95,7 +98,7 @@ check_all() {
   check_file_system_errors
   [[ $ROLE != master ]] || check_ports
   if [[ $PODMAN == yes ]]; then
-    check_storage containers "$CONTAINERS" CONTAINER_FREE
+    check_storage containers "$CONTAINERS" "$CONTAINERS_FD" CONTAINER_FREE
     check_podman
     [[ $RUN_CONTAINER == no ]] || check_container
   fi
@@ -115,6 +118,10 @@ start_slow_ones() {
   fi
   find_disks
   exec {DISKS_FD}< <(exec </dev/null 2>/dev/null && ask_disks)
+  exec {STATE_FD}< <(ask_storage "$STATE")
+  [[ $PODMAN == no ]] || exec {CONTAINERS_FD}< <(ask_storage "$CONTAINERS")
+  exec {NETWORK_FD}< <(ask_network)
+  [[ $ROLE != master ]] || exec {PORTS_FD}< <(exec timeout "$QUICK_S" ss -Hltnp </dev/null 2>/dev/null)
   exec {TIME_FD}< <(timeout "$QUICK_S" timedatectl show -p NTPSynchronized --value 2>/dev/null)
   MASTER_FDS=()
   for master in ${MASTERS[@]+"${MASTERS[@]}"}; do
@@ -140,6 +147,7 @@ ask_podman() {
 # `ok MILLISECONDS`, or why not. The child looks at the clock, so that its own start does not count.
 reach() {
   local host=${1%:*} port=${1##*:} said code
+  master_address "$1" >/dev/null || { echo "no master" && return; }
   host=${host#[} host=${host%]}
   # shellcheck disable=SC2016
   said=$(timeout "$SLOW_S" bash -c 'begun=$(date +%s%N) && exec 3<>"/dev/tcp/$1/$2" &&
@@ -218,12 +226,13 @@ check_memory() {
 
 # --- Storage ---
 
-# WHAT DIR LIMIT: space, inodes, and whether it can be written.
+ask_storage() { exec timeout "$QUICK_S" stat -f -c '%a %S %c %d' -- "$(existing_part "$ROOT$1")" 2>/dev/null; }
+
+# WHAT DIR FD LIMIT: space, inodes, and whether it can be written.
 check_storage() {
-  local what=$1 dir=$2 limit=$3 existing avail size inodes inodes_free mib
-  existing=$(existing_part "$ROOT$dir")
-  read -r avail size inodes inodes_free \
-    < <(timeout "$QUICK_S" stat -f -c '%a %S %c %d' -- "$existing" 2>/dev/null)
+  local what=$1 dir=$2 fd=$3 limit=$4 avail size inodes inodes_free mib
+  read -r avail size inodes inodes_free <&"$fd"
+  exec {fd}<&-
   if ! is_number "$avail" || ! is_number "$size" || ! is_number "$inodes_free"; then
     found "${what}_space" error "$dir cannot be looked at" "" "does its file system answer?"
     return
@@ -403,18 +412,6 @@ check_disks() {
   done
 }
 
-# DISK HEALTH WHY_NOT
-judge_disk() {
-  case $2 in
-    PASSED | OK) found "disk_health $1" ok "$2" PASSED ;;
-    '' | UNKNOWN!) found "disk_health $1" ok "not read: ${3:-the disk does not know}" "" ;;
-    *)
-      found "disk_health $1" error "$2" PASSED \
-        "the disk says that it is about to fail: make a backup now and replace it; see smartctl -a /dev/$1"
-      ;;
-  esac
-}
-
 # --- Kernel and services ---
 
 check_kernel() {
@@ -550,53 +547,41 @@ check_machine_id() {
 
 # --- Network ---
 
+# The addresses, how that ended, and the route.
+ask_network() {
+  exec timeout "$QUICK_S" sh -c 'ip -o addr show up scope global; echo "ended $?"
+    exec ip -o route show default' </dev/null 2>/dev/null
+}
+
 check_address() {
-  local addresses list='' name address route
-  if ! addresses=$(timeout "$QUICK_S" ip -o addr show up scope global 2>/dev/null); then
-    found address warning "unknown" "" "install iproute2"
-    return
-  fi
-  while read -r _ name _ address _; do
-    [[ -z $name ]] || list+="${list:+, }${address%/*} on $name"
-  done < <(printf '%s\n' "$addresses")
+  local list='' first name address route='' code=none
+  while [[ $code == none ]] && read -r first name _ address _; do
+    if [[ $first == ended ]]; then code=$name; else list+="${list:+, }${address%/*} on $name"; fi
+  done <&"$NETWORK_FD"
+  read -r route <&"$NETWORK_FD"
+  exec {NETWORK_FD}<&-
+  case $code in
+    0) IP_ANSWERS=yes ;;
+    none) found address warning "ip: no answer within $QUICK_S s" "" "try: ip addr. The kernel is busy with the network" ;;
+    126 | 127) found address warning "unknown: there is no ip" "" "install iproute2" ;;
+    *) found address warning "ip fails with exit code $code" "" "try: ip addr" ;;
+  esac
+  [[ $code == 0 ]] || return 0
   if [[ -n $list ]]; then
     found address ok "$list" "one at least"
   else
     found address warning none "one at least" "plug in the cable, or set an address"
   fi
-  route=$(timeout "$QUICK_S" ip -o route show default 2>/dev/null)
   [[ $route =~ dev\ ([^ ]+) ]] && route="default by ${BASH_REMATCH[1]}" || route="no default route"
   found route ok "$route" ""
 }
 
 find_masters() {
-  local index
+  local index master
   ((${#MASTERS[@]} > 0)) || configured_masters
   for index in "${!MASTERS[@]}"; do
-    # A port that is left out; an IPv6 address stands in brackets.
-    case ${MASTERS[index]} in
-      \[*\]:* | [!\[]*:*) ;;
-      *) MASTERS[index]+=:47098 ;;
-    esac
+    ! master=$(master_address "${MASTERS[index]}") || MASTERS[index]=$master
   done
-}
-
-# `masters:` of the agent's configuration, as a block or in one line.
-configured_masters() {
-  local line inside=no item
-  [[ -r $ROOT/etc/piccolo/nodeagent.yaml ]] || return 0
-  while IFS= read -r line; do
-    line=${line%%#*}
-    if [[ $line =~ ^masters:[[:space:]]*(.*)$ ]]; then
-      inside=yes line=${BASH_REMATCH[1]}
-    elif [[ $inside == yes && $line =~ ^[[:space:]]*-[[:space:]]*(.*)$ ]]; then
-      line=${BASH_REMATCH[1]}
-    elif [[ -n ${line//[[:space:]]/} ]]; then
-      inside=no
-    fi
-    [[ $inside == yes ]] || continue
-    for item in ${line//[\[\],\"\']/ }; do MASTERS+=("$item"); done
-  done <"$ROOT/etc/piccolo/nodeagent.yaml"
 }
 
 # That a master cannot be reached is normal for a while: never an error.
@@ -611,6 +596,10 @@ check_masters() {
         judge "master $master" "$answer" "ms to connect" at_most LATENCY \
           "a slow link: give its site longer times in the topology"
         ;;
+      "no master")
+        found "master $master" warning "neither HOST nor HOST:PORT" "HOST:PORT" \
+          "correct \`masters\` in /etc/piccolo/nodeagent.yaml"
+        ;;
       *)
         way=$(route_to "$master")
         found "master $master" warning "${answer:-no answer}${way:+; $way}" "reachable" \
@@ -624,7 +613,7 @@ check_masters() {
 route_to() {
   local host=${1%:*} route
   host=${host#[} host=${host%]}
-  [[ $host == *:* || $host =~ ^[0-9.]+$ ]] || return 0
+  [[ $IP_ANSWERS == yes && ($host == *:* || $host =~ ^[0-9.]+$) ]] || return 0
   if route=$(timeout "$QUICK_S" ip -o route get "$host" 2>/dev/null) && [[ $route =~ dev\ ([^ ]+) ]]; then
     printf 'route by %s' "${BASH_REMATCH[1]}"
   else
@@ -633,7 +622,9 @@ route_to() {
 }
 
 check_ports() {
-  local port file _slot place state hex who taken
+  local port file _slot place state hex who taken listeners
+  IFS= read -r -d '' listeners <&"$PORTS_FD"
+  exec {PORTS_FD}<&-
   for port in "${PORTS[@]}"; do
     taken=no
     printf -v hex '%04X' "$port"
@@ -644,7 +635,7 @@ check_ports() {
       done <"$file"
     done
     who=''
-    [[ $taken == no ]] || who=$(timeout "$QUICK_S" ss -Hltnp "sport = :$port" 2>/dev/null)
+    [[ $taken == no ]] || who=$(grep -E "^[A-Z]+ +[0-9]+ +[0-9]+ +[^ ]+:$port " <<<"$listeners")
     [[ $who =~ \(\(\"([^\"]+)\" ]] && who=${BASH_REMATCH[1]} || who=${who:+another process}
     if [[ $taken == no ]]; then
       found "port $port" ok "free" "free"
@@ -752,8 +743,8 @@ read_arguments() {
       --json) FORMAT=json && shift ;;
       --ask-disks) ASKED_OUTSIDE=yes && shift ;;
       -h | --help)
-        usage
-        exit 0
+        write usage
+        finish 0
         ;;
       *) wrong "\`$1\` is no option" ;;
     esac
@@ -769,13 +760,16 @@ take_option() {
       # A master watches no containers; it may have them all the same.
       [[ $2 != master ]] || PODMAN=no
       ;;
-    --master) MASTERS+=("$2") ;;
+    --master)
+      MASTERS+=("$(master_address "$2")") ||
+        wrong "\`$2\` is no master: HOST or HOST:PORT, an IPv6 address in brackets"
+      ;;
     --port)
       [[ $2 =~ ^[0-9]{1,5}$ && $2 -le 65535 ]] || wrong "\`$2\` is no port"
       PORTS+=("$((10#$2))")
       ;;
     --timeout)
-      [[ $2 =~ ^[0-9]{1,3}(\.[0-9])?$ ]] || wrong "\`$2\` is no number of seconds"
+      [[ $2 =~ ^[0-9]{1,3}(\.[0-9])?$ && $2 == *[1-9]* ]] || wrong "\`$2\` is no number of seconds"
       SLOW_S=$2 QUICK_S=$2
       ;;
     --state | --containers)

@@ -226,6 +226,18 @@ fn masters_are_found_in_the_agents_configuration() -> Story {
     let board = Board::new()?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let here = listener.local_addr()?.to_string();
+    board.change("etc/piccolo/nodeagent.yaml", "masters: [\"[::1\", 'h:99999']\n")?;
+    let report = board.check(&[])?;
+    for wrong in ["master [::1", "master h:99999"] {
+        assert_eq!(report.text(wrong, "value"), "neither HOST nor HOST:PORT", "{:#}", report.json);
+        assert!(report.text(wrong, "remedy").contains("nodeagent.yaml"));
+    }
+    for yaml in ["masters: [ '[::1]:1', \"*\" ]\n", "masters:\n  - \"[::1]:1\"\n"] {
+        board.change("etc/piccolo/nodeagent.yaml", yaml)?;
+        let report = board.check(&[])?;
+        assert_eq!(report.level("master [::1]:1"), WARNING, "{:#}", report.json);
+        assert_eq!(report.text("master [::1]:1", "limit"), "reachable", "{:#}", report.json);
+    }
     for yaml in [
         format!("name: x\nmasters: # of the cluster\n  - \"{here}\"\n#  - 192.0.2.1\nrole: sub\n"),
         format!("masters: ['{here}']\nlabels:\n  - not-a-master\n"),
@@ -293,6 +305,14 @@ fn wrong_usage_is_said_and_has_a_code_of_its_own() -> Story {
         (&["--limits", &bad], "`much` for MEMORY_ERROR is neither a number"),
         (&["--role", "king"], "`king` is no role"),
         (&["--timeout", "long"], "`long` is no number of seconds"),
+        (&["--timeout", "0", "--json"], "`0` is no number of seconds"),
+        (&["--timeout", "0.0"], "`0.0` is no number of seconds"),
+        (&["--master", ""], "`` is no master"),
+        (&["--master", "bad host!"], "`bad host!` is no master"),
+        (&["--master", "host:99999"], "`host:99999` is no master"),
+        (&["--master", "[::1"], "`[::1` is no master"),
+        (&["--master", "::1"], "`::1` is no master"),
+        (&["--master", "10.0.0.1:abc"], "`10.0.0.1:abc` is no master"),
         (&["--port", "99999"], "`99999` is no port"),
         (&["--state", "here"], "does not begin with /"),
         (&["--frob"], "`--frob` is no option"),
@@ -307,6 +327,83 @@ fn wrong_usage_is_said_and_has_a_code_of_its_own() -> Story {
     }
     let help = String::from_utf8(board.run(&["--help"])?.stdout)?;
     assert!(help.contains("Examples:") && help.contains("Exit code:"), "{help}");
+    Ok(())
+}
+
+/// Whoever reads the exit code must not take half a check for one with warnings.
+#[test]
+fn a_check_that_cannot_be_ended_or_told_has_the_code_of_errors() -> Story {
+    let board = Board::new()?;
+    for arguments in [&[][..], &["--json"], &["--help"], &["--print-limits"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full")?;
+        let output = board.command(arguments).stdout(full).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+        assert!(said.starts_with("error: what was found cannot be written"), "{said}");
+    }
+    // a fault of the script itself, as Bash ends with 1 for it
+    let scripts = tempfile::tempdir()?;
+    for name in ["system_check.sh", "findings.sh"] {
+        let text = fs::read_to_string(checkout().join("scripts").join(name))?;
+        let faulty =
+            text.replace("check_kernel() {\n", "check_kernel() {\n  : \"$no_such_variable\"\n");
+        assert_eq!(faulty != text, name == "system_check.sh");
+        fs::write(scripts.path().join(name), faulty)?;
+    }
+    let mut command = Command::new("bash");
+    command.arg(scripts.path().join("system_check.sh")).env("PICCOLO_CHECK_ROOT", board.root());
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("no_such_variable"), "{said}");
+    Ok(())
+}
+
+/// Each that hangs would cost its own limit if they were asked one after the other.
+#[test]
+fn all_that_may_hang_is_asked_at_once() -> Story {
+    for (role, programs) in [
+        ("sub", ["podman", "timedatectl", "ip", "stat", "smartctl"]),
+        ("master", ["ss", "timedatectl", "ip", "stat", "smartctl"]),
+    ] {
+        let board = Board::new()?;
+        let met = board.root().join("met").display().to_string();
+        for program in programs {
+            // nobody answers until all have been asked
+            let meet = format!(
+                "echo {program} >>{met}; until [ $(sort -u {met} | wc -l) -eq {} ]; do sleep 0.02; done; exit 9",
+                programs.len()
+            );
+            board.change(program, &meet)?;
+        }
+        let report = board.check(&["--role", role])?;
+        assert_eq!(report.text("address", "value"), "ip fails with exit code 9");
+        assert_eq!(report.level("state_space"), ERROR);
+    }
+    Ok(())
+}
+
+#[test]
+fn an_ip_that_hangs_is_not_one_that_is_missing() -> Story {
+    let board = Board::new()?;
+    for (ip, value, remedy) in [
+        ("exit 127", "unknown: there is no ip", "install iproute2"),
+        ("exit 3", "ip fails with exit code 3", "try: ip addr"),
+        ("exec sleep 600", "ip: no answer within 4 s", "try: ip addr. "),
+    ] {
+        board.change("ip", ip)?;
+        let report = board.check(&["--timeout", "4"])?;
+        assert_eq!((report.level("address"), report.text("address", "value")), (WARNING, value));
+        assert!(report.text("address", "remedy").starts_with(remedy), "{:#}", report.json);
+    }
+    // the addresses are there, and only the route is not told
+    board.change(
+        "ip",
+        "case $2$3 in addrshow) echo '2: eth0 inet 10.0.0.9/24' ;; *) exec sleep 600 ;; esac",
+    )?;
+    let report = board.check(&["--timeout", "4"])?;
+    assert_eq!(report.text("address", "value"), "10.0.0.9 on eth0");
+    assert_eq!(report.text("route", "value"), "no default route");
     Ok(())
 }
 
