@@ -77,7 +77,7 @@ impl Program<'_> {
                 let _ = stdin.write_all(self.stdin.as_bytes()).await;
             }
         };
-        let ((), said, ended) = tokio::join!(write, read(stderr), child.wait());
+        let ((), said, ended) = tokio::join!(write, words(stderr), child.wait());
         let status = ended.map_err(|error| error.to_string())?;
         if status.success() {
             return Ok(());
@@ -109,8 +109,8 @@ impl Drop for Group {
     }
 }
 
-/// Reads to the end, and keeps the beginning.
-async fn read(from: Option<ChildStderr>) -> String {
+/// The first words of what a program complains of. Reads to the end, so that it can go on.
+pub async fn words(from: Option<ChildStderr>) -> String {
     let Some(mut from) = from else { return String::new() };
     let mut kept = Vec::new();
     let _ = (&mut from).take(OUTPUT_BYTES_MAX).read_to_end(&mut kept).await;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use piccolo_core::model::{CheckLevel, Finding, SystemCheck};
 use piccolo_program::Group;
 use serde::Deserialize;
@@ -45,6 +45,27 @@ struct PrintedFinding {
     remedy: String,
 }
 
+/// How it ended, what it printed, and the first words of its complaint.
+struct Output {
+    bytes: Vec<u8>,
+    said: String,
+    status: ExitStatus,
+}
+
+impl Output {
+    /// Where there are none, its own words say why best.
+    fn findings(&self) -> Result<Vec<Finding>> {
+        let Self { bytes, said, status } = self;
+        read(bytes).map_err(|error| {
+            let said = said.lines().next().unwrap_or_default();
+            match said.strip_prefix("error: ").unwrap_or(said).trim() {
+                "" => error.context(format!("it ended with {status}, without findings")),
+                said => anyhow!("it ended with {status}, without findings: {said}"),
+            }
+        })
+    }
+}
+
 /// Where the check is; `None` where this node has none.
 #[must_use]
 pub fn find(config: &Config) -> Option<PathBuf> {
@@ -77,9 +98,7 @@ pub fn arguments(config: &Config, with_podman: bool) -> Vec<String> {
 
 /// Never fails, and never takes longer than its limit.
 pub async fn run(program: &Path, arguments: &[String]) -> SystemCheck {
-    let findings = match printed(program, arguments).await.and_then(|(bytes, status)| {
-        read(&bytes).with_context(|| format!("it ended with {status}, without findings"))
-    }) {
+    let findings = match output_of(program, arguments).await.and_then(|output| output.findings()) {
         Ok(findings) => findings,
         Err(error) => vec![Finding {
             name: ITSELF.to_owned(),
@@ -92,26 +111,32 @@ pub async fn run(program: &Path, arguments: &[String]) -> SystemCheck {
     SystemCheck { findings, ..SystemCheck::default() }
 }
 
-async fn printed(program: &Path, arguments: &[String]) -> Result<(Vec<u8>, ExitStatus)> {
+async fn output_of(program: &Path, arguments: &[String]) -> Result<Output> {
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         // it has children of its own, which must end with it
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("{} cannot be started", program.display()))?;
     let _group = Group::of(&child);
-    let mut output = child.stdout.take().context("its output cannot be read")?;
-    let work = async {
+    let mut stdout = child.stdout.take().context("its output cannot be read")?;
+    let complaints = child.stderr.take();
+    let read = async {
         let mut bytes = Vec::new();
-        (&mut output).take(OUTPUT_BYTES_MAX + 1).read_to_end(&mut bytes).await?;
+        (&mut stdout).take(OUTPUT_BYTES_MAX + 1).read_to_end(&mut bytes).await?;
         if bytes.len() as u64 > OUTPUT_BYTES_MAX {
             bail!("it prints more than {OUTPUT_BYTES_MAX} bytes");
         }
-        Ok((bytes, child.wait().await?))
+        Ok(bytes)
+    };
+    let work = async {
+        let said = async { Ok(piccolo_program::words(complaints).await) };
+        let (bytes, said) = tokio::try_join!(read, said)?;
+        Ok(Output { bytes, said, status: child.wait().await? })
     };
     timeout(TIME_LIMIT, work).await.unwrap_or_else(|_| {
         bail!("it has not ended within {} s", TIME_LIMIT.as_secs());
@@ -171,5 +196,18 @@ mod tests {
         let odd = r#"echo '{"findings":[{"name":"a","level":"odd","value":""}]}'"#;
         check(odd, &[(Warning, "`odd` is no level")]);
         check("exec cat /dev/zero", &[(Warning, "prints more than 262144 bytes")]);
+    }
+
+    #[test]
+    fn a_check_that_complains_is_told_of_in_its_own_words() {
+        use CheckLevel::Warning;
+        let typo = "echo 'error: a.conf: `MEMRY_ERROR` is no limit' >&2; echo help: x >&2; exit 64";
+        let told = "exit status: 64, without findings: a.conf: `MEMRY_ERROR` is no limit";
+        check(typo, &[(Warning, told)]);
+        check(
+            "yes >&2 & head -c 200000 /dev/zero >&2; kill $!; echo no; exit 2",
+            &[(Warning, "exit status: 2")],
+        );
+        check("echo 'a warning' >&2; echo '{\"findings\":[]}'", &[]);
     }
 }
