@@ -375,6 +375,8 @@ pub struct NodeAgent {
     removed: bool,
     /// Refusals of a master in a row that it may take back, and no change of the agent's.
     refusals: u32,
+    /// The last problem is that somebody else is in session as this node.
+    is_duplicate: bool,
     certificate_requested: bool,
     /// The journal tells of the start of this process already.
     start_told: bool,
@@ -457,6 +459,7 @@ impl NodeAgent {
             last_problem: None,
             removed: false,
             refusals: 0,
+            is_duplicate: false,
             certificate_requested: false,
             start_told: false,
             hold: recover::hold_of(&ledger, now),
@@ -582,6 +585,11 @@ impl NodeAgent {
     /// Whether the master said that the node was removed.
     pub fn is_removed(&self) -> bool {
         self.removed
+    }
+
+    /// Whether a master would not have this node: trying again will not do, somebody has to.
+    pub fn is_refused(&self) -> bool {
+        self.removed || self.is_duplicate
     }
 
     /// Whether a session is open now.

@@ -230,6 +230,22 @@ fn an_expired_certificate_is_issued_again_whatever_the_own_clock_says() {
 }
 
 #[test]
+fn a_node_is_refused_while_another_has_its_identity_and_no_longer() {
+    use GoodbyeReason::{Busy, Duplicate, Removed};
+    let mut agent = agent(Snapshot::default(), CERTIFIED);
+    for (ms, reason, refused) in
+        [(0, Duplicate, true), (10_000, Busy, false), (20_000, Removed, true)]
+    {
+        let _ = agent.handle_deadline(at(ms));
+        let _ = agent.handle(at(ms), Input::Connected { ip: "10.0.0.1".to_owned() });
+        let _ = agent.handle(at(ms), goodbye(reason));
+        assert_eq!(agent.is_refused(), refused, "{reason:?}");
+    }
+    let _ = in_session(&mut agent, 300_000);
+    assert!(agent.in_session() && !agent.is_refused());
+}
+
+#[test]
 fn a_clock_that_is_ahead_does_not_renew_without_end() {
     let mut agent = agent(Snapshot::default(), CERTIFIED);
     let late = |ms: u64| Now { at: Timestamp::from_millis(ms), wall: WallTime(9_000_000) };

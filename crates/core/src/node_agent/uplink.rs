@@ -44,6 +44,7 @@ impl NodeAgent {
         self.validity = Validity::Issued;
         self.removed = false;
         self.refusals = 0;
+        self.is_duplicate = false;
         if pending {
             self.last_problem = Some("the node waits for approval".to_owned());
             self.wait(now, SOON_RETRY);
@@ -112,6 +113,7 @@ impl NodeAgent {
         self.missed.session_lost();
         self.certificate_requested = false;
         self.last_problem = Some(why);
+        self.is_duplicate = false;
         self.try_next_master(now);
     }
 
@@ -191,6 +193,7 @@ impl NodeAgent {
         self.last_problem = None;
         self.removed = false;
         self.refusals = 0;
+        self.is_duplicate = false;
         self.batch_until = None;
         self.master_clock = Some((welcome.clock, now.at));
         self.validity = Validity::ByClock;
@@ -324,7 +327,10 @@ impl NodeAgent {
                 self.validity = Validity::Over;
                 self.wait(now, SOON_RETRY);
             }
-            GoodbyeReason::Duplicate => self.wait_longer(now),
+            GoodbyeReason::Duplicate => {
+                self.is_duplicate = true;
+                self.wait_longer(now);
+            }
             GoodbyeReason::Busy | GoodbyeReason::Protocol => self.wait(now, SOON_RETRY),
             GoodbyeReason::Stopping
             | GoodbyeReason::Leaving

@@ -405,7 +405,7 @@ impl Shell {
             LocalRequest::Status => view::json(&self.machine.view(), &self.applicant, self.now()),
             LocalRequest::Problem => serde_json::json!({
                 "problem": self.machine.last_problem(),
-                "refused": self.refused || self.machine.is_removed(),
+                "refused": self.refused || self.machine.is_refused(),
             }),
             LocalRequest::Leave => {
                 self.last_answer = Some(asked.written);
