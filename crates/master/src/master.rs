@@ -91,6 +91,10 @@ impl Master {
         let listener = bind(config.listen).await?;
         let address = listener.local_addr()?;
         backup::finish(&config.state_dir).context("a restored backup cannot be put in place")?;
+        // whoever restores holds the port: this is of one that was killed
+        if let Err(error) = backup::discard(&config.state_dir) {
+            tracing::warn!(%error, "what a killed restore has left cannot be removed");
+        }
         startup::check(&config)?;
         startup::make_state_dir(&config.state_dir)?;
         let wall = Clock::default();

@@ -21,7 +21,7 @@ pub(crate) mod schedule;
 mod sealing;
 mod survey;
 
-pub(crate) use restore::finish;
+pub(crate) use restore::{discard, finish};
 
 /// The files of a state folder that are part of its state.
 const AUTHORITY: &str = "ca.pem";

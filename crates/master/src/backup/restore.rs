@@ -167,10 +167,8 @@ fn refuse_running_master(config: &Config, runtime: &Handle) -> anyhow::Result<Op
 
 /// Everything that will be in the state folder, durable, in a folder that means nothing yet.
 fn stage(config: &Config, from: &From<'_>, at: i64, runtime: &Handle) -> anyhow::Result<PathBuf> {
+    discard(&config.state_dir).context("what an earlier restore left cannot be removed")?;
     let staged = config.state_dir.join(STAGED);
-    if staged.exists() {
-        fs::remove_dir_all(&staged).context("what an earlier restore left cannot be removed")?;
-    }
     fs::DirBuilder::new().mode(0o700).create(&staged)?;
     match from {
         From::Backup { file, passphrase, .. } => {
@@ -350,6 +348,17 @@ pub(crate) fn finish(folder: &Path) -> std::io::Result<Option<PathBuf>> {
     Ok(kept)
 }
 
+/// Removes what a restore that was killed before it came to count has left, keys among it. None must run.
+///
+/// # Errors
+/// It cannot be removed.
+pub(crate) fn discard(folder: &Path) -> std::io::Result<()> {
+    match fs::remove_dir_all(folder.join(STAGED)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
 /// What else lies in the folder, such as older backups and their passphrase, stays where it is.
 fn is_state(name: &str) -> bool {
     let files = [AUTHORITY, SEAL_KEY, ADMIN_CONTEXT, SERVER, RESTORED_CONFIGURATION];
@@ -445,5 +454,9 @@ mod tests {
         fs::write(folder.path().join(STAGED).join("ca.pem"), "new").unwrap();
         assert_eq!(finish(folder.path()).unwrap(), None);
         assert_eq!(fs::read_to_string(folder.path().join("ca.pem")).unwrap(), "old");
+        for _ in 0..2 {
+            discard(folder.path()).unwrap();
+            assert_eq!(names(folder.path()), ["ca.pem"]);
+        }
     }
 }
