@@ -186,6 +186,12 @@ fn a_master_moves_to_another_host_and_every_node_follows_without_a_join() -> Sto
     let create = ["create", "--out", &file, "--passphrase-file", &passphrase];
     ok(&backup(&elsewhere.cli, &config, &create)?)?;
     assert_eq!(fs::metadata(&file)?.permissions().mode() & 0o777, 0o600);
+    let wrong = Command::new(&elsewhere.cli).args(["backup", "verify"]).output()?;
+    let usage = String::from_utf8_lossy(&wrong.stderr);
+    assert!(
+        wrong.status.code() == Some(2) && usage.contains("Usage: piccolo backup verify"),
+        "{usage}"
+    );
     let verify = ["verify", &file, "--passphrase-file", &passphrase];
     let verified = ok(&elsewhere.backup(&verify)?)?;
     assert!(verified.contains("is whole and can be restored: 2 nodes, 1 users"), "{verified}");

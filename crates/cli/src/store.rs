@@ -57,7 +57,8 @@ pub fn become_master(what: &str, verb: &[&str], arguments: &[OsString]) -> Resul
             .cause(format!("{MASTER} is neither beside this program nor on PATH"))
             .help("run this on the master's machine, where piccolo-master is installed")
     })?;
-    let error = Command::new(&master).args(verb).args(arguments).exec();
+    // its usage shall name what was typed
+    let error = Command::new(&master).arg0("piccolo").args(verb).args(arguments).exec();
     Err(Failure::failed(format!("{} cannot be run", master.display())).because(&error))
 }
 
