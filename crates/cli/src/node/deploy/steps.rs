@@ -238,8 +238,7 @@ impl<'w> Walk<'w> {
         match said.code {
             Some(0 | 1) => Ok(()),
             Some(NOT_READY) if self.job.force => Ok(()),
-            Some(NOT_READY) => Err(Trouble::new(errors(&said.out))
-                .help("mend that, or deploy in spite of it with --force; nothing was installed")),
+            Some(NOT_READY) => not_ready(said),
             Some(_) | None => succeeded(said, "see what it says there").map(drop),
         }
     }
@@ -573,6 +572,16 @@ pub fn succeeded(said: Said, help: &str) -> Result<String, Trouble> {
     Err(Trouble::new(words).help(help))
 }
 
+/// Without an error among its findings it is the check itself that has failed, and says so.
+fn not_ready(said: Said) -> Result<(), Trouble> {
+    let errors = errors(&said.out);
+    if errors.is_empty() {
+        return succeeded(said, "see what it says there").map(drop);
+    }
+    Err(Trouble::new(errors)
+        .help("mend that, or deploy in spite of it with --force; nothing was installed"))
+}
+
 /// The errors among the findings of a system check, each with what was found and what to do.
 fn errors(table: &str) -> String {
     let mut inside = false;
@@ -601,6 +610,11 @@ mod tests {
                      ok       kernel  6.1    >= 5.4\n\n3 checks, 1 warnings, 1 errors\n";
         let expect = "error    memory  64 MiB >= 480\n         remedy: PICCOLO needs 512 MB";
         assert_eq!((errors(table).as_str(), warnings(table)), (expect, 1));
+        let said = |out: &str, err: &str| Said { code: Some(2), out: out.into(), err: err.into() };
+        assert_eq!(not_ready(said(table, "")).unwrap_err().said, expect);
+        // it has failed itself
+        let failed = not_ready(said("", "system_check.sh: line 7: x: unbound variable\n"));
+        assert!(failed.unwrap_err().said.contains("unbound variable"));
     }
 
     #[test]
