@@ -327,7 +327,7 @@ impl StateManager {
         self.names.insert(record.name.key(), record.id.clone());
         let timing = self.timing();
         self.nodes.insert(registration.node.clone(), Node::new(record, timing, now.at));
-        self.settle_identity(out, &registration.node);
+        self.settle_identity(out, &registration.node, None);
         out.touch(&registration.node);
         self.happened(now, out, draft);
         self.settle(now, out, &registration.node);

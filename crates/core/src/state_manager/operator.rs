@@ -480,7 +480,7 @@ impl StateManager {
     /// Takes the record out of everything.
     pub(super) fn forget(&mut self, out: &mut Outbox, id: &NodeId) {
         let Some(node) = self.nodes.remove(id) else { return };
-        self.settle_identity(out, id);
+        self.settle_identity(out, id, None);
         if let Some(session) = node.session {
             let goodbye = goodbye(GoodbyeReason::Removed, "the node was removed from the cluster");
             out.effects.push(Effect::Close { node: id.clone(), session, goodbye });

@@ -9,6 +9,8 @@
 //! 2. *A certificate that our authority issued after the backup is believed, once for each node.* The node has renewed
 //!    its key since, or has joined since. Whoever was removed before the backup has no such certificate. Where the
 //!    backup is of a master that was itself restored, and a node had not come to that one yet, it is believed as by that.
+//!    One that the lost master issued later still is believed too: a node may come with the one before while its disk is
+//!    busy with the newest.
 //! 3. *What people decided since is forgotten, and that is said*: as an event, in the audit log, and in the status.
 //!    Join tokens are not restored at all, for nobody knows how often they were used.
 
@@ -154,10 +156,17 @@ impl StateManager {
         {
             return false;
         }
-        let settled = self.settled.iter().find(|(id, _)| id.as_str() == by.id).map(|(_, at)| *at);
-        let again = settled == Some(restoration.restored_at)
-            && !mutant!("who was removed since the restore is believed");
-        !again && restoration.may_have_issued(by.valid_from, settled)
+        let settled = self.settled.iter().find(|(id, _)| id.as_str() == by.id).map(|(_, met)| *met);
+        let again = settled.filter(|met| {
+            met.restored_at == restoration.restored_at
+                && !mutant!("who was removed since the restore is believed")
+        });
+        if let Some(met) = again {
+            let is_newer = met.came_with.is_some_and(|valid_from| by.valid_from > valid_from);
+            let is_here = self.nodes.keys().any(|id| id.as_str() == by.id);
+            return is_newer && is_here && by.valid_from <= restoration.restored_at;
+        }
+        restoration.may_have_issued(by.valid_from, settled.map(|met| met.restored_at))
     }
 
     /// A node that comes for the first time since the restore: takes its key in, or the whole node.
@@ -173,7 +182,7 @@ impl StateManager {
         }
         if !self.nodes.contains_key(newcomer.node) {
             self.adopt(now, out, by, newcomer)?;
-            self.settle_identity(out, newcomer.node);
+            self.settle_identity(out, newcomer.node, Some(by.valid_from));
             return Ok(());
         }
         self.take_key_in(out, by, newcomer.node);
@@ -195,15 +204,20 @@ impl StateManager {
             }
             Some(_) => {}
         }
-        self.settle_identity(out, id);
+        self.settle_identity(out, id, Some(by.valid_from));
     }
 
-    /// From now on the record counts, and no certificate beside it.
-    pub(super) fn settle_identity(&mut self, out: &mut Outbox, id: &NodeId) {
+    /// From now on the record counts, and no certificate beside it that is not newer than the one that it came with.
+    pub(super) fn settle_identity(
+        &mut self,
+        out: &mut Outbox,
+        id: &NodeId,
+        came_with: Option<WallTime>,
+    ) {
         let Some(restoration) = &self.restoration else { return };
-        let at = restoration.restored_at;
-        if self.settled.insert(id.clone(), at) != Some(at) {
-            out.put(keys::settled(id), &at);
+        let met = Met { restored_at: restoration.restored_at, came_with };
+        if self.settled.insert(id.clone(), met) != Some(met) {
+            out.put(keys::settled(id), &met);
         }
     }
 
@@ -328,7 +342,34 @@ impl<'a> Newcomer<'a> {
 }
 
 /// Nodes that came, joined or were removed since a restore, and since which.
-pub(super) type Settled = BTreeMap<NodeId, WallTime>;
+pub(super) type Settled = BTreeMap<NodeId, Met>;
+
+/// How a node came to a restored master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredMet")]
+pub(super) struct Met {
+    /// Of that restore.
+    restored_at: WallTime,
+    /// From when the certificate holds that it was believed by; none where it joined, or was removed.
+    came_with: Option<WallTime>,
+}
+
+/// An earlier version stored the first alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StoredMet {
+    Restored(WallTime),
+    Met { restored_at: WallTime, came_with: Option<WallTime> },
+}
+
+impl From<StoredMet> for Met {
+    fn from(stored: StoredMet) -> Self {
+        match stored {
+            StoredMet::Restored(restored_at) => Self { restored_at, came_with: None },
+            StoredMet::Met { restored_at, came_with } => Self { restored_at, came_with },
+        }
+    }
+}
 
 #[cfg(test)]
 #[allow(clippy::wildcard_enum_match_arm, reason = "a test picks the effects that it is about")]
@@ -452,18 +493,37 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_was_renewed_since_the_backup_is_believed_once() {
+    fn a_key_that_was_renewed_since_the_backup_is_believed_and_then_only_a_newer_one() {
         let (mut cluster, backup) = backed_up(Settings::default());
         restore(&mut cluster, backup, Settings::default());
         let renewed = with_key("n1", "renewed", BACKUP + 5000);
         assert_eq!(dismissed(&open_as(&mut cluster, renewed.clone(), 1)), None);
         assert!(cluster.machine.standing(&renewed).is_ok());
-        // somebody else with yet another one
-        let other = with_key("n1", "other", BACKUP + 6000);
+        // somebody else with an older one
+        let other = with_key("n1", "other", BACKUP + 4000);
         assert!(cluster.machine.standing(&other).is_err());
         cluster.restart(Settings::default(), RESTORE + 9000);
         assert!(cluster.machine.standing(&renewed).is_ok());
         assert!(cluster.machine.standing(&other).is_err(), "nor after a restart");
+        // the lost master had renewed it once more, and it has come to the node's disk by now
+        let newest = with_key("n1", "newest", BACKUP + 6000);
+        assert_eq!(dismissed(&open_as(&mut cluster, newest.clone(), 1)), None);
+        assert!(cluster.machine.standing(&newest).is_ok());
+        let later = with_key("n1", "later", RESTORE + 20);
+        assert!(cluster.machine.standing(&later).is_err(), "the lost master was gone by then");
+        cluster.ask(RESTORE + 9500, admin(), Request::RemoveNode("n1".to_owned())).unwrap();
+        let gone = cluster.machine.handle_deadline(at(RESTORE + 90_000));
+        cluster.perform(&gone);
+        let newer = with_key("n1", "newer", BACKUP + 7000);
+        assert!(cluster.machine.standing(&newer).is_err(), "it was removed");
+    }
+
+    #[test]
+    fn what_an_earlier_version_stored_of_who_came_is_read() {
+        let met: Met = keys::decode("settled", b"17").unwrap();
+        assert_eq!(met, Met { restored_at: WallTime(17), came_with: None });
+        let met = Met { came_with: Some(WallTime(3)), ..met };
+        assert_eq!(keys::decode::<Met>("settled", &keys::encode(&met)).unwrap(), met);
     }
 
     #[test]
@@ -635,8 +695,8 @@ mod tests {
         let view = cluster.machine.nodes().find(|view| view.record.id.as_str() == "n2").unwrap();
         assert!(view.record.labels.contains_key("site"), "what it says of itself");
         cluster.ask(RESTORE + 300, by.clone(), heartbeat()).unwrap();
-        // by its record from now on: another certificate of that time is not believed
-        let other = with_key("n2", "other", BACKUP + 6000);
+        // by its record from now on: an older certificate of that time is not believed
+        let other = with_key("n2", "other", BACKUP + 4000);
         assert!(cluster.ask(RESTORE + 400, other, heartbeat()).is_err());
         // whoever was removed before the backup is not taken in by this way either
         let removed = with_key("n2", "key-n2", BACKUP - 600_000);
@@ -658,8 +718,8 @@ mod tests {
         cluster.ask(RESTORE + 100, renewed.clone(), heartbeat).unwrap();
         cluster.restart(Settings::default(), RESTORE + 9000);
         assert!(cluster.machine.standing(&renewed).is_ok(), "stored");
-        let other = with_key("n1", "other", BACKUP + 6000);
-        assert!(cluster.machine.standing(&other).is_err(), "once");
+        let other = with_key("n1", "other", BACKUP + 4000);
+        assert!(cluster.machine.standing(&other).is_err(), "an older one");
     }
 
     /// Programs that read JSON numbers as floating point hold integers exactly below this.
