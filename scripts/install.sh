@@ -212,11 +212,19 @@ lock() {
 }
 
 read_settings() {
-  [[ -r $R$PREFIX/settings ]] || return 0
+  [[ -r $R$PREFIX/settings ]] || { read_kept && return; }
   mapfile -t OLD_ROLES < <(setting role "$R$PREFIX/settings")
   mapfile -t OLD_MASTERS < <(setting master "$R$PREFIX/settings")
   OLD_NAME=$(setting name "$R$PREFIX/settings")
   PREVIOUS=$(setting previous "$R$PREFIX/settings")
+}
+
+# What an uninstallation has left and nobody has edited says what its settings said.
+read_kept() {
+  local kept=$R/etc/piccolo/nodeagent.yaml
+  is_unedited nodeagent.yaml || return 0
+  mapfile -t OLD_MASTERS < <(sed -n '/^masters:$/,/^[^ ]/s/^  - "\(.*\)"$/\1/p' "$kept")
+  OLD_NAME=$(sed -n 's/^name: //p' "$kept")
 }
 
 # Roles add up; masters are those that were named last.

@@ -295,9 +295,11 @@ fn a_configuration_that_nobody_has_edited_follows_the_next_installation_after_a_
     let said = root.install(&release, &[])?;
     assert!(said.contains("everything is in place already"), "{said}");
     root.install(&release, &["--uninstall"])?;
-    root.install(&release, &other)?;
-    assert_eq!(root.read(file)?, config);
-    root.install(&release, &["--uninstall"])?;
+    for more in [&other, &sub(&[])] {
+        root.install(&release, more)?;
+        assert_eq!(root.read(file)?, config, "{more:?}");
+        root.install(&release, &["--uninstall"])?;
+    }
     // but what somebody has edited is theirs
     fs::write(root.at(file), config + "# mine\n")?;
     let kept = root.tree()?;
