@@ -9,6 +9,8 @@ use std::process::Command;
 
 /// A file longer than this tells more than one story.
 const FILE_LINES_MAX: usize = 800;
+/// Sent to a host by itself, and run there with nothing beside it: it cannot be split.
+const IN_ONE_PIECE: (&str, usize) = ("scripts/install.sh", 1000);
 const TEXT_EXTENSIONS: [&str; 12] =
     ["rs", "proto", "toml", "md", "py", "sh", "yaml", "yml", "txt", "service", "json", "run"];
 /// Written by a program, not by people.
@@ -44,8 +46,9 @@ fn every_path_named_in_architecture_exists() {
 fn no_file_is_too_long() {
     check_files(|path, text| {
         let lines = text.lines().count();
-        let too_long = lines > FILE_LINES_MAX && !path.ends_with(".json");
-        too_long.then(|| format!("{lines} lines, {FILE_LINES_MAX} at most: split it"))
+        let max = if path == IN_ONE_PIECE.0 { IN_ONE_PIECE.1 } else { FILE_LINES_MAX };
+        let too_long = lines > max && !path.ends_with(".json");
+        too_long.then(|| format!("{lines} lines, {max} at most: split it"))
     });
 }
 
