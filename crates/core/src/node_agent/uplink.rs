@@ -42,9 +42,7 @@ impl NodeAgent {
         }
         self.standing = standing;
         self.validity = Validity::Issued;
-        self.removed = false;
-        self.refusals = 0;
-        self.is_duplicate = false;
+        self.taken_in();
         if pending {
             self.last_problem = Some("the node waits for approval".to_owned());
             self.wait(now, SOON_RETRY);
@@ -128,6 +126,13 @@ impl NodeAgent {
         self.phase = Phase::Waiting { until: now.at + delay };
     }
 
+    /// A master has this node: what one refused before is over.
+    fn taken_in(&mut self) {
+        self.removed = false;
+        self.refusals = 0;
+        self.is_duplicate = false;
+    }
+
     /// After a refusal: what it was for may be over soon, as a name that is just being removed, or never, as a cloned disk.
     fn wait_longer(&mut self, now: Now) {
         let times = 1 << self.refusals.saturating_sub(1).min(REFUSED_DOUBLINGS_MAX);
@@ -191,9 +196,7 @@ impl NodeAgent {
         self.round_trip.begin();
         self.backoff.reset();
         self.last_problem = None;
-        self.removed = false;
-        self.refusals = 0;
-        self.is_duplicate = false;
+        self.taken_in();
         self.batch_until = None;
         self.master_clock = Some((welcome.clock, now.at));
         self.validity = Validity::ByClock;
