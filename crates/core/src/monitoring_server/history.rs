@@ -34,8 +34,32 @@ pub struct Bucket {
     pub count: u32,
 }
 
+/// A bucket as a ring keeps it. Nearly all of what the master remembers are these, so not a byte of them is for nothing: a
+/// quarter of an hour with a sample every second has 900.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(Rust, packed(2))]
+struct Slot {
+    mean: f32,
+    min: f32,
+    max: f32,
+    /// At most: more samples than that weigh no more.
+    count: u16,
+}
+
 /// Bytes of memory that a slot takes.
-pub const BUCKET_BYTES: usize = size_of::<Bucket>();
+pub const SLOT_BYTES: usize = size_of::<Slot>();
+
+impl From<Bucket> for Slot {
+    fn from(Bucket { mean, min, max, count }: Bucket) -> Self {
+        Self { mean, min, max, count: u16::try_from(count).unwrap_or(u16::MAX) }
+    }
+}
+
+impl From<Slot> for Bucket {
+    fn from(Slot { mean, min, max, count }: Slot) -> Self {
+        Self { mean, min, max, count: count.into() }
+    }
+}
 
 impl Bucket {
     pub fn of(value: f32) -> Self {
@@ -69,7 +93,7 @@ impl Bucket {
 pub(crate) struct Ring {
     /// Number of the first slot since 1970.
     first: i64,
-    buckets: VecDeque<Bucket>,
+    buckets: VecDeque<Slot>,
 }
 
 impl Ring {
@@ -85,18 +109,18 @@ impl Ring {
         }
         while self.end() <= slot {
             self.make_room();
-            self.buckets.push_back(Bucket::default());
+            self.buckets.push_back(Slot::default());
         }
         let has_place = slot > end - 1 - as_i64(slots);
         while slot < self.first && has_place {
             self.make_room();
-            self.buckets.push_front(Bucket::default());
+            self.buckets.push_front(Slot::default());
             self.first -= 1;
         }
         self.trim(slots);
         let index = usize::try_from(slot - self.first).ok();
         if let Some(known) = index.and_then(|index| self.buckets.get_mut(index)) {
-            *known = known.with(bucket);
+            *known = Bucket::from(*known).with(bucket).into();
         }
     }
 
@@ -114,7 +138,7 @@ impl Ring {
         self.add(slot, Bucket::default(), slots);
         let index = usize::try_from(slot - self.first).ok();
         if let Some(known) = index.and_then(|index| self.buckets.get_mut(index)) {
-            *known = bucket;
+            *known = bucket.into();
         }
     }
 
@@ -163,7 +187,7 @@ impl Ring {
         let end = index(until).min(self.buckets.len());
         let start = index(from).min(end);
         let first = self.first.saturating_add(as_i64(start));
-        (first..).zip(self.buckets.range(start..end).copied())
+        (first..).zip(self.buckets.range(start..end).map(|slot| Bucket::from(*slot)))
     }
 }
 
@@ -269,7 +293,7 @@ impl Series {
 
     pub fn bytes(&self) -> usize {
         let capacity: usize = self.rings.iter().map(|ring| ring.buckets.capacity()).sum();
-        super::SERIES_BYTES + capacity * BUCKET_BYTES
+        super::SERIES_BYTES + capacity * SLOT_BYTES
     }
 }
 

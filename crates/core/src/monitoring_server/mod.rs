@@ -19,7 +19,7 @@ mod tests;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use self::history::{BUCKET_BYTES, LEVELS, Series};
+use self::history::{LEVELS, SLOT_BYTES, Series};
 use crate::{
     model::{ContainerReport, NodeId, NodeRecord, NodeView},
     session::{CONTAINERS_MAX, METRICS_MAX, MISSED_STEP, MissedFigures, MissedSeries},
@@ -247,7 +247,7 @@ impl NodeHistory {
 
 /// Of all slots of one series.
 fn slots_bytes() -> usize {
-    LEVELS.iter().map(|level| level.slots).sum::<usize>() * BUCKET_BYTES
+    LEVELS.iter().map(|level| level.slots).sum::<usize>() * SLOT_BYTES
 }
 
 /// Of a series at the least.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    history::{BUCKET_BYTES, Bucket, LEVELS, Series},
+    history::{Bucket, LEVELS, SLOT_BYTES, Series},
     query::{Aggregate, Query},
     record::Recalled,
     *,
@@ -190,6 +190,16 @@ fn older_times_are_answered_in_coarser_steps() {
 }
 
 #[test]
+fn a_slot_with_more_samples_than_it_can_count_keeps_their_mean_and_extremes() {
+    let mut series = Series::default();
+    series.fill(s(0), Duration::ZERO, Bucket { count: 100_000, ..Bucket::of(2.0) }, 1000);
+    series.sampled(s(1), 4.0, 1000);
+    let seen = series.within(2, s(0), s(900));
+    assert_eq!((seen.min, seen.max, seen.count), (2.0, 4.0, u32::from(u16::MAX)));
+    assert!((2.0..2.001).contains(&seen.mean), "{seen:?}");
+}
+
+#[test]
 fn a_query_takes_the_finest_level_that_reaches_back_far_enough() {
     let mut server = MonitoringServer::new(BYTES_MAX);
     let now = 40 * DAY;
@@ -270,7 +280,7 @@ fn the_bytes_hold_whatever_is_told() {
     let extent = server.extent();
     assert_eq!((extent.nodes, extent.series, extent.refused), (20, 60, 0));
     assert!(extent.bytes < bytes_max * 11 / 10, "{extent:?}");
-    assert!(extent.bytes > 60 * 360 * BUCKET_BYTES / 2, "{extent:?}: something is kept of each");
+    assert!(extent.bytes > 60 * 360 * SLOT_BYTES / 2, "{extent:?}: something is kept of each");
     // more than there is room for even at the least
     for node in 20..2_000 {
         server.seen(s(7200), &seen(&format!("n{node}"), 7200, 1.0));
