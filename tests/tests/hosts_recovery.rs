@@ -258,6 +258,7 @@ fn a_node_that_may_not_reboot_never_does_and_a_person_is_told() -> Story {
     let forced = cluster.piccolo(&["node", "recovery", NODE, "--force", "reboot"])?;
     let why = String::from_utf8_lossy(&forced.stderr).into_owned();
     assert!(why.contains("reboot is off in the configuration of this node"), "{why}");
+    assert!(why.contains("set recovery.reboot: true in its nodeagent.yaml"), "{why}");
     spoil_podman(host)?;
     cluster.piccolo(&["node", "probe", NODE])?;
     for attempts in 1..=3 {

@@ -255,10 +255,7 @@ impl NodeAgent {
             (Step::Reboot, _) if policy.reboot => {}
             (Step::RestartContainer, Failure::Container(name)) if known(name) => {}
             (Step::RestartContainer, _) => return Some(format!("there is no {failure} here")),
-            (step, _) if step.is_ours() => {
-                return Some(format!("{} is off in the configuration of this node", step.name()));
-            }
-            (step, _) => return Some(format!("{} happens by itself", step.name())),
+            (step, _) => return Some(why_off(step)),
         }
         if self.ledger.recovery.is_under_way(failure) {
             return Some(format!("an attempt at {failure} is under way already"));
@@ -283,6 +280,24 @@ impl NodeAgent {
             spent_max: number(policy.attempts_per_hour_max),
         }
     }
+}
+
+/// What an operator is told who wants a step that the node's configuration does not allow.
+fn why_off(step: Step) -> String {
+    let turned_on_by = match step {
+        Step::Reboot => "recovery.reboot: true",
+        Step::RestartPodman => "the units of Podman in recovery.podman_units",
+        Step::RestartContainer
+        | Step::Reconnect
+        | Step::Register
+        | Step::RestartAgent
+        | Step::Alert => return format!("{} happens by itself", step.name()),
+    };
+    format!(
+        "{} is off in the configuration of this node, and was not done; \
+         to allow it, set {turned_on_by} in its nodeagent.yaml and restart its agent",
+        step.name()
+    )
 }
 
 /// Why a container that has ended is nobody's business but its owner's, or Podman's; `None`: start it.

@@ -167,7 +167,12 @@ fn a_forced_step_goes_before_a_pause_and_is_refused_where_it_cannot_be() {
     for (step, container, why) in [
         (Step::RestartPodman, "", "an attempt at podman is under way already"),
         (Step::RestartContainer, "db", "there is no container/db here"),
-        (Step::Reboot, "", "reboot is off in the configuration of this node"),
+        (
+            Step::Reboot,
+            "",
+            "reboot is off in the configuration of this node, and was not done; to allow it, set \
+             recovery.reboot: true in its nodeagent.yaml and restart its agent",
+        ),
         (Step::Reconnect, "", "reconnect happens by itself"),
     ] {
         let effects = agent.handle(at(3 * S), force(step, container));
@@ -175,6 +180,13 @@ fn a_forced_step_goes_before_a_pause_and_is_refused_where_it_cannot_be() {
     }
     let effects = agent.handle(at(4 * S), force(Step::RestartContainer, "web"));
     assert_eq!(steps(&effects), [("container/web".to_owned(), Step::RestartContainer)]);
+    // as where podman_units is [], and where podman.socket is another one
+    let mut agent = member();
+    agent.settings.recovery.podman = false;
+    let [(false, why)] = &answers(&agent.handle(at(S), force(Step::RestartPodman, "")))[..] else {
+        panic!("it is off");
+    };
+    assert!(why.contains("recovery.podman_units in its nodeagent.yaml"), "{why}");
 }
 
 #[test]
