@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, ValueEnum};
+use piccolo_core::action_controller::recovery::Step;
 use piccolo_rpc::v1;
 pub use piccolo_rpc::view::recovery::{ProbeView, RecoveryView, paused_until};
 
@@ -109,17 +110,22 @@ async fn pause(cluster: &Cluster, args: &RecoveryArgs, seconds: u32) -> Result<v
 
 async fn force(cluster: &Cluster, args: &RecoveryArgs, step: ForcedStep) -> Result<(), Failure> {
     let step = match step {
-        ForcedStep::RestartContainer => "restart-container",
-        ForcedStep::RestartPodman => "restart-podman",
-        ForcedStep::Reboot => "reboot",
+        ForcedStep::RestartContainer => Step::RestartContainer,
+        ForcedStep::RestartPodman => Step::RestartPodman,
+        ForcedStep::Reboot => Step::Reboot,
     };
+    let container = args.container.clone().unwrap_or_default();
+    step.check_forced(&container).map_err(|wrong| {
+        Failure::usage(format!("--{} {}; nothing was done", wrong.field, wrong.problem)).help(
+            "piccolo node recovery NODE --force restart-container --container NAME\n\
+             which there are: piccolo node describe NODE",
+        )
+    })?;
+    let step = step.name();
     let mut client = cluster.connect().await?;
     let what = format!("cannot force {step} of node {}", args.node);
-    let request = v1::ForceRecoveryRequest {
-        node_id: args.node.clone(),
-        step: step.to_owned(),
-        container: args.container.clone().unwrap_or_default(),
-    };
+    let request =
+        v1::ForceRecoveryRequest { node_id: args.node.clone(), step: step.to_owned(), container };
     let answer = client.call(&what, request, async |api, r| api.force_recovery(r).await).await?;
     print(&format!(
         "node {}: {}; piccolo events shows what becomes of it\n",

@@ -45,6 +45,22 @@ fn events_of_a_node_that_is_not_there_are_code_3() {
     check(&of("zone-a"), 0, &[]);
 }
 
+#[test]
+fn a_forced_step_without_its_container_is_a_wrong_command_line_and_so_is_a_container_of_another_step()
+ {
+    let (home, _peer, context) = start();
+    let force = |words: &[&str]| {
+        let recovery = ["--context", &context, "node", "recovery", "zone-a", "--force"];
+        home.piccolo(&[&recovery, words].concat())
+    };
+    let missing = "error: --container is missing: restart-container is of one; nothing was done";
+    let help = "--force restart-container --container NAME";
+    check(&force(&["restart-container"]), 2, &[missing, help]);
+    check(&force(&["restart-container", "--container", ""]), 2, &[missing, help]);
+    let other = "error: --container is for restart-container, not reboot; nothing was done";
+    check(&force(&["reboot", "--container", "camera"]), 2, &[other, help]);
+}
+
 /// HTTP/2 frames: a header of nine bytes, whose last four name the stream.
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 const SETTINGS_SEEN: [u8; 9] = [0, 0, 0, 4, 1, 0, 0, 0, 0];

@@ -254,7 +254,9 @@ impl NodeAgent {
             (Step::RestartPodman, _) if policy.podman => {}
             (Step::Reboot, _) if policy.reboot => {}
             (Step::RestartContainer, Failure::Container(name)) if known(name) => {}
-            (Step::RestartContainer, _) => return Some(format!("there is no {failure} here")),
+            (Step::RestartContainer, Failure::Container(name)) => {
+                return Some(format!("there is no container {name} here"));
+            }
             (step, _) => return Some(why_off(step)),
         }
         if self.ledger.recovery.is_under_way(failure) {

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use piccolo_core::{
-    api_server::Call,
-    model::{FieldError, check_text},
-    session::AgentCommand,
-    state_manager::Request,
+    api_server::Call, model::check_text, session::AgentCommand, state_manager::Request,
 };
 use piccolo_rpc::{convert::recovery_step, v1};
 use tonic::{Request as Asked, Response};
@@ -45,10 +42,8 @@ pub(super) async fn force_recovery(
 ) -> Answered<v1::ForceRecoveryResponse> {
     let convert = |w: v1::ForceRecoveryRequest| {
         let step = recovery_step("step", &w.step)?;
-        if !step.is_ours() {
-            return Err(FieldError::new("step", "happens by itself: it cannot be forced").into());
-        }
         check_text("container", &w.container, CONTAINER_BYTES_MAX)?;
+        step.check_forced(&w.container)?;
         let command = AgentCommand::Recover { step, container: w.container };
         Ok(Request::Command { node: named(w.node_id)?, command })
     };

@@ -440,6 +440,13 @@ async fn what_may_not_be_changed_is_a_problem_with_its_code() {
             "{\"step\":\"dance\"}",
             (400, "InvalidField"),
         ),
+        (
+            "POST",
+            "/api/v1/nodes/n1/recovery/force",
+            vec![json],
+            "{\"step\":\"restart-container\"}",
+            (400, "InvalidField"),
+        ),
     ] {
         let answer = ask(&cluster, Some(&admin), method, path, &headers, body).await;
         assert_eq!((answer.status, answer.reason().as_str()), expect, "{method} {path} {answer:?}");

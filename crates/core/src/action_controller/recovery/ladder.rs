@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::Policy;
+use crate::model::FieldError;
 
 /// What has failed on a node. The order is that in which attempts are made.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -88,6 +89,26 @@ impl Step {
         match self {
             Self::RestartContainer | Self::RestartPodman | Self::Reboot => true,
             Self::Reconnect | Self::Register | Self::RestartAgent | Self::Alert => false,
+        }
+    }
+
+    /// Whether an operator may ask for it, and for this container; empty for none.
+    ///
+    /// # Errors
+    /// It happens by itself, or goes with a container and none is named, or the other way round.
+    pub fn check_forced(self, container: &str) -> Result<(), FieldError> {
+        let of_container = self == Self::RestartContainer;
+        if !self.is_ours() {
+            Err(FieldError::new("step", "happens by itself: it cannot be forced"))
+        } else if of_container && container.is_empty() {
+            Err(FieldError::new("container", "is missing: restart-container is of one"))
+        } else if !of_container && !container.is_empty() {
+            Err(FieldError::new(
+                "container",
+                format!("is for restart-container, not {}", self.name()),
+            ))
+        } else {
+            Ok(())
         }
     }
 

@@ -205,6 +205,25 @@ fn a_restart_of_the_agent_gives_no_fresh_budget_and_tells_nobody_twice() {
 }
 
 #[test]
+fn only_what_is_a_containers_is_forced_with_one_and_that_never_without() {
+    for (step, container, wrong) in [
+        (Step::RestartContainer, "web", None),
+        (Step::RestartContainer, "", Some("container: is missing")),
+        (Step::RestartPodman, "", None),
+        (Step::RestartPodman, "web", Some("container: is for restart-container, not restart-podman")),
+        (Step::Reboot, "web", Some("container: is for restart-container, not reboot")),
+        (Step::Alert, "", Some("step: happens by itself")),
+    ] {
+        let why = step.check_forced(container).err().map(|error| error.to_string());
+        let is_so = match (&why, wrong) {
+            (Some(why), Some(wrong)) => why.starts_with(wrong),
+            (why, wrong) => why.is_none() && wrong.is_none(),
+        };
+        assert!(is_so, "{step:?} {container:?}: {why:?}");
+    }
+}
+
+#[test]
 fn what_is_told_is_for_people_and_programs() {
     let mut board = Board::new(&[Failure::Podman]);
     board.run(0..12);

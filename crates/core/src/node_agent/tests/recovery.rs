@@ -166,7 +166,7 @@ fn a_forced_step_goes_before_a_pause_and_is_refused_where_it_cannot_be() {
     assert_eq!(steps(&effects), [("podman".to_owned(), Step::RestartPodman)]);
     for (step, container, why) in [
         (Step::RestartPodman, "", "an attempt at podman is under way already"),
-        (Step::RestartContainer, "db", "there is no container/db here"),
+        (Step::RestartContainer, "db", "there is no container db here"),
         (
             Step::Reboot,
             "",
