@@ -25,7 +25,7 @@ pub(crate) fn task(workspace: &Workspace, arguments: &[OsString]) -> Result<()> 
         }
     }
     let mut bench = workspace.cargo();
-    bench.args(["run", "--release", "--quiet", "--package", "piccolo-bench", "--"]);
+    bench.args(["run", "--release", "--package", "piccolo-bench", "--"]);
     bench.arg("--target").arg(workspace.target());
     if let Some(folder) = programs {
         bench.arg("--programs").arg(folder);

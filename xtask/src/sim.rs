@@ -29,7 +29,7 @@ pub(crate) const PROFILE: &str = "simulation";
 /// `cargo run` of the simulator; its own arguments come after a `--`.
 pub(crate) fn command(workspace: &Workspace) -> Command {
     let mut command = workspace.cargo();
-    command.args(["run", "--quiet", "--package", "piccolo-sim", "--profile", PROFILE]);
+    command.args(["run", "--package", "piccolo-sim", "--profile", PROFILE]);
     command
 }
 

@@ -84,6 +84,15 @@ fn no_file_names_a_registry_or_somebodys_machine() {
     });
 }
 
+/// On a fresh machine that takes a minute, before there is anything of ours to say so.
+#[test]
+fn who_types_cargo_xtask_sees_what_is_compiled() {
+    let aliases = read(".cargo/config.toml");
+    let xtask = aliases.lines().find(|line| line.starts_with("xtask = ")).unwrap_or_default();
+    assert!(xtask.contains("run --package xtask"), "{aliases}");
+    assert!(!xtask.contains("--quiet"), "{xtask}");
+}
+
 #[test]
 fn decisions_are_numbered_without_gaps() {
     let mut names: Vec<String> = fs::read_dir(root().join("docs/adr"))
