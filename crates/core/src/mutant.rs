@@ -14,6 +14,7 @@ pub const ALL: &[&str] = &[
     "a dropped session stays live",
     "a failed check is not repeated soon",
     "a failed check keeps nobody out",
+    "a forced step takes an attempt of the plan's",
     "a generation is not saved",
     "a group does not name who joins it",
     "a lost attempt is waited for",

@@ -41,7 +41,7 @@ pub struct RecoveryArgs {
     /// End a pause
     #[arg(long)]
     resume: bool,
-    /// Take a step now, whatever the plan says; it counts against the budget
+    /// Take a step now, whatever the plan says; it takes nothing from the budget
     #[arg(long, value_enum, value_name = "STEP")]
     force: Option<ForcedStep>,
     /// The container of restart-container

@@ -125,7 +125,11 @@ impl NodeAgent {
         if step == Step::Alert {
             return self.tell_a_person(now, out, &failure, attempts);
         }
-        self.ledger.recovery.begin(&failure, step, now);
+        if forced {
+            self.ledger.recovery.begin_forced(&failure, step, now);
+        } else {
+            self.ledger.recovery.begin(&failure, step, now);
+        }
         if !step.is_ours() {
             return;
         }
@@ -220,7 +224,7 @@ impl NodeAgent {
         }
     }
 
-    /// What an operator wants goes before pause and back-off, and counts as any other attempt.
+    /// What an operator wants goes before pause, back-off and budget, and counts against none of them.
     pub(super) fn recovery_forced(
         &mut self,
         now: Now,

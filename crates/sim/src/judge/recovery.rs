@@ -6,6 +6,7 @@ use piccolo_core::{
     action_controller::recovery::{Failure, Policy},
     model::{EventKind, JournalEntry},
     node_agent::Effect,
+    session::ToMaster,
     time::WallTime,
 };
 
@@ -29,6 +30,8 @@ pub(super) struct Recoveries {
     /// Of the agent's process: its own clock counts, and a later life knows of it only by the wall.
     boot: u32,
     attempts: Vec<True>,
+    /// What this process may tell at most: what it told, and what the plan has had done since.
+    spent_max: Option<u32>,
     /// By failure, each as soon after the one before that it is the same; of one disk.
     life: u64,
     rows: BTreeMap<Failure, Vec<True>>,
@@ -45,7 +48,7 @@ impl Judge {
     ) {
         let account = self.recoveries.entry(board).or_default();
         if account.boot != boot {
-            (account.boot, account.attempts) = (boot, Vec::new());
+            (account.boot, account.attempts, account.spent_max) = (boot, Vec::new(), None);
         }
         if account.life != disk.journal_life {
             account.life = disk.journal_life;
@@ -61,6 +64,9 @@ impl Judge {
                 let failure = entry.fields.get("failure").cloned().unwrap_or_default();
                 account.told.insert(failure, (at, entry.at));
                 problem
+            }
+            Effect::Send(ToMaster::Status(report)) => {
+                report.picture.as_ref().and_then(|picture| account.spent(picture.recovery.spent))
             }
             _ => None,
         };
@@ -81,6 +87,7 @@ impl Recoveries {
             return Some(("nothing_is_done_in_maintenance", failure.to_string()));
         }
         self.attempts.push(at);
+        self.spent_max = self.spent_max.map(|max| max + 1);
         let hour = self.attempts.iter().filter(|then| at - **then + SLACK < HOUR).count();
         let max = Policy::default().attempts_per_hour_max;
         if hour > max {
@@ -100,6 +107,13 @@ impl Recoveries {
             return Some(("a_person_is_told_at_last", what));
         }
         None
+    }
+
+    /// What is told of the budget is the plan's own; operators take nothing from it.
+    fn spent(&mut self, told: u32) -> Problem {
+        let max = self.spent_max.replace(told)?;
+        let what = || format!("{told} attempts are told, and the plan has made {max}");
+        (told > max).then(|| ("a_forced_step_costs_no_attempt", what()))
     }
 
     fn person_told(&mut self, at: True, entry: &JournalEntry) -> Problem {

@@ -144,6 +144,17 @@ impl Memory {
         }
     }
 
+    /// What an operator wants, whether the plan would or not: it is given its time as any attempt, and takes nothing
+    /// from what the plan may do by itself, neither of the budget nor of the ladder.
+    pub fn begin_forced(&mut self, failure: &Failure, step: Step, now: Now) {
+        if mutant!("a forced step takes an attempt of the plan's") {
+            return self.begin(failure, step, now);
+        }
+        if let Some(episode) = self.episode(failure) {
+            episode.under_way = Some((step, now.at + step.window()));
+        }
+    }
+
     /// A person was told at that time of what is meant: in this episode, unless it is younger.
     pub fn recall_told(&mut self, at: WallTime, is_meant: impl Fn(&Failure) -> bool) {
         for episode in &mut self.episodes {

@@ -205,12 +205,38 @@ fn a_restart_of_the_agent_gives_no_fresh_budget_and_tells_nobody_twice() {
 }
 
 #[test]
+fn what_operators_force_takes_nothing_from_what_is_done_without_them() {
+    let mut board = Board::new(&[Failure::Podman]);
+    board.policy.reboot = true;
+    for second in 0..20 {
+        let step = if second % 2 == 0 { Step::RestartPodman } else { Step::Reboot };
+        board.memory.observe(&board.failing, &board.policy, at(second), &mut || 0);
+        board.memory.begin_forced(&Failure::Podman, step, at(second));
+        let under_way =
+            Next::Waits { why: WhyNot::UnderWay, until: Some((at(second).at) + step.window()) };
+        assert_eq!(board.why(second)[0].2, under_way, "nothing is done beside it");
+        let over =
+            board.memory.ended(&Failure::Podman, &board.outcome, &board.policy, at(second).at, 0);
+        assert!(over);
+    }
+    assert_eq!((board.memory.spent(at(20).at), board.memory.attempts(&Failure::Podman)), (0, 0));
+    board.run(20..HOUR_S / 2);
+    let podman = Step::RestartPodman;
+    let first: Vec<_> = board.steps(&Failure::Podman).into_iter().take(5).collect();
+    assert_eq!(first, [podman, podman, podman, Step::Reboot, Step::Alert]);
+}
+
+#[test]
 fn only_what_is_a_containers_is_forced_with_one_and_that_never_without() {
     for (step, container, wrong) in [
         (Step::RestartContainer, "web", None),
         (Step::RestartContainer, "", Some("container: is missing")),
         (Step::RestartPodman, "", None),
-        (Step::RestartPodman, "web", Some("container: is for restart-container, not restart-podman")),
+        (
+            Step::RestartPodman,
+            "web",
+            Some("container: is for restart-container, not restart-podman"),
+        ),
         (Step::Reboot, "web", Some("container: is for restart-container, not reboot")),
         (Step::Alert, "", Some("step: happens by itself")),
     ] {
