@@ -10,7 +10,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use piccolo_core::{state_manager::Input, time::WallTime};
+use piccolo_core::{
+    state_manager::Input,
+    time::{Timestamp, WallTime},
+};
 use piccolo_store::Store;
 use tokio::runtime::Handle;
 
@@ -68,26 +71,32 @@ impl Schedule {
     /// Runs until the master ends.
     pub(crate) async fn run(self) {
         let every = self.settings.every;
-        let newest = self.newest();
-        self.health.set(BackupState { every, newest, problem: String::new() });
-        let mut retry: Option<WallTime> = None;
+        self.health.set(BackupState { every, ..BackupState::default() });
+        let mut retry: Option<Timestamp> = None;
         loop {
-            let now = self.clock.now().wall;
-            let state = self.health.get().unwrap_or_default();
-            let due = state.newest.as_ref().map_or(now, |(at, _)| at.plus(every));
-            // a clock that was set back must not put it off for long
-            let due = due.min(now.plus(every));
-            let due = retry.map_or(due, |retry| due.max(retry));
-            let wait = due.since(now).min(LOOK_EVERY_MAX);
+            let now = self.clock.now();
+            let newest = self.look(now.wall);
+            let due = newest.map_or(now.wall, |at| at.plus(every));
+            let waits = retry.map_or(Duration::ZERO, |retry| retry.since(now.at));
+            let wait = due.since(now.wall).max(waits).min(LOOK_EVERY_MAX);
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
                 continue;
             }
-            retry = self.make().await.then_some(()).map_or_else(
-                || Some(self.clock.now().wall.plus(RETRY_AFTER.min(every))),
-                |()| None,
-            );
+            let made = self.make().await;
+            retry = (!made).then(|| self.clock.now().at + RETRY_AFTER.min(every));
         }
+    }
+
+    /// When the newest was made, which readers are told too. A folder that is away says nothing.
+    fn look(&self, now: WallTime) -> Option<WallTime> {
+        let before = self.health.get().unwrap_or_default();
+        let newest = self.newest(now).or(before.newest.clone());
+        let at = newest.as_ref().map(|(at, _)| *at);
+        if newest != before.newest {
+            self.health.set(BackupState { newest, ..before });
+        }
+        at
     }
 
     /// Whether it was made.
@@ -110,7 +119,7 @@ impl Schedule {
                 problem
             }
         };
-        let newest = self.newest().or(before.newest);
+        let newest = self.newest(self.clock.now().wall).or(before.newest);
         self.health.set(BackupState { newest, problem: problem.clone(), ..before });
         let failed = (!problem.is_empty()).then_some(problem);
         self.state.tell(Input::BackupEnded { failed }).await;
@@ -126,13 +135,14 @@ impl Schedule {
             host: startup::host_name(),
         };
         let (settings, cluster) = (self.settings.clone(), self.cluster.clone());
+        let now = WallTime(source.at_ms);
         let runtime = Handle::current();
         let write = move || {
-            let BackupConfig { folder, keep, passphrase_file, .. } = settings;
+            let BackupConfig { folder, every, keep, passphrase_file } = settings;
             let passphrase = passphrase::for_new(passphrase::from_file(&passphrase_file)?)?;
             let made = folder_is_there(&folder)
                 .and_then(|()| source.write(&folder, &passphrase, &runtime))?;
-            retire(&folder, &cluster, keep).with_context(|| {
+            retire(&folder, &cluster, keep, now.plus(every)).with_context(|| {
                 format!("old backups in {} cannot be removed", folder.display())
             })?;
             Ok(made)
@@ -140,9 +150,11 @@ impl Schedule {
         tokio::task::spawn_blocking(write).await?
     }
 
-    fn newest(&self) -> Option<(WallTime, PathBuf)> {
-        let (at, path) = backups(&self.settings.folder, &self.cluster).ok()?.pop()?;
-        Some((WallTime(at), path))
+    /// Of those that this clock may have dated.
+    fn newest(&self, now: WallTime) -> Option<(WallTime, PathBuf)> {
+        let horizon = now.plus(self.settings.every);
+        let all = backups(&self.settings.folder, &self.cluster, horizon).ok()?;
+        all.into_iter().next_back().filter(|(at, _)| *at <= horizon)
     }
 }
 
@@ -157,14 +169,19 @@ fn folder_is_there(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// Keeps the newest.
-fn retire(folder: &Path, cluster: &str, keep: usize) -> std::io::Result<()> {
-    let all = backups(folder, cluster)?;
+fn retire(folder: &Path, cluster: &str, keep: usize, horizon: WallTime) -> std::io::Result<()> {
+    let all = backups(folder, cluster, horizon)?;
     let surplus = all.len().saturating_sub(keep);
     all.into_iter().take(surplus).try_for_each(|(_, path)| std::fs::remove_file(path))
 }
 
-/// This cluster's, oldest first, by the names that this master gave them.
-fn backups(folder: &Path, cluster: &str) -> std::io::Result<Vec<(i64, PathBuf)>> {
+/// This cluster's, oldest first, by the names that this master gave them. What is dated beyond the horizon was made
+/// while the clock was wrong, and before anything that it dates since: it neither puts the next one off nor outlives it.
+fn backups(
+    folder: &Path,
+    cluster: &str,
+    horizon: WallTime,
+) -> std::io::Result<Vec<(WallTime, PathBuf)>> {
     let prefix = file_prefix(cluster);
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -173,10 +190,10 @@ fn backups(folder: &Path, cluster: &str) -> std::io::Result<Vec<(i64, PathBuf)>>
         let stamp =
             name.to_str().and_then(|name| name.strip_prefix(&prefix)?.strip_suffix(".backup"));
         if let Some(at) = stamp.and_then(parse_stamp) {
-            found.push((at, entry.path()));
+            found.push((WallTime(at), entry.path()));
         }
     }
-    found.sort();
+    found.sort_by_key(|(at, _)| (*at <= horizon, *at));
     Ok(found)
 }
 
@@ -184,25 +201,38 @@ fn backups(folder: &Path, cluster: &str) -> std::io::Result<Vec<(i64, PathBuf)>>
 mod tests {
     use super::*;
 
+    fn folder_with(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        folder
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn at(stamp: &str) -> WallTime {
+        WallTime(parse_stamp(stamp).unwrap())
+    }
+
     #[test]
     fn only_the_newest_of_this_cluster_are_kept_and_nothing_else_is_touched() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in [
+        let folder = folder_with(&[
             "piccolo-c1-20260101T000000Z.backup",
             "piccolo-c1-20260301T000000Z.backup",
             "piccolo-c1-20260201T000000Z.backup",
             "piccolo-c2-20250101T000000Z.backup",
             "piccolo-c1-before-the-move.backup",
             "notes.txt",
-        ] {
-            std::fs::write(folder.path().join(name), "").unwrap();
-        }
-        retire(folder.path(), "c1", 2).unwrap();
-        let mut left: Vec<_> = std::fs::read_dir(folder.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        left.sort();
+        ]);
+        let horizon = at("20260302T000000Z");
+        retire(folder.path(), "c1", 2, horizon).unwrap();
         let expected = [
             "notes.txt",
             "piccolo-c1-20260201T000000Z.backup",
@@ -210,8 +240,25 @@ mod tests {
             "piccolo-c1-before-the-move.backup",
             "piccolo-c2-20250101T000000Z.backup",
         ];
-        assert_eq!(left, expected);
-        let newest = backups(folder.path(), "c1").unwrap().pop().unwrap();
+        assert_eq!(names(folder.path()), expected);
+        let newest = backups(folder.path(), "c1", horizon).unwrap().pop().unwrap();
         assert!(newest.1.ends_with("piccolo-c1-20260301T000000Z.backup"));
+    }
+
+    #[test]
+    fn what_a_clock_of_the_future_has_dated_goes_before_what_is_dated_since_it_was_mended() {
+        let folder = folder_with(&[
+            "piccolo-c1-20380101T000000Z.backup",
+            "piccolo-c1-20380102T000000Z.backup",
+            "piccolo-c1-20260301T000000Z.backup",
+        ]);
+        let horizon = at("20260302T000000Z");
+        let newest = backups(folder.path(), "c1", horizon).unwrap().pop().unwrap();
+        assert_eq!(newest.0, at("20260301T000000Z"));
+        retire(folder.path(), "c1", 2, horizon).unwrap();
+        let expected = ["piccolo-c1-20260301T000000Z.backup", "piccolo-c1-20380102T000000Z.backup"];
+        assert_eq!(names(folder.path()), expected);
+        retire(folder.path(), "c1", 1, horizon).unwrap();
+        assert_eq!(names(folder.path()), expected[..1]);
     }
 }
