@@ -10,11 +10,12 @@ use std::{
 
 use anyhow::Context as _;
 use piccolo_store::{Error, ROOT, Range, Store};
+use rustix::fs::{FlockOperation, flock};
 use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
 use super::{
-    ADMIN_CONTEXT, AUTHORITY, CONFIGURATION, SEAL_KEY,
+    ADMIN_CONTEXT, AUTHORITY, CONFIGURATION, SEAL_KEY, parse_stamp,
     records::{End, FORMAT, Manifest, RecordWriter},
     stamp,
 };
@@ -122,7 +123,11 @@ impl Source {
         runtime: &Handle,
     ) -> anyhow::Result<(u64, u64, End)> {
         let unwritable = || format!("{} cannot be written", path.display());
-        let file = BufWriter::new(private_file(path).with_context(unwritable)?);
+        let file = private_file(path).with_context(unwritable)?;
+        // held until it is whole: a half that nobody holds was left by somebody who was killed. A file system without
+        // locks keeps what is left
+        flock(&file, FlockOperation::NonBlockingLockExclusive).ok();
+        let file = BufWriter::new(file);
         let mut range = Range::prefix(ROOT);
         let mut page = runtime.block_on(self.store.range(&range))?;
         let revision = page.revision;
@@ -159,6 +164,9 @@ impl Source {
 }
 
 /// What a backup is called where nobody chose a name; sorted by time within a cluster.
+/// At the end of its name while it is written.
+const HALF: &str = ".new";
+
 fn file_name(cluster: &str, at_ms: i64) -> String {
     format!("{}{}.backup", file_prefix(cluster), stamp(at_ms))
 }
@@ -174,8 +182,27 @@ fn was_compacted(error: &anyhow::Error) -> bool {
 fn beside(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
-    name.push(".new");
+    name.push(HALF);
     path.with_file_name(name)
+}
+
+/// Removes what killed backups of this cluster have left half written, under names of the master's own.
+pub(super) fn remove_halves(folder: &Path, cluster: &str) -> std::io::Result<()> {
+    let prefix = format!(".{}", file_prefix(cluster));
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.strip_suffix(HALF));
+        let is_ours = name.and_then(|name| parse_stamp(name.strip_suffix(".backup")?)).is_some();
+        if !is_ours {
+            continue;
+        }
+        let half = File::open(entry.path())?;
+        if flock(&half, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Mode 0600 from its first byte.

@@ -18,7 +18,7 @@ use piccolo_store::Store;
 use tokio::runtime::Handle;
 
 use super::{
-    create::{Made, Source, file_prefix},
+    create::{Made, Source, file_prefix, remove_halves},
     parse_stamp, passphrase,
 };
 use crate::{
@@ -140,8 +140,11 @@ impl Schedule {
         let write = move || {
             let BackupConfig { folder, every, keep, passphrase_file } = settings;
             let passphrase = passphrase::for_new(passphrase::from_file(&passphrase_file)?)?;
-            let made = folder_is_there(&folder)
-                .and_then(|()| source.write(&folder, &passphrase, &runtime))?;
+            folder_is_there(&folder)?;
+            remove_halves(&folder, &cluster).with_context(|| {
+                format!("what is half written in {} cannot be removed", folder.display())
+            })?;
+            let made = source.write(&folder, &passphrase, &runtime)?;
             retire(&folder, &cluster, keep, now.plus(every)).with_context(|| {
                 format!("old backups in {} cannot be removed", folder.display())
             })?;
@@ -199,6 +202,8 @@ fn backups(
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{FlockOperation, flock};
+
     use super::*;
 
     fn folder_with(names: &[&str]) -> tempfile::TempDir {
@@ -243,6 +248,28 @@ mod tests {
         assert_eq!(names(folder.path()), expected);
         let newest = backups(folder.path(), "c1", horizon).unwrap().pop().unwrap();
         assert!(newest.1.ends_with("piccolo-c1-20260301T000000Z.backup"));
+    }
+
+    #[test]
+    fn what_a_killed_backup_has_left_goes_and_what_is_being_written_stays() {
+        let folder = folder_with(&[
+            ".piccolo-c1-20260101T000000Z.backup.new",
+            ".piccolo-c1-20260201T000000Z.backup.new",
+            ".piccolo-c2-20260101T000000Z.backup.new",
+            ".piccolo-c1-notes.backup.new",
+            "piccolo-c1-20260101T000000Z.backup",
+        ]);
+        let writes = folder.path().join(".piccolo-c1-20260201T000000Z.backup.new");
+        let writes = std::fs::File::open(writes).unwrap();
+        flock(&writes, FlockOperation::LockExclusive).unwrap();
+        remove_halves(folder.path(), "c1").unwrap();
+        let expected = [
+            ".piccolo-c1-20260201T000000Z.backup.new",
+            ".piccolo-c1-notes.backup.new",
+            ".piccolo-c2-20260101T000000Z.backup.new",
+            "piccolo-c1-20260101T000000Z.backup",
+        ];
+        assert_eq!(names(folder.path()), expected);
     }
 
     #[test]
