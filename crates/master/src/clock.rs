@@ -3,7 +3,7 @@
 //! The monotonic one counts the time that a machine sleeps: after a suspend the agents have really been silent.
 //! The wall clock never shows less than the floor that certificates are checked with.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use piccolo_core::time::{Now, Timestamp, WallTime};
 use piccolo_rpc::tls::clock::Clock;
@@ -34,9 +34,7 @@ impl MasterClock {
     }
 
     fn wall_time(&self) -> WallTime {
-        let system = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let floor = Duration::from_secs(self.wall.floor());
-        WallTime(i64::try_from(system.max(floor).as_millis()).unwrap_or(i64::MAX))
+        WallTime(i64::try_from(self.wall.time().as_millis()).unwrap_or(i64::MAX))
     }
 }
 

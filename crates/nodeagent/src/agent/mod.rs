@@ -26,10 +26,7 @@ mod tell;
 mod told;
 mod view;
 
-use std::{
-    path::PathBuf,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use piccolo_core::{
@@ -427,10 +424,8 @@ fn settings(config: &Config, node: NodeId, checks: bool) -> node_agent::Settings
 /// The monotonic time of this process, and the wall clock, which is never earlier than its floor.
 fn now(started: Instant, clock: &Clock) -> Now {
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let system = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let system = i64::try_from(system.as_millis()).unwrap_or(i64::MAX);
-    let floor = i64::try_from(clock.floor().saturating_mul(1000)).unwrap_or(i64::MAX);
-    Now { at: Timestamp(micros), wall: WallTime(system.max(floor)) }
+    let wall = i64::try_from(clock.time().as_millis()).unwrap_or(i64::MAX);
+    Now { at: Timestamp(micros), wall: WallTime(wall) }
 }
 
 fn seconds(wall: WallTime) -> u64 {

@@ -3,10 +3,10 @@
 //! A certificate is checked against a date, and many boards have no battery behind their clock. So
 //! the date used here is never earlier than a *floor*: the newest moment that is known to be past.
 //! The floor starts at the year of this program and is raised by what the owner stored on disk, by
-//! the start of its own certificate's life, and by what a verified master said.
+//! the start of its own certificate's life, and by what a verified master said. While the system's clock
+//! shows less than that year, the floor goes on with it: time would stand still otherwise.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::time_provider::TimeProvider;
@@ -18,28 +18,55 @@ pub const EARLIEST_UNIX_SECONDS: u64 = 1_767_225_600;
 /// A clock with a floor, shared by everything that checks certificates in one process.
 #[derive(Clone, Debug)]
 pub struct Clock {
-    floor: Arc<AtomicU64>,
+    floor: Arc<Mutex<Floor>>,
+}
+
+/// A moment that is known to be past, and what the system's clock showed when that was learned.
+#[derive(Clone, Copy, Debug)]
+struct Floor {
+    moment: u64,
+    learned: Duration,
+}
+
+impl Floor {
+    /// A system's clock that is certainly wrong still runs: so does the floor then, or time would stand still.
+    /// Below one that may be right it stays, so that a floor which is itself too late is outlived.
+    fn at(self, system: Duration) -> Duration {
+        let moment = Duration::from_secs(self.moment);
+        let earliest = Duration::from_secs(EARLIEST_UNIX_SECONDS);
+        if system < earliest {
+            moment.saturating_add(system.saturating_sub(self.learned))
+        } else {
+            moment
+        }
+    }
 }
 
 impl Clock {
     /// A clock that never shows less than `floor`, in seconds since 1970.
     #[must_use]
     pub fn with_floor(floor: u64) -> Clock {
-        Clock { floor: Arc::new(AtomicU64::new(floor.max(EARLIEST_UNIX_SECONDS))) }
+        let floor = Floor { moment: floor.max(EARLIEST_UNIX_SECONDS), learned: system() };
+        Clock { floor: Arc::new(Mutex::new(floor)) }
     }
 
-    /// Seconds since 1970: the system's time or the floor, whichever is later.
+    /// Seconds since 1970: as [`Clock::time`].
     #[must_use]
     pub fn now(&self) -> u64 {
-        let system =
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        system.max(self.floor())
+        self.time().as_secs()
+    }
+
+    /// Since 1970: the system's time or the floor, whichever is later.
+    #[must_use]
+    pub fn time(&self) -> Duration {
+        let system = system();
+        system.max(self.known().at(system))
     }
 
     /// The floor, in seconds since 1970: what to keep on disk.
     #[must_use]
     pub fn floor(&self) -> u64 {
-        self.floor.load(Ordering::Relaxed)
+        self.known().at(system()).as_secs()
     }
 
     /// Learns that `moment` (seconds since 1970) is past. Never lowers the floor.
@@ -47,8 +74,20 @@ impl Clock {
     /// Pass only what a verified peer or an own certificate says: a floor far in the future makes
     /// every certificate look expired.
     pub fn raise(&self, moment: u64) {
-        self.floor.fetch_max(moment, Ordering::Relaxed);
+        let system = system();
+        let mut floor = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
+        if Duration::from_secs(moment) > floor.at(system) {
+            *floor = Floor { moment, learned: system };
+        }
     }
+
+    fn known(&self) -> Floor {
+        *self.floor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn system() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 impl Default for Clock {
@@ -82,6 +121,19 @@ mod tests {
     #[test]
     fn a_floor_before_the_program_itself_is_not_believed() {
         assert_eq!(Clock::with_floor(0).floor(), EARLIEST_UNIX_SECONDS);
+    }
+
+    #[test]
+    fn time_does_not_stand_still_on_a_board_that_has_booted_in_1970() {
+        let hour = Duration::from_secs(3600);
+        let floor = Floor { moment: FAR_AHEAD, learned: hour };
+        let moment = Duration::from_secs(FAR_AHEAD);
+        assert_eq!(floor.at(hour), moment);
+        assert_eq!(floor.at(2 * hour), moment + hour);
+        assert_eq!(floor.at(Duration::ZERO), moment, "it was set back");
+        // from now on the system's clock may be right, and outlives a floor that is too late
+        assert_eq!(floor.at(Duration::from_secs(EARLIEST_UNIX_SECONDS)), moment);
+        assert_eq!(floor.at(Duration::from_secs(FAR_AHEAD - 1)), moment);
     }
 
     #[test]
