@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use piccolo_rpc::v1;
+use piccolo_rpc::{v1, view::recovery::paused_until};
 use prost_types::Timestamp;
 
 use super::{NotCheckedView, connect::Master};
@@ -13,6 +13,8 @@ use crate::{
     words,
 };
 
+/// What recovery waits for when all that it may do has been done.
+const NO_MORE: [&str; 3] = ["Person", "Budget", "Reboots"];
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
@@ -414,7 +416,12 @@ fn nodes(seen: &Seen) -> Vec<Finding> {
     }
     let mut found = Vec::new();
     for node in &seen.nodes {
-        let of_it = [status_of(seen, node), system_check_of(node), containers_of(node)];
+        let of_it = [
+            status_of(seen, node),
+            recovery_of(seen, node),
+            system_check_of(node),
+            containers_of(node),
+        ];
         found.extend(of_it.into_iter().flatten().map(|finding| finding.about(&node.name)));
     }
     let ready = seen.nodes.iter().filter(|n| n.status == v1::NodeStatus::Ready as i32).count();
@@ -470,6 +477,24 @@ fn status_of(seen: &Seen, node: &v1::Node) -> Option<Finding> {
             bad(Level::Warning, is(""), format!("piccolo node describe {name}"))
         }
     }
+}
+
+/// Whoever looks why nothing is done about a failure is told who said so, or that no more can be.
+fn recovery_of(seen: &Seen, node: &v1::Node) -> Option<Finding> {
+    let name = &node.name;
+    if let Some(until) = paused_until(node, &seen.now) {
+        let left = span(seconds_between(&seen.now, until));
+        let shown = format!("an operator has paused it, for {left} more");
+        let remedy = format!("when the work is done: piccolo node recovery {name} --resume");
+        return Some(Finding::bad("recovery", Level::Warning, shown, remedy));
+    }
+    let lines = node.recovery.iter().flat_map(|recovery| &recovery.lines);
+    let given_up = lines.filter(|line| NO_MORE.contains(&line.waits.as_str()));
+    let given_up: Vec<_> =
+        given_up.map(|line| format!("{}: {}", line.failure, one_line(&line.why))).collect();
+    let remedy = format!("piccolo node recovery {name}; why: piccolo events --node {name}");
+    (!given_up.is_empty())
+        .then(|| Finding::bad("recovery", Level::Error, listed(&given_up), remedy))
 }
 
 fn system_check_of(node: &v1::Node) -> Option<Finding> {

@@ -1,7 +1,7 @@
 //! Everything about one node, for people.
 
 use piccolo_core::monitoring_server::ROUND_TRIP;
-use piccolo_rpc::v1;
+use piccolo_rpc::{v1, view::recovery::paused_until};
 
 use super::table::{container_state, container_tone, labels, round_trip, status_tone};
 use crate::{
@@ -68,7 +68,11 @@ fn identity<'a>(node: &v1::Node, generation: Option<u64>, look: &Look) -> Vec<(&
         }
         Some(_) | None => node.applied_generation.to_string(),
     };
-    vec![
+    let paused = paused_until(node, &look.now).map(|at| {
+        let text = format!("paused by an operator, for {} more", until(look.now, Some(at)));
+        ("Recovery", look.paint(Tone::Warning, &text))
+    });
+    let mut all = vec![
         ("Name", or_nothing(&node.name)),
         ("Id", or_nothing(&node.id)),
         ("Status", status),
@@ -80,7 +84,9 @@ fn identity<'a>(node: &v1::Node, generation: Option<u64>, look: &Look) -> Vec<(&
         ("Generation", applied),
         ("Certificate", certificate),
         ("Joined", ago(node.created_at.as_ref())),
-    ]
+    ];
+    all.extend(paused);
+    all
 }
 
 fn conditions(node: &v1::Node, look: &Look) -> String {

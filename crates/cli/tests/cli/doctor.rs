@@ -175,6 +175,22 @@ fn nodes_and_what_runs_on_them() {
         let kind = "ClockSkew".to_owned();
         seen.nodes[0].conditions.push(v1::Condition { kind, ..Default::default() });
     });
+    let paused = wrong(|seen| seen.nodes[0].recovery_paused_until = ago(-1_800));
+    assert!(paused.concat().ends_with(": an operator has paused it, for 30m more"), "{paused:#?}");
+    assert_eq!(wrong(|seen| seen.nodes[0].recovery_paused_until = ago(1)), [""; 0], "it is over");
+    check("error recovery", |seen| {
+        let line = |failure: &str, waits: &str, why: &str| v1::RecoveryLine {
+            failure: failure.to_owned(),
+            waits: waits.to_owned(),
+            why: why.to_owned(),
+            ..Default::default()
+        };
+        let lines = vec![
+            line("podman", "Person", "nothing more is left but a person"),
+            line("container/web", "BackOff", "waits before the next attempt"),
+        ];
+        seen.nodes[0].recovery = Some(v1::Recovery { lines, ..Default::default() });
+    });
     check("error container", |seen| {
         seen.nodes[0].containers.push(container("job", "exited", Some(3)));
     });
