@@ -6,7 +6,7 @@ use std::{
     error::Error,
     fs,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use piccolo_testkit::{
@@ -186,6 +186,69 @@ fn who_interrupts_it_finds_the_host_as_it_was() -> Story {
     assert_eq!(traces(host)?, before);
     no_token_is_left(&cluster)?;
     Ok(cluster.end()?)
+}
+
+#[test]
+fn two_deployments_of_one_bare_host_leave_one_node_and_nothing_half_done() -> Story {
+    let cluster = bare(1)?;
+    let host = cluster.host("node-1")?;
+    let before = traces(host)?;
+    // How far the first one is when the second begins.
+    for so_far in [
+        "true",
+        "ls -d /tmp/piccolo-deploy.*",
+        "[ -e /opt/piccolo/transaction ] || [ -e /opt/piccolo/manifest ]",
+        "[ -e /opt/piccolo/manifest ]",
+        "[ -e /var/lib/piccolo/nodeagent/identity.pem ]",
+    ] {
+        let first = begin(&cluster)?;
+        cluster.wait(so_far, |_| Ok(host.shell(so_far).is_ok()))?;
+        let second = begin(&cluster)?;
+        let ends = [outcome(first)?, outcome(second)?];
+        assert!(ends.iter().any(|end| end["result"] != "failed"), "{so_far}: {ends:?}");
+        for end in ends.iter().filter(|end| end["result"] == "failed") {
+            let problem = &end["problem"];
+            let told = |key: &str| problem[key].as_str().is_some_and(|text| !text.is_empty());
+            assert!(told("cause") && told("help") && problem["left"].is_null(), "{so_far}: {end}");
+            assert!(AT_ONCE.iter().any(|why| problem.to_string().contains(why)), "{so_far}: {end}");
+        }
+        assert_eq!(cluster.node("node-1")?["status"], "Ready", "{so_far}");
+        let nodes = cluster.json(&["node", "list", "-o", "json"])?;
+        assert_eq!(nodes["nodes"].as_array().map(Vec::len), Some(1), "{so_far}: {nodes}");
+        no_token_is_left(&cluster)?;
+        let half =
+            "ls -d /opt/piccolo/transaction /tmp/piccolo* /var/lib/piccolo/nodeagent/*token*";
+        assert!(host.shell(half).is_err(), "{so_far}: {}", traces(host)?);
+        deploy(&cluster, &["root@node-1"], 0)?.are(&["unchanged"])?;
+        run(&cluster, "undeploy", &["--purge", "root@node-1"], 0)?.are(&["undeployed"])?;
+        assert_eq!(traces(host)?, before, "{so_far}");
+    }
+    Ok(cluster.end()?)
+}
+
+/// Why a deployment may fail while another one is at work on its host.
+const AT_ONCE: [&str; 3] = [
+    "another install.sh is at work here",
+    "PICCOLO was installed here meanwhile",
+    "is in session now",
+];
+
+/// A deployment of node-1 that goes on by itself.
+fn begin(cluster: &HostCluster) -> Told<Child> {
+    let mut piccolo = Command::new(cluster.client().cli);
+    piccolo.args(["node", "deploy", "-o", "json", "root@node-1", "--ssh-config", &ssh(cluster)]);
+    piccolo.arg("--release").arg(release(cluster)?);
+    piccolo.env("PICCOLO_CONTEXT", cluster.context());
+    let mut piccolo = cluster.testbed.network().command(&piccolo);
+    Ok(piccolo.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+}
+
+/// What it says of its host at the end.
+fn outcome(running: Child) -> Told<Value> {
+    let output = running.wait_with_output()?;
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let document: Value = serde_json::from_slice(&output.stdout).map_err(|_| stderr)?;
+    Ok(document["hosts"][0].clone())
 }
 
 #[test]

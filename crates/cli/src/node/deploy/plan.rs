@@ -135,8 +135,10 @@ fn joining(goal: &Goal<'_>, facts: &Facts, nodes: &[v1::Node]) -> Result<Plan, T
     let before = named(nodes, name);
     if let Some(node) = before.filter(|node| node.connected) {
         let said = format!("node {name} is another board, and in session now, from {}", node.ip);
-        return Err(Trouble::new(said)
-            .help("give this one another name: --name, or a name in the inventory"));
+        return Err(Trouble::new(said).help(
+            "give this one another name: --name, or a name in the inventory; if somebody else deploys to \
+             this very board just now, run the same again",
+        ));
     }
     Ok(Plan {
         work: Work::Join { write_name },
