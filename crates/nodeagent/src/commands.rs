@@ -86,11 +86,14 @@ pub fn leave(config: &Config) -> Result<ExitCode> {
             tell("the node has left its cluster; its containers go on\n")?;
         }
         Taken::Ours(_lock) => {
+            let was_member = !matches!(files.identity(), Ok(None));
             files.forget_membership()?;
-            tell(
+            tell(if was_member {
                 "no agent is running: the identity of this node was removed\n\
-                 the master still lists it: piccolo node remove NODE\n",
-            )?;
+                 the master still lists it: piccolo node remove NODE\n"
+            } else {
+                "no agent is running, and this node belongs to no cluster: it had no identity\n"
+            })?;
         }
     }
     Ok(ExitCode::SUCCESS)
