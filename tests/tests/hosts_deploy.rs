@@ -151,6 +151,15 @@ fn what_fails_on_the_way_leaves_the_host_as_it_was_and_is_done_by_the_next_run()
     assert_eq!(cluster.node("node-1")?, Value::Null);
     no_token_is_left(&cluster)?;
 
+    // One that is given up while it joins: whichever is quicker, neither side has it afterwards.
+    let at_once = ["root@node-1", "--wait-timeout", "1ms"];
+    let told = deploy(&cluster, &at_once, 1)?;
+    told.fails(0, "join", "the master has not heard node node-1 within 0.001 s", "")?;
+    assert_eq!(told.hosts[0]["problem"]["left"], Value::Null, "{}", told.stderr);
+    assert_eq!(traces(once)?, before.0);
+    cluster.wait("the cluster does not list it", |c| Ok(c.node("node-1")? == Value::Null))?;
+    no_token_is_left(&cluster)?;
+
     always.run(&["rm", "/usr/local/bin/sync"])?;
     deploy(&cluster, &both, 0)?.are(&["deployed", "deployed"])?;
     assert!(always.run(&["ls", "/opt/piccolo/transaction"]).is_err());

@@ -39,6 +39,8 @@ const SHORT_TIMEOUT: Duration = Duration::from_secs(30);
 const TOKEN_TTL: Duration = Duration::from_secs(600);
 /// Run on a host that leaves another cluster.
 const TAKE_OVER: &str = include_str!("take_over.sh");
+/// Said where nothing is installed any more.
+const GONE: &str = "gone";
 /// What the system check and the installer say of a board that is not ready.
 const NOT_READY: i32 = 2;
 
@@ -447,11 +449,6 @@ impl<'w> Walk<'w> {
         if !has_failed || self.is_member {
             return (!left.is_empty()).then(|| left.join("\n"));
         }
-        if let Some(id) = self.half_joined.take()
-            && let Err(trouble) = self.job.remove(&id).await
-        {
-            left.push(format!("the cluster still lists it: {}", trouble.said));
-        }
         if self.leaving != Leaving::No
             && let Err(trouble) = belong_again(session).await
         {
@@ -464,14 +461,37 @@ impl<'w> Walk<'w> {
                 "a master of its cluster has heard that it leaves, and will refuse it".into(),
             );
         }
+        let mut has_gone = false;
         if self.step >= Step::Install
             && let Some(Plan { work: Work::Join { .. }, .. }) = self.plan
             && !session.facts.installed
-            && let Err(trouble) = uninstall_again(session).await
         {
-            left.push(format!("what was installed is still there: {}", trouble.said));
+            match uninstall_again(session).await {
+                Ok(gone) => has_gone = gone,
+                Err(trouble) => {
+                    left.push(format!("what was installed is still there: {}", trouble.said));
+                }
+            }
+        }
+        if let Err(trouble) = self.forget(has_gone).await {
+            left.push(format!("the cluster still lists it: {}", trouble.said));
         }
         (!left.is_empty()).then(|| left.join("\n"))
+    }
+
+    /// The node that has not become one. Also one that joined while it was given up: by its name, where this run's
+    /// installation `has_gone`, so that nobody else can be meant.
+    async fn forget(&mut self, has_gone: bool) -> Result<(), Trouble> {
+        let mut id = self.half_joined.take();
+        if let Some(plan) = self.plan.as_ref().filter(|_| has_gone && id.is_none()) {
+            let nodes = self.job.nodes().await?;
+            let node = plan::named(&nodes, &plan.name).map(|node| node.id.clone());
+            id = node.filter(|id| plan.before.as_ref() != Some(id));
+        }
+        match id {
+            Some(id) => self.job.remove(&id).await,
+            None => Ok(()),
+        }
     }
 
     async fn revoke(&self, id: String) -> Result<(), Trouble> {
@@ -514,8 +534,9 @@ async fn belong_again(session: &Session) -> Result<(), Trouble> {
     succeeded(take_over(session, "back", &[]).await?, "").map(drop)
 }
 
-/// On a host that had nothing. An installer whose connection broke may still be rolling back.
-async fn uninstall_again(session: &Session) -> Result<(), Trouble> {
+/// On a host that had nothing. An installer whose connection broke may still be rolling back. Whether nothing is
+/// installed there any more: what somebody else has installed stays.
+async fn uninstall_again(session: &Session) -> Result<bool, Trouble> {
     let facts = &session.facts;
     let purge = if facts.configured || facts.state { "" } else { " --purge" };
     let mut script = format!(
@@ -530,8 +551,10 @@ async fn uninstall_again(session: &Session) -> Result<(), Trouble> {
             facts.prefix
         ));
     }
+    script.push_str(&format!(" && {{ [ -e {}/manifest ] || echo {GONE}; }}", facts.prefix));
     let command = format!("{}bash -c {}", facts.root.prefix(), quoted(&script));
-    succeeded(session.run(&command, Input::Nothing, INSTALL_TIMEOUT).await?, "").map(drop)
+    let said = session.run(&command, Input::Nothing, INSTALL_TIMEOUT).await?;
+    Ok(succeeded(said, "")?.lines().any(|line| line == GONE))
 }
 
 fn too_late(plan: &Plan, last: &Progress, limit: Duration) -> Trouble {
