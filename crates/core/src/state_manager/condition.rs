@@ -94,7 +94,7 @@ mod tests {
         fixtures::{Cluster, admin},
     };
     use super::*;
-    use crate::model::Labels;
+    use crate::{api_server::Call, model::Labels};
 
     fn label(value: &str) -> Request {
         let set = Labels::from(BTreeMap::from([("zone".to_owned(), value.to_owned())]));
@@ -153,6 +153,17 @@ mod tests {
     fn what_has_no_versions_is_not_changed_on_one() {
         let token = Request::RevokeToken("0".repeat(12));
         assert_eq!(change(&mut cluster(), &[1], token), Err("GenerationOutdated"));
+        let level = Request::Allow { call: Call::SetLogLevel, target: "master".to_owned() };
+        assert_eq!(change(&mut cluster(), &[1], level), Err("GenerationOutdated"));
+    }
+
+    #[test]
+    fn the_log_level_of_a_node_is_changed_only_as_the_node_was_read() {
+        let mut cluster = cluster();
+        let (now, _) = read(&mut cluster);
+        let command = AgentCommand::SetLogLevel { filter: "debug".to_owned(), span: None };
+        let level = Request::Command { node: "n1".to_owned(), command };
+        assert_eq!(change(&mut cluster, &[now + 1], level), Err("GenerationOutdated"));
     }
 
     #[test]

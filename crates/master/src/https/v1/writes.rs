@@ -196,7 +196,7 @@ pub(super) struct LogLevel {
 
 /// Change what the master logs, or a node.
 #[utoipa::path(put, path = "/log-level/{target}", tag = "cluster",
-    params(("target" = String, Path, description = "`master`, or a node's id or name.")),
+    params(("target" = String, Path, description = "`master`, which has no ETag, or a node's id or name."), IfMatch),
     request_body = LogLevel,
     responses((status = 200, description = "It logs so now.", body = Told), Refusals, Problems))]
 pub(super) async fn set_log_level(
