@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Node } from './api';
-import { place } from './layout';
+import { aspectOf, place, wholeView } from './layout';
 import type { Box, Picture } from './layout';
 
 function node(name: string, extra: Partial<Node> = {}): Node {
@@ -119,9 +119,28 @@ test.each([
   expect(place(crowd(count), WISH).detail).toBe(detail);
 });
 
-test('two hundred nodes can be read on a screen of 1440 by 800', () => {
-  const picture = place(inSites(200, 6), { aspect: 1.8, groupBy: 'site', parent: null });
-  const scale = Math.min(1440 / picture.width, 800 / picture.height);
-  // names are 12 px in the picture
-  expect(12 * scale).toBeGreaterThan(7);
+describe.each([[1360, 700], [1440, 800], [1920, 950]])('two hundred nodes in a room of %d by %d', (width, height) => {
+  const room = { width, height };
+  const picture = place(inSites(200, 6), { aspect: aspectOf(room), groupBy: 'site', parent: null });
+  const { x, y, k } = wholeView(picture, room);
+
+  test('are all seen, with no button over them', () => {
+    for (const box of placed(picture)) {
+      expect(x + box.x * k).toBeGreaterThan(0);
+      // the buttons begin there
+      expect(x + (box.x + box.width) * k).toBeLessThan(width - 54);
+      expect(y + (box.y + box.height) * k).toBeLessThan(height);
+    }
+  });
+
+  test('have names that can be read', () => {
+    // they are 14 px in the picture
+    expect(14 * k).toBeGreaterThan(7);
+  });
+});
+
+test('a picture that has room stands in the middle', () => {
+  const picture = place(crowd(2), WISH);
+  const { x, k } = wholeView(picture, { width: 1360, height: 700 });
+  expect(x + (picture.width * k) / 2).toBeCloseTo(680);
 });

@@ -58,8 +58,30 @@ export interface Wish {
 export const SIZES: Record<Detail, { width: number; height: number; gapX: number; gapY: number }> = {
   card: { width: 240, height: 116, gapX: 32, gapY: 44 },
   compact: { width: 156, height: 60, gapX: 26, gapY: 36 },
-  tile: { width: 104, height: 34, gapX: 20, gapY: 26 },
+  tile: { width: 112, height: 36, gapX: 12, gapY: 24 },
 };
+
+/** What the picture is seen in, in pixels of the screen. */
+export interface Room {
+  width: number;
+  height: number;
+}
+
+/** How the picture is seen: moved by `x` and `y`, larger by `k`. */
+export interface View {
+  x: number;
+  y: number;
+  k: number;
+}
+
+export const ZOOM_MIN = 0.1;
+const MARGIN = 28;
+const ZOOM_WHOLE_MAX = 1.25;
+/** What the buttons over the picture take: a column on its right, on a phone a row below it. */
+const TOOLS = 56;
+const PHONE_WIDTH = 800;
+/** With less, names could not be read. */
+const READABLE: Record<Detail, number> = { card: 0.55, compact: 0.55, tile: 0.48 };
 
 const MASTER = { width: 264, height: 84 };
 const PARENT = { width: 200, height: 44 };
@@ -104,6 +126,31 @@ export function place(nodes: Node[], wish: Wish): Picture {
   };
   connect(picture, shape.shelves.length > 1);
   return picture;
+}
+
+/** The part of the room where the picture has no button over it, without a margin. */
+function freeOf({ width, height }: Room): Room {
+  const isPhone = width <= PHONE_WIDTH;
+  return { width: width - 2 * MARGIN - (isPhone ? 0 : TOOLS - MARGIN / 2), height: height - 2 * MARGIN - (isPhone ? TOOLS - MARGIN / 2 : 0) };
+}
+
+export function aspectOf(room: Room): number {
+  const free = freeOf(room);
+  return free.width / Math.max(1, free.height);
+}
+
+/** All of the picture; where that could not be read, the top of it, as wide as the room. */
+export function wholeView({ width, height, detail }: Pick<Picture, 'width' | 'height' | 'detail'>, room: Room): View {
+  const free = freeOf(room);
+  const whole = Math.min(free.width / width, free.height / height, ZOOM_WHOLE_MAX);
+  const readable = Math.min(free.width / width, READABLE[detail]);
+  const k = Math.max(ZOOM_MIN, whole || ZOOM_MIN, readable || ZOOM_MIN);
+  return {
+    k,
+    // in the middle of the room, or else beside the buttons
+    x: Math.min((room.width - width * k) / 2, MARGIN + free.width - width * k),
+    y: Math.max(MARGIN, (room.height - height * k) / 2.4),
+  };
 }
 
 function compare(a: string, b: string): number {

@@ -11,8 +11,8 @@ import type { Tone } from './format';
 import { t } from './i18n';
 import type { Key } from './i18n';
 import { Inspector } from './inspector';
-import { place } from './layout';
-import type { Box, Link, Picture, PlacedNode } from './layout';
+import { ZOOM_MIN, aspectOf, place, wholeView } from './layout';
+import type { Box, Link, Picture, PlacedNode, Room, View } from './layout';
 import { matches } from './match';
 import { alertsOf, isComplete, line, now, since, sorted, status, topology } from './state';
 import { Sign, statusWords } from './widgets';
@@ -34,15 +34,7 @@ function fitted(text: string, width: number, size: number, weight = 400): string
   return shown;
 }
 
-interface View {
-  x: number;
-  y: number;
-  k: number;
-}
-
-const ZOOM_MIN = 0.1;
 const ZOOM_MAX = 4;
-const MARGIN = 28;
 const BORN = Date.now();
 
 export function TopologyPage() {
@@ -157,7 +149,7 @@ function Canvas({ all, shown, groupBy, inspected, inspect }: CanvasProps) {
   const svg = useRef<SVGSVGElement>(null);
   const room = useRoom(svg);
   // rounded, so that a scroll bar does not lay everything out anew
-  const aspect = Math.round((room.width / Math.max(1, room.height)) * 5) / 5 || 1.6;
+  const aspect = Math.round(aspectOf(room) * 5) / 5 || 1.6;
   const parent = topology.value?.parent_cluster ?? null;
   const picture = useMemo(() => place(all, { aspect, groupBy, parent }), [all, aspect, groupBy, parent]);
   const view = useView(svg, picture, room);
@@ -239,8 +231,8 @@ function Tool({ label, path, act }: { label: string; path: string; act: () => vo
   );
 }
 
-function useRoom(svg: { current: SVGSVGElement | null }): { width: number; height: number } {
-  const [room, setRoom] = useState({ width: 0, height: 0 });
+function useRoom(svg: { current: SVGSVGElement | null }): Room {
+  const [room, setRoom] = useState<Room>({ width: 0, height: 0 });
   useEffect(() => {
     if (!svg.current) return;
     const observer = new ResizeObserver(([entry]) => {
@@ -253,20 +245,12 @@ function useRoom(svg: { current: SVGSVGElement | null }): { width: number; heigh
 }
 
 /** Where the picture is looked at: all of it, until somebody moves or zooms. */
-function useView(svg: { current: SVGSVGElement | null }, picture: Picture, room: { width: number; height: number }) {
+function useView(svg: { current: SVGSVGElement | null }, picture: Picture, room: Room) {
   const [own, setOwn] = useState<View | null>(null);
   const [isMoving, setMoving] = useState(false);
   const pointers = useRef(new Map<number, { x: number; y: number }>());
   const moved = useRef(0);
-  const k = Math.min((room.width - 2 * MARGIN) / picture.width, (room.height - 2 * MARGIN) / picture.height, 1.25);
-  // on a phone all of it at once could not be read: then the top of it, as wide as the screen
-  const readable = Math.min((room.width - 2 * MARGIN) / picture.width, 0.55);
-  const scale = Math.max(ZOOM_MIN, k || ZOOM_MIN, readable || ZOOM_MIN);
-  const all: View = {
-    k: scale,
-    x: (room.width - picture.width * scale) / 2,
-    y: Math.max(MARGIN, (room.height - picture.height * scale) / 2.4),
-  };
+  const all = wholeView(picture, room);
   const at = own ?? all;
   const current = useRef(at);
   current.current = at;
@@ -469,9 +453,9 @@ function NodeBox({ placed, detail, isDim, isInspected, inspect }: NodeBoxProps) 
       {detail === 'compact' && <CompactInside node={node} tone={tone} width={width} />}
       {detail === 'tile' && (
         <>
-          <Sign tone={tone} x={9} y={10} size={14} />
-          <text x="29" y="21.5" class="strong tiny">
-            {fitted(name, width - 36, 12, 550)}
+          <Sign tone={tone} x={8} y={10.5} size={15} />
+          <text x="28" y="23" class="strong tiny">
+            {fitted(name, width - 34, 14, 550)}
           </text>
         </>
       )}
