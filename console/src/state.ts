@@ -133,9 +133,14 @@ export async function signIn(by: { token: string } | { code: string }): Promise<
   entered(await api.signIn(by));
 }
 
+/** Out is who the master has let out: as long as it does not answer, the session is as good as before. */
 export async function signOut(): Promise<void> {
-  stop?.abort();
-  await api.signOut().catch(() => undefined);
+  try {
+    await api.signOut();
+  } catch (error) {
+    if (!(error instanceof Problem)) return toast('bad', t('signOutFailed'));
+    if (error.status !== 401) return toast('bad', t('refused', { why: error.message }));
+  }
   left(false);
 }
 

@@ -607,6 +607,9 @@ await stories(async (browser) => {
     await ask('stop', 'master');
     await page.locator('.banner.bad').waitFor();
     await accessible(page, 'a lost master');
+    await button(page, 'Sign out').click();
+    await page.locator('.toast.bad', { hasText: 'Not signed out' }).waitFor();
+    check((await page.locator('.bar').count()) === 1, 'whose session is good is not shown as signed out');
     await picture(page, 'master-lost');
     await ask('start', 'master');
     await page.locator('.toast.ok', { hasText: 'restarted' }).waitFor({ timeout: 30_000 });
