@@ -114,7 +114,7 @@ function answers(state) {
       const items = !query.has('after') ? state.events.slice(-limit) : state.events.filter((event) => event.id > after).slice(0, limit);
       return { items, first_kept_id: 1, revision: state.events.length };
     },
-    'GET /audit': () => ({ items: [{ id: 8, at: ago(600), who: 'viewer:alice', from: '192.168.7.40', call: 'RemoveNode', target: 'zone-a', outcome: 'refused: role viewer may not call RemoveNode' }, { id: 9, at: ago(60), who: 'admin:first', from: '192.168.7.2', call: 'CreateToken', target: '3f2a91c04b7d', outcome: 'ok' }] }),
+    'GET /audit': () => ({ items: [{ id: 9, at: ago(60), who: 'admin:first', from: '192.168.7.2', call: 'CreateToken', target: '3f2a91c04b7d', outcome: 'ok' }, { id: 8, at: ago(600), who: 'viewer:alice', from: '192.168.7.40', call: 'RemoveNode', target: 'zone-a', outcome: 'refused: role viewer may not call RemoveNode' }] }),
     'GET /alerts': () => ({ alerts: [], silences: [{ id: '3-15', only: 'node=zone-left', until: ago(-5400), by: 'operator:otto', comment: 'it is being moved' }] }),
     'GET /tokens': () => ({ items: [{ id: '3f2a91c04b7d', role: 'sub', created_at: ago(600), expires_at: ago(-3000), uses_left: 2, node_name: null, created_by: 'admin:first', used_by: [] }] }),
     'GET /api-tokens': () => ({ items: [{ id: '91c0', name: 'dashboard', role: 'viewer', created_at: ago(600), expires_at: ago(-2592000), created_by: 'admin:first' }] }),

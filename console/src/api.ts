@@ -406,8 +406,9 @@ export const api = {
   forceRecovery: (node: string, step: string, container: string) =>
     call<{ message?: string }>('POST', `nodes/${id(node)}/recovery/force`, { step, container }),
   probe: (node: string) => call<unknown>('POST', `nodes/${id(node)}/probe`),
-  audit: (q: { after?: number; limit: number }) =>
-    call<{ items: AuditEntry[] }>('GET', `audit${query(q)}`),
+  /** The newest, or the newest before one; from the newest back. */
+  audit: (q: { before?: number; outcome?: 'refused'; limit: number }) =>
+    call<{ items: AuditEntry[]; continue?: number }>('GET', `audit${query({ ...q, order: 'desc' })}`),
   tokens: () => call<{ items: Token[] }>('GET', 'tokens'),
 
   approve: (node: string) => call<unknown>('POST', `nodes/${id(node)}/approve`),

@@ -2,21 +2,39 @@
 
 import { useState } from 'preact/hooks';
 import { api } from './api';
+import type { AuditEntry } from './api';
 import { clean } from './format';
 import { t } from './i18n';
+import { toast } from './state';
 import { Failed, Rows, Sign, moment, useLoaded } from './widgets';
 
-const NEWEST = 1000;
+const PAGE = 500;
+
+interface Older {
+  /** The answer that these are behind. */
+  of: unknown;
+  items: AuditEntry[];
+  before: number | undefined;
+}
 
 export function AuditPage() {
   const [text, setText] = useState('');
   const [onlyRefused, setOnlyRefused] = useState(false);
-  const { value, error, again } = useLoaded(() => api.audit({ limit: NEWEST }), []);
+  const [older, setOlder] = useState<Older | null>(null);
+  const which = { limit: PAGE, outcome: onlyRefused ? ('refused' as const) : undefined };
+  const { value, error, again } = useLoaded(() => api.audit(which), [onlyRefused]);
+  // what was loaded behind another answer is not behind this one
+  const behind = older?.of === value ? older : null;
+  const go_on = behind ? behind.before : value?.continue;
+  const loadOlder = () =>
+    api.audit({ ...which, before: go_on }).then(
+      (page) => setOlder({ of: value, items: [...(behind?.items ?? []), ...page.items], before: page.continue }),
+      (failure: Error) => toast('bad', t('failed', { why: clean(failure.message) })),
+    );
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
-  const shown = (value?.items ?? [])
-    .filter((entry) => !onlyRefused || entry.outcome !== 'ok')
-    .filter((entry) => words.every((word) => `${entry.who} ${entry.from} ${entry.call} ${entry.target} ${entry.outcome}`.toLowerCase().includes(word)))
-    .reverse();
+  const shown = [...(value?.items ?? []), ...(behind?.items ?? [])].filter((entry) =>
+    words.every((word) => `${entry.who} ${entry.from} ${entry.call} ${entry.target} ${entry.outcome}`.toLowerCase().includes(word)),
+  );
   return (
     <div class="page">
       <div class="head">
@@ -52,6 +70,13 @@ export function AuditPage() {
           </tr>
         ))}
       </Rows>
+      {go_on !== undefined && (
+        <div class="buttons">
+          <button type="button" onClick={() => void loadOlder()}>
+            {t('loadOlder')}
+          </button>
+        </div>
+      )}
     </div>
   );
 }

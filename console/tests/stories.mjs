@@ -586,6 +586,17 @@ await stories(async (browser) => {
       (name) => fetch(`api/v1/nodes/${encodeURIComponent(name)}/approve`, { method: 'POST', headers: { 'x-piccolo-csrf': '1' } }),
       evil,
     );
+    await page.route('**/api/v1/audit?*', (route) => route.continue({ url: route.request().url().replace(/limit=\d+/, 'limit=5') }));
+    await at(page, 'audit');
+    await page.locator('main tbody tr').nth(4).waitFor();
+    check((await page.locator('main tbody tr').count()) === 5, 'a page of the log');
+    await button(page, 'Load older').click();
+    await page.locator('main tbody tr').nth(9).waitFor();
+    await page.getByLabel('Only what was refused').check();
+    await page.locator('main tbody tr', { hasNotText: 'refused' }).first().waitFor({ state: 'detached' });
+    await page.locator('main tbody tr', { hasText: 'approve' }).or(page.locator('main tbody tr', { hasText: evil })).first().waitFor();
+    await page.unroute('**/api/v1/audit?*');
+    await at(page, 'master');
     await at(page, 'audit');
     for (const call of ['SetMaintenance', 'CreateToken', 'RemoveNode', 'CreateApiToken', 'RevokeUser', evil]) await page.locator('tr', { hasText: call }).first().waitFor();
     check((await page.locator('main img').count()) === 0, 'it became no element');
