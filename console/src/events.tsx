@@ -1,13 +1,13 @@
 // What happened, newest first. Ten thousand events are a list of thirty rows: only those in sight are in the page.
 
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { ClusterEvent, Severity } from './api';
 import { clean, severityTone } from './format';
 import { t } from './i18n';
 import type { Key } from './i18n';
 import { EVENT_PARTS, PastPage } from './past';
-import { rowsInSight } from './rows';
-import { events, eventsMissed, firstKept, link, loadOlder, route, sorted, toast } from './state';
+import { movedDown, rowsInSight } from './rows';
+import { EVENTS_MAX, events, eventsMissed, firstKept, link, loadOlder, route, sorted, toast } from './state';
 import { Parts, Sign, moment } from './widgets';
 
 const ROW = 38;
@@ -39,7 +39,7 @@ function Events() {
     .filter((event) => LEVELS.indexOf(event.severity) >= level && (node === '' || event.node_name === node))
     .filter((event) => words.every((word) => `${event.kind} ${event.node_name ?? ''} ${event.message}`.toLowerCase().includes(word)))
     .reverse();
-  const hasOlder = (events.value[0]?.id ?? 0) > firstKept.value;
+  const hasOlder = (events.value[0]?.id ?? 0) > firstKept.value && events.value.length < EVENTS_MAX;
   const older = async () => {
     setWorking(true);
     await loadOlder().catch((error: Error) => toast('bad', t('failed', { why: error.message })));
@@ -102,6 +102,13 @@ export function EventList({ events: all, rows }: { events: ClusterEvent[]; rows?
     observer.observe(box.current);
     return () => observer.disconnect();
   }, []);
+  // who reads further down goes on reading there, whatever comes above
+  const head = useRef<number | undefined>(undefined);
+  useLayoutEffect(() => {
+    const rowsAbove = movedDown(all, head.current);
+    head.current = all[0]?.id;
+    if (box.current && rowsAbove > 0 && box.current.scrollTop > row / 2) box.current.scrollTop += rowsAbove * row;
+  }, [all[0]?.id]);
   if (all.length === 0) return <p class="empty">{t('noEvents')}</p>;
   const { first, last } = rowsInSight(top, height, row, all.length);
   return (

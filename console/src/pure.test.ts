@@ -10,7 +10,7 @@ import { KnownNodes } from './known';
 import { logQuery } from './logquery';
 import type { LogWish } from './logquery';
 import { matches } from './match';
-import { rowsInSight } from './rows';
+import { movedDown, rowsInSight } from './rows';
 import { linesOf } from './series';
 import { SseParser } from './sse';
 import { axisTime, neighbours, parseMoment } from './when';
@@ -245,6 +245,16 @@ describe('of ten thousand rows', () => {
     [999_999, 9992, 10_000],
   ])('scrolled to %d only %d to %d are in the page', (top, first, last) => {
     expect(rowsInSight(top, 570, 38, 10_000)).toEqual({ first, last });
+  });
+
+  test.each([
+    [[9, 8, 7], 8, 1],
+    [[9, 8, 7], 9, 0],
+    [[9, 8, 7], 6, 0],
+    [[9, 8, 7], undefined, 0],
+    [[], 9, 0],
+  ])('those that have come above are counted: in %j above %d', (ids, first, count) => {
+    expect(movedDown(ids.map((id) => ({ id })), first)).toBe(count);
   });
 
   test('no more are in the page, wherever one is', () => {

@@ -8,3 +8,8 @@ export function rowsInSight(top: number, height: number, row: number, count: num
   const last = Math.min(count, Math.ceil((Math.max(0, top) + height) / row) + BEYOND);
   return { first, last };
 }
+
+/** How many rows have come above the one that was the first. */
+export function movedDown(all: { id: number }[], first: number | undefined): number {
+  return first === undefined ? 0 : Math.max(0, all.findIndex(({ id }) => id === first));
+}

@@ -339,6 +339,20 @@ await stories(async (browser) => {
     await page.locator('.head input').fill('');
   });
 
+  await step('who reads older events goes on reading there when something happens', async () => {
+    const scrolled = () => page.locator('.events').evaluate((box) => [box.scrollTop, box.scrollHeight]);
+    await page.setViewportSize({ width: 1360, height: 420 });
+    await page.locator('.events').evaluate((box) => (box.scrollTop = 190));
+    const [before, height] = await scrolled();
+    check(before === 190, 'there is something to scroll', `${before} of ${height}`);
+    await ask('piccolo', 'node', 'maintenance', 'on', 'node-3');
+    await ask('piccolo', 'node', 'maintenance', 'off', 'node-3');
+    await page.waitForFunction((was) => document.querySelector('.events').scrollHeight > was, height);
+    const [after, grown] = await scrolled();
+    check(after - before === grown - height, 'the same events are in sight', `${after} of ${grown}, before ${before} of ${height}`);
+    await page.setViewportSize({ width: 1360, height: 820 });
+  });
+
   await step('the cluster is seen as it was when a board was lost, and nothing can be done there', async () => {
     const then = (name, status) => page.locator(`tr[data-past="${name}"][data-status="${status}"]`).waitFor();
     await page.locator('.head input').fill('NodeNotReady node-2');
