@@ -25,7 +25,7 @@ const PAGES: { path: string; name: Key; icon: string; role?: 'operator' | 'admin
   { path: 'logs', name: 'logs', icon: 'M2.5 2.5h11v11h-11zM5 6l2 2-2 2M8.5 10.5H11' },
   { path: 'audit', name: 'audit', icon: 'M8 1.5 13.5 4v4c0 3.5-2.5 5.5-5.5 6.5C5 13.5 2.5 11.5 2.5 8V4zM5.5 8l2 2 3-4', role: 'admin' },
   { path: 'join', name: 'join', icon: 'M8 3v10M3 8h10', role: 'admin' },
-  { path: 'access', name: 'access', icon: 'M5.5 8a3 3 0 1 1 0-.1M8.5 8h6v2.5M12 8v2', role: 'admin' },
+  { path: 'access', name: 'access', icon: 'M7.5 8a3 3 0 1 1-6 0 3 3 0 0 1 6 0M7.5 8h7v2.6M11.8 8v2', role: 'admin' },
   { path: 'master', name: 'master', icon: 'M2 9h3l2-5 2.5 9L11.5 7l1 2H14' },
 ];
 

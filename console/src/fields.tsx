@@ -121,7 +121,7 @@ function FieldOf({ field: { name, kind, of = [], like, required, helps }, value,
       <label>
         {required ? `${words} *` : words}
         {kind === 'choice' && (
-          <select name={name} value={value} onInput={input} aria-invalid={shared['aria-invalid']} aria-describedby={shared['aria-describedby']}>
+          <select name={name} value={value || of[0]} onInput={input} aria-invalid={shared['aria-invalid']} aria-describedby={shared['aria-describedby']}>
             {of.map((one) => (
               <option key={one} value={one}>
                 {one}

@@ -60,7 +60,7 @@ function LogViewer({ nodes }: { nodes: Node[] }) {
   };
   return (
     <>
-      <form class="row" onSubmit={submit}>
+      <form class="log-form" onSubmit={submit}>
         {sources.length > 1 && (
           <fieldset class="choices">
             <legend>{t('from')}</legend>
@@ -74,57 +74,59 @@ function LogViewer({ nodes }: { nodes: Node[] }) {
             </div>
           </fieldset>
         )}
-        {mayMore && (
+        <div class="row">
+          {mayMore && (
+            <label>
+              {t('units')}
+              <input value={wish.units} autocomplete="off" placeholder="podman.service" onInput={(event) => change({ units: event.currentTarget.value })} />
+            </label>
+          )}
           <label>
-            {t('units')}
-            <input value={wish.units} autocomplete="off" placeholder="podman.service" onInput={(event) => change({ units: event.currentTarget.value })} />
+            {t('atLeast')}
+            <select value={wish.level} onChange={(event) => change({ level: Number(event.currentTarget.value) })}>
+              {Object.entries(LEVELS).map(([name, number]) => (
+                <option key={name} value={number}>
+                  {name}
+                </option>
+              ))}
+            </select>
           </label>
-        )}
-        <label>
-          {t('atLeast')}
-          <select value={wish.level} onChange={(event) => change({ level: Number(event.currentTarget.value) })}>
-            {Object.entries(LEVELS).map(([name, number]) => (
-              <option key={name} value={number}>
-                {name}
-              </option>
-            ))}
-          </select>
-        </label>
-        <label>
-          {t('logText')}
-          <input type="search" value={wish.grep} onInput={(event) => change({ grep: event.currentTarget.value })} />
-        </label>
-        <label>
-          {t('range')}
-          <select value={wish.range} onChange={(event) => change({ range: event.currentTarget.value as LogWish['range'] })}>
-            {RANGES.map((range) => (
-              <option key={range} value={range}>
-                {t(`r_${range}` as Key)}
-              </option>
-            ))}
-          </select>
-        </label>
-        {wish.range === 'between' && (
-          <>
-            <label>
-              {t('between')}
-              <input class="mono" placeholder="2030-01-31 12:00" value={wish.from} onInput={(event) => change({ from: event.currentTarget.value })} />
-            </label>
-            <label>
-              {t('and')}
-              <input class="mono" placeholder="2030-01-31 12:30" value={wish.to} onInput={(event) => change({ to: event.currentTarget.value })} />
-            </label>
-          </>
-        )}
-        {mayMore && (
-          <label class="inline">
-            <input type="checkbox" checked={wish.kept} onChange={(event) => change({ kept: event.currentTarget.checked })} />
-            {t('keptLogs')}
+          <label>
+            {t('logText')}
+            <input type="search" value={wish.grep} onInput={(event) => change({ grep: event.currentTarget.value })} />
           </label>
-        )}
-        <button type="submit" aria-expanded={shown !== null} disabled={query === null}>
-          {t(isSame ? 'hideLogs' : 'showLogs')}
-        </button>
+          <label>
+            {t('range')}
+            <select value={wish.range} onChange={(event) => change({ range: event.currentTarget.value as LogWish['range'] })}>
+              {RANGES.map((range) => (
+                <option key={range} value={range}>
+                  {t(`r_${range}` as Key)}
+                </option>
+              ))}
+            </select>
+          </label>
+          {wish.range === 'between' && (
+            <>
+              <label>
+                {t('between')}
+                <input class="mono" placeholder="2030-01-31 12:00" value={wish.from} onInput={(event) => change({ from: event.currentTarget.value })} />
+              </label>
+              <label>
+                {t('and')}
+                <input class="mono" placeholder="2030-01-31 12:30" value={wish.to} onInput={(event) => change({ to: event.currentTarget.value })} />
+              </label>
+            </>
+          )}
+          {mayMore && (
+            <label class="inline">
+              <input type="checkbox" checked={wish.kept} onChange={(event) => change({ kept: event.currentTarget.checked })} />
+              {t('keptLogs')}
+            </label>
+          )}
+          <button type="submit" aria-expanded={shown !== null} disabled={query === null}>
+            {t(isSame ? 'hideLogs' : 'showLogs')}
+          </button>
+        </div>
       </form>
       {shown && <Lines key={shown.of} query={shown.query} />}
     </>
@@ -140,11 +142,20 @@ interface Shown {
   isLine: boolean;
 }
 
+/** Sources one after another, each in a colour that the page has anyway: not those of warnings. */
+const HUES = ['plain', 'care', 'ok', 'wait', 'idle'];
+
 function Lines({ query }: { query: LogQuery }) {
   const box = useRef<HTMLDivElement>(null);
+  const sources = useRef(new Map<string, number>());
   const [lines, setLines] = useState<Shown[]>([]);
   const [over, setOver] = useState('');
   const isMany = query.target.includes(',');
+  const hueOf = (source: string) => {
+    const known = sources.current;
+    if (!known.has(source)) known.set(source, known.size);
+    return HUES[(known.get(source) ?? 0) % HUES.length];
+  };
   useEffect(() => {
     const stop = new AbortController();
     let count = 0;
@@ -171,7 +182,7 @@ function Lines({ query }: { query: LogQuery }) {
       <div ref={box} class="log mono" tabindex={0} role="region" aria-label={t('logs')}>
         {lines.map(({ id, tone, source, text }) => (
           <div key={id} class={tone}>
-            {isMany && source && <b>{source} </b>}
+            {isMany && source && <b class={hueOf(source)}>{source} </b>}
             {text}
           </div>
         ))}

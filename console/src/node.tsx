@@ -12,7 +12,7 @@ import { t } from './i18n';
 import { EventList } from './events';
 import { LogsPanel } from './logs';
 import { events, isComplete, link, may, nodes, since, topology } from './state';
-import { Act, Age, Confirm, Facts, LastKnown, Panel, Rows, Sign, StatusOf, moment, statusWords, useLoaded } from './widgets';
+import { Act, Age, Confirm, Facts, LastKnown, Panel, Rows, Sign, StatusOf, breakable, moment, statusWords, useLoaded } from './widgets';
 import type { Question } from './widgets';
 
 const RECENT = 20;
@@ -101,7 +101,7 @@ function Containers({ node }: { node: Node }) {
             <tr key={container.id}>
               <th scope="row">
                 {clean(container.name)}
-                <div class="image">{clean(container.image)}</div>
+                <div class="image">{breakable(clean(container.image))}</div>
               </th>
               <td>
                 <span class="status">

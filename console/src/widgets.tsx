@@ -98,6 +98,11 @@ export function moment(at: string | null | undefined): string {
   return then && !Number.isNaN(then.getTime()) ? then.toISOString().replace('T', ' ').replace(/\.\d+Z$/, 'Z') : '-';
 }
 
+/** The name of an image, which is broken between its parts where it has to be. */
+export function breakable(image: string): ComponentChildren {
+  return image.split(/(?<=[/:@])/).flatMap((part, i) => (i === 0 ? [part] : [<wbr key={i} />, part]));
+}
+
 export function Panel({ title, aside, wide, children }: { title: string; aside?: ComponentChildren; wide?: boolean; children: ComponentChildren }) {
   return (
     <section class={wide ? 'panel wide' : 'panel'}>
@@ -300,14 +305,20 @@ export function Confirm({ question, close }: { question: Question; close: () => 
 
 export function CopyBox({ label, text }: { label: string; text: string }) {
   const [copied, setCopied] = useState(false);
+  const code = useRef<HTMLElement>(null);
   const copy = async () => {
-    await navigator.clipboard.writeText(text).catch(() => undefined);
-    setCopied(true);
-    setTimeout(() => setCopied(false), 2_000);
+    try {
+      await navigator.clipboard.writeText(text);
+      setCopied(true);
+      setTimeout(() => setCopied(false), 2_000);
+    } catch {
+      // the browser does not let us: whoever pressed has only to copy what is chosen now
+      if (code.current) getSelection()?.selectAllChildren(code.current);
+    }
   };
   return (
     <div class="copy">
-      <code tabindex={0} aria-label={label}>
+      <code ref={code} tabindex={0} aria-label={label}>
         {text}
       </code>
       <button type="button" onClick={copy}>

@@ -100,6 +100,19 @@ await stories(async (browser) => {
     await page.setViewportSize({ width: 1360, height: 820 });
   });
 
+  await step('the words of a row stand on one line', async () => {
+    await at(page, 'nodes');
+    const bottoms = () => [...document.querySelectorAll('main tbody tr:first-child > :is(th, td):nth-child(-n + 3)')].map((cell) => {
+      const words = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT).nextNode();
+      const range = document.createRange();
+      range.selectNodeContents(words);
+      return range.getBoundingClientRect().bottom;
+    });
+    await page.locator('main tbody tr').first().waitFor();
+    const [name, status, role] = await page.evaluate(bottoms);
+    check(Math.max(name, status, role) - Math.min(name, status, role) < 1, 'name, status and role', `${name} ${status} ${role}`);
+  });
+
   await step('a node is looked into from the picture, with the keyboard alone', async () => {
     await at(page, '');
     await node(page, 'node-2').focus();
@@ -240,6 +253,7 @@ await stories(async (browser) => {
     const field = (name) => page.locator(`dialog [name=${name}]`);
     for (const way of ['smtp', 'mqtt', 'command', 'webhook']) {
       await field('way').selectOption(way);
+      if (way === 'smtp') check((await field('protection').inputValue()) === 'tls', 'what is sent is what is seen');
       await accessible(page, `the form of a channel by ${way}`);
     }
     await field('name').fill('collector');
@@ -442,6 +456,8 @@ await stories(async (browser) => {
     await button(page, 'Show the log').click();
     await lines('node-3:ssh.service').first().waitFor();
     await lines('node-3:podman.service').first().waitFor();
+    const colours = await page.locator('.log b').evaluateAll((names) => new Set(names.map((name) => getComputedStyle(name).color)).size);
+    check(colours === 2, 'each source has a colour of its own', String(colours));
     await accessible(page, 'logs of units that may not be read');
     await at(page, 'nodes/node-1');
   });
@@ -702,19 +718,19 @@ await stories(async (browser) => {
   });
 
   await step('it fits a phone', async () => {
-    const phone = await open(browser, { viewport: { width: 390, height: 800 }, hasTouch: true, isMobile: true, locale: 'ko-KR', colorScheme: 'dark' });
+    const phone = await open(browser, { viewport: { width: 375, height: 800 }, hasTouch: true, isMobile: true, locale: 'ko-KR', colorScheme: 'dark' });
     await signIn(phone.page, admin);
     await hasStatus(phone.page, 'node-1', 'Ready');
     // of every table and every event, cells and buttons lie on the screen
     const beyond = () => {
-      const parts = [...document.querySelectorAll('.rows td, .rows tbody th, .rows button, .event time, .event .text')];
+      const parts = [...document.querySelectorAll('.rows td, .rows tbody th, .rows button, .panel p, .copy button, .event time, .event .text')];
       return parts.filter((part) => part.getBoundingClientRect().right > innerWidth || part.getBoundingClientRect().width === 0).map(({ outerHTML }) => outerHTML.slice(0, 120));
     };
     for (const [name, path] of Object.entries(PAGES)) {
       await at(phone.page, path);
       await phone.page.locator('main h1').waitFor();
       const wide = await phone.page.evaluate(() => document.documentElement.scrollWidth);
-      check(wide <= 390, `${name} needs no scrolling to the side`, String(wide));
+      check(wide <= 375, `${name} needs no scrolling to the side`, String(wide));
       if (['nodes', 'rules', 'audit', 'past'].includes(name)) await phone.page.locator('.rows tbody tr').first().waitFor();
       if (name === 'events') await phone.page.locator('.event .text').first().waitFor();
       if (name === 'logs') {
@@ -728,6 +744,12 @@ await stories(async (browser) => {
       if (['rules', 'audit', 'events', 'node'].includes(name)) await accessible(phone.page, `${name} on a phone`);
       await picture(phone.page, `phone-${name}`);
     }
+    await at(phone.page, 'join');
+    await phone.page.locator('form.row input').fill('board-7');
+    await phone.page.locator('form.row button').click();
+    await phone.page.locator('.copy').nth(2).waitFor();
+    check((await phone.page.evaluate(beyond)).length === 0, 'what a board needs is in sight, with its buttons', (await phone.page.evaluate(beyond)).join('\n'));
+    await picture(phone.page, 'phone-joining');
     await accessible(phone.page, 'a phone');
     await phone.context.close();
   });
