@@ -317,10 +317,11 @@ describe('forms', () => {
     ['rules[0].group.by', 'group_by'],
     ['channels[0].smtp.to[1]', null],
     ['channels[0].url', 'url'],
+    ['channels[0].timeout', 'timeout'],
     ['rules[0]', null],
     [undefined, null],
   ])('what is said of %s stands at %s', (path, name) => {
-    expect(placeOf(path, ['name', 'when', 'group_by', 'url'])).toBe(name);
+    expect(placeOf(path, ['name', 'when', 'group_by', 'url', 'timeout'])).toBe(name);
   });
 });
 

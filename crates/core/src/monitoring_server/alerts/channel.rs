@@ -261,7 +261,7 @@ impl Channel {
             return Err(FieldError::new(place("name"), problem));
         }
         if !(1..=TIMEOUT_S_MAX).contains(&self.timeout_s) {
-            return Err(FieldError::new(place("timeout_seconds"), "must be 1 to 60"));
+            return Err(FieldError::new(place("timeout"), "must be 1 s to 60 s"));
         }
         if !(1..=PER_MINUTE_MAX).contains(&self.per_minute) {
             return Err(FieldError::new(place("per_minute"), "must be 1 to 600"));

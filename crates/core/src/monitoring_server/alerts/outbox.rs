@@ -284,8 +284,9 @@ impl Outbox {
 
     /// Of the newest attempt that failed and is to be made again.
     pub(super) fn problem(&self, channel: &str) -> Option<&str> {
-        let failed =
-            |delivery: &&Delivery| delivery.channel == channel && !delivery.error.is_empty();
+        let failed = |delivery: &&Delivery| {
+            delivery.channel == channel && delivery.dead.is_none() && !delivery.error.is_empty()
+        };
         self.deliveries.values().rfind(failed).map(|delivery| delivery.error.as_str())
     }
 

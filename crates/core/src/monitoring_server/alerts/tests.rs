@@ -542,6 +542,34 @@ fn what_is_refused_for_good_and_what_is_too_old_are_dead_letters() {
 }
 
 #[test]
+fn what_is_wrong_with_a_channel_is_said_of_the_field_as_it_is_written() {
+    for (channel, field) in [
+        (Channel { name: "no name".to_owned(), ..channel("chat") }, "channels[0].name"),
+        (Channel { timeout_s: 61, ..channel("chat") }, "channels[0].timeout"),
+        (Channel { per_minute: 601, ..channel("chat") }, "channels[0].per_minute"),
+    ] {
+        let refused = World::new().ask(1, AlertRequest::ApplyChannels(vec![channel])).unwrap_err();
+        assert_eq!(refused.field.as_deref(), Some(field));
+    }
+}
+
+#[test]
+fn a_channel_has_a_problem_only_while_something_is_to_be_tried_again() {
+    let mut world = World::new();
+    world.apply(rule("Lost", r#"node.status == "NotReady""#));
+    let problem = |world: &mut World, at| match world.ask(at, AlertRequest::ListChannels).unwrap() {
+        Some(AlertAnswer::Channels { channels, .. }) => channels[0].problem.clone(),
+        other => panic!("channels are listed: {other:?}"),
+    };
+    world.seen(10, &node("b1", LOST));
+    world.delivered(11, Err("503"));
+    assert_eq!(problem(&mut world, 11), "503");
+    world.deadline(12);
+    world.delivered(13, Err("422!"));
+    assert_eq!(problem(&mut world, 13), "", "that one is a dead letter, and said to be");
+}
+
+#[test]
 fn a_dead_letter_is_sent_again_under_its_key_or_cleared() {
     let mut world = World::new();
     world.apply(rule("Lost", r#"node.status == "NotReady""#));
