@@ -517,7 +517,8 @@ await stories(async (browser) => {
   await step('its log level changes, once it is one', async () => {
     await button(page, 'Log level').click();
     await page.locator('dialog input').fill('nonsense==');
-    await page.locator('dialog button[type=submit]').click();
+    const [refused] = await Promise.all([page.waitForResponse('**/log-level/*'), page.locator('dialog button[type=submit]').click()]);
+    check(refused.status() === 400 && (await refused.json()).field === 'filter', 'what is no filter is refused before a node is asked', String(refused.status()));
     await page.locator('dialog [role=alert]').waitFor();
     await page.locator('dialog input').fill('debug');
     await page.locator('dialog select').selectOption('3600');

@@ -134,14 +134,19 @@ pub fn check_labels(field: &str, labels: &Labels) -> Result<(), FieldError> {
     }
     for (key, value) in labels {
         let place = format!("{field}[{}]", printable(key));
-        let word = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
-        if key.is_empty() || key.len() > LABEL_KEY_BYTES_MAX || !key.chars().all(word) {
-            return Err(FieldError::new(
-                place,
-                "a key has 1 to 63 letters, digits, '-', '_', '.' or '/'",
-            ));
-        }
+        check_label_key(&place, key)?;
         check_text(place, value, LABEL_VALUE_BYTES_MAX)?;
+    }
+    Ok(())
+}
+
+pub fn check_label_key(field: &str, key: &str) -> Result<(), FieldError> {
+    let word = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    if key.is_empty() || key.len() > LABEL_KEY_BYTES_MAX || !key.chars().all(word) {
+        return Err(FieldError::new(
+            field,
+            "a key has 1 to 63 letters, digits, '-', '_', '.' or '/'",
+        ));
     }
     Ok(())
 }

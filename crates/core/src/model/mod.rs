@@ -16,8 +16,8 @@ pub use container::{ContainerReport, LastContainers, RestartPolicy};
 pub use event::{Event, EventKind, JournalEntry, Severity};
 pub(crate) use ids::has_controls;
 pub use ids::{
-    FieldError, Labels, NodeId, NodeName, SessionId, UserName, check_address, check_labels,
-    check_text,
+    FieldError, Labels, NodeId, NodeName, SessionId, UserName, check_address, check_label_key,
+    check_labels, check_text,
 };
 pub use node::{
     AlertReport, Condition, ConditionKind, NodeKind, NodeRecord, NodeRole, NodeStatus, NodeView,

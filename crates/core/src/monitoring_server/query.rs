@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     api_server::{Code, Refusal, Selector},
-    model::FieldError,
+    model::{FieldError, check_label_key},
     time::WallTime,
 };
 
@@ -112,6 +112,9 @@ impl Query {
         }
         if self.by.len() > BY_MAX {
             return Err(FieldError::new("by", format!("has more than {BY_MAX} labels")).into());
+        }
+        for label in &self.by {
+            check_label_key("by", label)?;
         }
         Ok(())
     }

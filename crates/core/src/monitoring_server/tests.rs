@@ -361,6 +361,7 @@ fn questions_that_make_no_sense_are_refused_by_field() {
     refused(|q| q.step = Duration::from_secs(1), "step");
     refused(|q| q.until = WallTime(i64::MAX), "step");
     refused(|q| q.by = vec!["x".to_owned(); 9], "by");
+    refused(|q| q.by = vec!["no label".to_owned()], "by");
     let mut server = MonitoringServer::new(BYTES_MAX);
     for node in 0..400 {
         server.seen(s(0), &seen(&format!("n{node}"), 0, 1.0));
