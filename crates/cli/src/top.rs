@@ -63,6 +63,8 @@ pub enum What {
 pub enum Sort {
     Cpu,
     Memory,
+    Load,
+    Temperature,
     Name,
 }
 
@@ -184,6 +186,8 @@ impl TopView {
             let descending = match args.sort {
                 Sort::Cpu => b.cpu_percent.partial_cmp(&a.cpu_percent),
                 Sort::Memory => b.memory_bytes.partial_cmp(&a.memory_bytes),
+                Sort::Load => b.load1.partial_cmp(&a.load1),
+                Sort::Temperature => b.temperature_celsius.partial_cmp(&a.temperature_celsius),
                 Sort::Name => None,
             };
             descending.unwrap_or(Ordering::Equal).then(names)
