@@ -172,7 +172,7 @@ function Table({ of, name, none, revoke }: { of: Access[]; name: Key; none: Key;
           <th scope="row">{clean(one.name)}</th>
           <td>{one.role}</td>
           <td>
-            <Age at={one.expires_at} />
+            <Age at={one.expires_at} coming="inAge" />
           </td>
           <td>{clean(one.created_by)}</td>
           <td>

@@ -91,7 +91,7 @@ export function JoinPage() {
                 <th scope="row" class="mono">{token.id}</th>
                 <td>{token.role}</td>
                 <td class="number">{token.uses_left}</td>
-                <td><Age at={token.expires_at} /></td>
+                <td><Age at={token.expires_at} coming="inAge" /></td>
                 <td>{clean(token.node_name ?? '-')}</td>
                 <td>{clean(token.created_by)}</td>
                 <td>

@@ -67,14 +67,14 @@ export function StatusOf({ node }: { node: Node }) {
   );
 }
 
-/** `5m30s`, and the moment itself to whoever points at it. */
-export function Age({ at, words, coming = 'inAge' }: { at: string | null | undefined; words?: 'ago' | 'forAge'; coming?: 'inAge' | 'expiresIn' | 'endsIn' | 'dueIn' }) {
+/** `5m30s`, and the moment itself to whoever points at it; what may be to come says how. */
+export function Age({ at, words, coming }: { at: string | null | undefined; words?: 'ago' | 'forAge'; coming?: 'inAge' | 'expiresIn' | 'endsIn' | 'dueIn' }) {
   const exact = since(at);
   if (exact === null) return <span>{t('never')}</span>;
   // what has happened is not to come, by however little clocks differ
-  const age = words ? Math.max(0, exact) : exact;
-  const text = span(Math.abs(age));
-  const told = age < 0 ? t(coming, { age: text }) : words ? t(words, { age: text }) : text;
+  const isToCome = coming !== undefined && exact < 0;
+  const text = span(isToCome ? -exact : exact);
+  const told = isToCome ? t(coming, { age: text }) : words ? t(words, { age: text }) : text;
   return (
     <time dateTime={at ?? ''} title={moment(at)}>
       {told}

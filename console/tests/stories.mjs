@@ -178,6 +178,7 @@ await stories(async (browser) => {
     await accessible(page, 'a node with an alert');
     await at(page, 'alerts');
     await row('firing').waitFor();
+    check(!/ in \d+s/.test((await row('firing').allInnerTexts()).join(' ').replace(/\s+/g, ' ')), 'what fires has begun to');
     await accessible(page, 'an alert');
     await picture(page, 'alerts-firing');
     await button(page, 'Acknowledge: node-2 is away').click();
