@@ -95,7 +95,7 @@ function PastTable({ nodes }: { nodes: PastNode[] }) {
               {node.status ?? t('unknown')}
             </span>
             {node.conditions.map(({ kind }) => (
-              <div key={kind} class="image">
+              <div key={kind} class="image word">
                 {kind}
               </div>
             ))}
