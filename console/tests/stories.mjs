@@ -624,6 +624,7 @@ await stories(async (browser) => {
     check((await page.locator('main tbody tr').count()) === 5, 'a page of the log');
     await button(page, 'Load older').click();
     await page.locator('main tbody tr').nth(9).waitFor();
+    check((await page.locator('main tbody tr', { hasText: 'GetSession' }).count()) === 0, 'who only opens the page has tried nothing');
     await page.getByLabel('Only what was refused').check();
     await page.locator('main tbody tr', { hasNotText: 'refused' }).first().waitFor({ state: 'detached' });
     await page.locator('main tbody tr', { hasText: 'approve' }).or(page.locator('main tbody tr', { hasText: evil })).first().waitFor();

@@ -156,8 +156,7 @@ fn too_large(bytes_max: usize) -> Problem {
 fn stranger() -> Problem {
     let detail =
         format!("who asks is not known here, and more than {SMALL_BYTES} bytes are not read");
-    Problem::new(StatusCode::UNAUTHORIZED, "CertificateRequired", detail)
-        .help("send Authorization: Bearer TOKEN (piccolo api-token create), sign in, or show a client certificate")
+    Problem::of_a_stranger(detail)
 }
 
 /// What is no JSON is malformed; what is JSON of another shape is understood, and cannot be done.

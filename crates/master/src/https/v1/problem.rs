@@ -16,6 +16,8 @@ const RETRY_AFTER_S: u32 = 5;
 /// How a caller that showed nothing may show who it is, beside a certificate.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"piccolo\"");
 
+const HOW_TO_BE_KNOWN: &str = "send Authorization: Bearer TOKEN (piccolo api-token create), sign in, or show a client certificate";
+
 /// A refusal, as `application/problem+json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub(crate) struct Problem {
@@ -63,6 +65,11 @@ impl Problem {
         Self { help: Some(help.into()), ..self }
     }
 
+    /// Of who has shown nothing.
+    pub(super) fn of_a_stranger(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "CertificateRequired", detail).help(HOW_TO_BE_KNOWN)
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
@@ -78,10 +85,7 @@ impl From<&Status> for Problem {
         problem.retry_after_s =
             view.retry_after_s.map_or(0, |seconds| seconds.try_into().unwrap_or(u32::MAX));
         if view.reason == "CertificateRequired" {
-            problem.help = Some(
-                "send Authorization: Bearer TOKEN (piccolo api-token create), sign in, or show a client certificate"
-                    .into(),
-            );
+            problem.help = Some(HOW_TO_BE_KNOWN.into());
         }
         problem
     }

@@ -85,6 +85,10 @@ pub(super) async fn sign_in(
     responses((status = 200, description = "Who asks.", body = WhoAmI), Problems)
 )]
 pub(super) async fn who_am_i(asker: Asker) -> Answer<WhoAmI> {
+    // each page asks before anybody has signed in: nothing was tried, and nothing goes into the audit log
+    if matches!(asker.proof, Proof::Nothing) {
+        return Err(Problem::of_a_stranger("nobody is signed in"));
+    }
     asker.api.check(&asker.by, Call::GetSession).await?;
     let (proof, idle_seconds) = match asker.proof {
         Proof::ApiToken(_) => ("api-token", None),
