@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Node } from './api';
-import { aspectOf, place, wholeView } from './layout';
+import { aspectOf, place, wholeView, widestIn } from './layout';
 import type { Box, Picture } from './layout';
 
 function node(name: string, extra: Partial<Node> = {}): Node {
@@ -121,7 +121,7 @@ test.each([
 
 describe.each([[1360, 700], [1440, 800], [1920, 950]])('two hundred nodes in a room of %d by %d', (width, height) => {
   const room = { width, height };
-  const picture = place(inSites(200, 6), { aspect: aspectOf(room), groupBy: 'site', parent: null });
+  const picture = place(inSites(200, 6), { aspect: aspectOf(room), widest: widestIn(room, 200), groupBy: 'site', parent: null });
   const { x, y, k } = wholeView(picture, room);
 
   test('are all seen, with no button over them', () => {
@@ -137,6 +137,18 @@ describe.each([[1360, 700], [1440, 800], [1920, 950]])('two hundred nodes in a r
     // they are 14 px in the picture
     expect(14 * k).toBeGreaterThan(7);
   });
+});
+
+test.each([12, 60, 200])('on a phone the names of %d nodes can be read too, and all of its width is seen', (count) => {
+  const room = { width: 375, height: 600 };
+  const picture = place(inSites(count, 6), { aspect: aspectOf(room), widest: widestIn(room, count), groupBy: 'site', parent: null });
+  const { x, k } = wholeView(picture, room);
+  // the smallest of them are 13 px in the picture
+  expect(13 * k).toBeGreaterThan(7);
+  for (const box of placed(picture)) {
+    expect(x + box.x * k).toBeGreaterThan(0);
+    expect(x + (box.x + box.width) * k).toBeLessThan(375);
+  }
 });
 
 test('a picture that has room stands in the middle', () => {

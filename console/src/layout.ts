@@ -50,6 +50,8 @@ export interface Picture {
 export interface Wish {
   /** Width over height of the room there is. */
   aspect: number;
+  /** Where there is a way, it is no wider. */
+  widest?: number;
   /** The key of the label that groups, or nothing. */
   groupBy: string;
   parent: string | null;
@@ -80,8 +82,9 @@ const ZOOM_WHOLE_MAX = 1.25;
 /** What the buttons over the picture take: a column on its right, on a phone a row below it. */
 const TOOLS = 56;
 const PHONE_WIDTH = 800;
-/** With less, names could not be read. */
-const READABLE: Record<Detail, number> = { card: 0.55, compact: 0.55, tile: 0.48 };
+/** With less, names could not be read; a phone is held as near as it needs, and its picture moved by a finger. */
+const READABLE = 0.55;
+const READABLE_TILE = 0.48;
 
 const MASTER = { width: 264, height: 84 };
 const PARENT = { width: 200, height: 44 };
@@ -105,7 +108,7 @@ export function place(nodes: Node[], wish: Wish): Picture {
   const subs = sorted.filter((node) => node.role !== 'master');
   const grouped = groupsOf(subs, wish.groupBy);
   const above = (wish.parent ? PARENT.height + TIER_GAP : 0) + MASTER.height + TIER_GAP;
-  const shape = bestShape(grouped, detail, wish.aspect, above);
+  const shape = bestShape(grouped, detail, wish, above);
   const masters = mastersRow(sorted.filter((node) => node.role === 'master'));
   const width = Math.max(shape.width, masters.width);
 
@@ -134,6 +137,15 @@ function freeOf({ width, height }: Room): Room {
   return { width: width - 2 * MARGIN - (isPhone ? 0 : TOOLS - MARGIN / 2), height: height - 2 * MARGIN - (isPhone ? TOOLS - MARGIN / 2 : 0) };
 }
 
+function readableIn({ width }: Room, detail: Detail): number {
+  return detail === 'tile' && width > PHONE_WIDTH ? READABLE_TILE : READABLE;
+}
+
+/** No picture is wider whose names can be read in the room. */
+export function widestIn(room: Room, count: number): number {
+  return Math.max(0, freeOf(room).width) / readableIn(room, detailFor(count));
+}
+
 export function aspectOf(room: Room): number {
   const free = freeOf(room);
   return free.width / Math.max(1, free.height);
@@ -143,7 +155,7 @@ export function aspectOf(room: Room): number {
 export function wholeView({ width, height, detail }: Pick<Picture, 'width' | 'height' | 'detail'>, room: Room): View {
   const free = freeOf(room);
   const whole = Math.min(free.width / width, free.height / height, ZOOM_WHOLE_MAX);
-  const readable = Math.min(free.width / width, READABLE[detail]);
+  const readable = Math.min(free.width / width, readableIn(room, detail));
   const k = Math.max(ZOOM_MIN, whole || ZOOM_MIN, readable || ZOOM_MIN);
   return {
     k,
@@ -201,8 +213,8 @@ interface Shape {
   height: number;
 }
 
-/** Of all widths that make sense, the one whose picture fills the room best. */
-function bestShape(grouped: Grouped[], detail: Detail, aspect: number, above: number): Shape {
+/** Of all widths that make sense, the one whose picture fills the room best: of those that can be read there, if any can. */
+function bestShape(grouped: Grouped[], detail: Detail, { aspect, widest = Infinity }: Wish, above: number): Shape {
   const most = Math.max(1, ...grouped.map((group) => group.nodes.length));
   let best: Shape | null = null;
   let bestScale = 0;
@@ -210,8 +222,9 @@ function bestShape(grouped: Grouped[], detail: Detail, aspect: number, above: nu
     for (let across = 1; across <= Math.min(grouped.length, 8) || across === 1; across++) {
       const shape = shelves(grouped, detail, columns, across);
       const width = Math.max(shape.width, MASTER.width);
-      const scale = Math.min(aspect / width, 1 / (shape.height + above));
-      if (!best || scale > bestScale * 1.001) [best, bestScale] = [shape, scale];
+      // beyond that, the narrower the better
+      const scale = width > widest ? -width : Math.min(aspect / width, 1 / (shape.height + above));
+      if (!best || scale > bestScale + Math.abs(bestScale) * 0.001) [best, bestScale] = [shape, scale];
     }
   }
   return best as Shape;

@@ -11,7 +11,7 @@ import type { Tone } from './format';
 import { t } from './i18n';
 import type { Key } from './i18n';
 import { Inspector } from './inspector';
-import { ZOOM_MIN, aspectOf, place, wholeView } from './layout';
+import { ZOOM_MIN, aspectOf, place, wholeView, widestIn } from './layout';
 import type { Box, Link, Picture, PlacedNode, Room, View } from './layout';
 import { matches } from './match';
 import { alertsOf, isComplete, line, now, since, sorted, status, topology } from './state';
@@ -151,7 +151,8 @@ function Canvas({ all, shown, groupBy, inspected, inspect }: CanvasProps) {
   // rounded, so that a scroll bar does not lay everything out anew
   const aspect = Math.round(aspectOf(room) * 5) / 5 || 1.6;
   const parent = topology.value?.parent_cluster ?? null;
-  const picture = useMemo(() => place(all, { aspect, groupBy, parent }), [all, aspect, groupBy, parent]);
+  const widest = Math.floor(widestIn(room, all.length) / 20) * 20 || undefined;
+  const picture = useMemo(() => place(all, { aspect, widest, groupBy, parent }), [all, aspect, widest, groupBy, parent]);
   const view = useView(svg, picture, room);
   const name = status.value?.cluster_name ?? '';
   const links = [...picture.links].sort((a, b) => Number(a.node?.connected ?? 0) - Number(b.node?.connected ?? 0));
