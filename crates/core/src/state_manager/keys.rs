@@ -98,8 +98,10 @@ pub fn encode(value: &impl Serialize) -> Vec<u8> {
 }
 
 pub fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, CorruptRecord> {
-    serde_json::from_slice(value)
-        .map_err(|error| CorruptRecord { key: key.to_owned(), problem: error.to_string() })
+    let corrupt = |problem: String| CorruptRecord { key: key.to_owned(), problem };
+    // whether it is UTF-8 is asked once, and not of each text in it
+    let text = std::str::from_utf8(value).map_err(|error| corrupt(error.to_string()))?;
+    serde_json::from_str(text).map_err(|error| corrupt(error.to_string()))
 }
 
 /// Of a key that ends with one.
