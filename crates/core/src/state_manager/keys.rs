@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::restoration::{Restoration, Settled};
 use crate::{
     model::{
-        AuditEnds, AuditEntry, CredentialRecord, Event, FieldError, LastContainers, NodeId,
-        NodeName, NodeRecord, TokenRecord, UserName, UserRecord,
+        AuditEnds, CredentialRecord, FieldError, LastContainers, NodeId, NodeName, NodeRecord,
+        TokenRecord, UserName, UserRecord,
     },
     monitoring_server::alerts::Stored,
     session::SEQUENCE_MAX,
@@ -146,6 +146,20 @@ pub struct Snapshot {
     pub(super) alerts: Stored,
 }
 
+/// What a start needs of an event; the rest is for whoever lists it.
+#[derive(Debug, Deserialize)]
+struct EventHead {
+    id: u64,
+    at: WallTime,
+}
+
+/// The same of an audit entry.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct AuditHead {
+    pub(super) id: u64,
+    pub(super) hash: String,
+}
+
 #[derive(Debug, Clone, Default)]
 pub(super) struct LogSnapshot {
     /// Id and time, oldest first.
@@ -154,7 +168,7 @@ pub(super) struct LogSnapshot {
     pub(super) events_from: u64,
     /// What is there of the audit log: the oldest entry's id, 0 where there is none, and the newest entry.
     pub(super) audit_first: u64,
-    pub(super) audit_last: Option<AuditEntry>,
+    pub(super) audit_last: Option<AuditHead>,
     /// What was there when it was last written.
     pub(super) audit_ends: Option<AuditEnds>,
 }
@@ -218,11 +232,11 @@ impl Snapshot {
             let record: CredentialRecord = decode(key, value)?;
             self.credentials.insert(record.hash.clone(), record);
         } else if key.starts_with(EVENTS) {
-            let event: Event = decode(key, value)?;
+            let event: EventHead = decode(key, value)?;
             check_count(key, event.id, SEQUENCE_MAX)?;
             self.log.events.push_back((event.id, event.at));
         } else if key.starts_with(AUDIT) {
-            let entry: AuditEntry = decode(key, value)?;
+            let entry: AuditHead = decode(key, value)?;
             check_count(key, entry.id, SEQUENCE_MAX)?;
             if self.log.audit_first == 0 {
                 self.log.audit_first = entry.id;
