@@ -17,12 +17,30 @@ pub enum NodeRole {
     Sub,
 }
 
+impl NodeRole {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Master => "master",
+            Self::Sub => "sub",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeKind {
     #[default]
     Embedded,
     Cloud,
+}
+
+impl NodeKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Cloud => "cloud",
+        }
+    }
 }
 
 /// HLD §6.2. `crate::node_lifecycle` has the transitions.
@@ -66,19 +84,13 @@ impl fmt::Display for NodeStatus {
 
 impl fmt::Display for NodeRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Master => "master",
-            Self::Sub => "sub",
-        })
+        f.pad(self.name())
     }
 }
 
 impl fmt::Display for NodeKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Embedded => "embedded",
-            Self::Cloud => "cloud",
-        })
+        f.pad(self.name())
     }
 }
 

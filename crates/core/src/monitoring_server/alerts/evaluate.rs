@@ -143,24 +143,21 @@ impl Alerts {
     /// Every rule on such a subject. Whether anything is under way of which time decides.
     fn look(&mut self, now: Now, on: On, look: &Look<'_>, out: &mut Out) -> bool {
         let rules = self.on(on);
-        // each rule adds and ends its own track alone
-        let some_tracked = self.tracks.contains_key(&look.subject);
-        let mut dirty = false;
-        for rule in rules.iter() {
-            let node = look.facts.node;
-            let inhibited = !rule.rule.in_maintenance
-                && !mutant!("a node in Maintenance alerts its master")
-                && node.is_some_and(|node| node.record.status == NodeStatus::Maintenance);
-            let of_subject = || self.tracks.get(&look.subject);
-            let tracked = some_tracked
-                && of_subject().is_some_and(|tracks| tracks.contains_key(&rule.rule.name));
-            if !tracked && (inhibited || !rule.holds(&look.facts)) {
-                continue;
-            }
-            dirty = true;
-            self.step(now, rule, look, inhibited, out);
+        let in_maintenance = !mutant!("a node in Maintenance alerts its master")
+            && look.facts.node.is_some_and(|n| n.record.status == NodeStatus::Maintenance);
+        let inhibited = |rule: &Compiled| in_maintenance && !rule.rule.in_maintenance;
+        // each rule adds and ends its own track alone: which are to be followed is known before the first is
+        let tracks = self.tracks.get(&look.subject);
+        let is_tracked =
+            |rule: &Compiled| tracks.is_some_and(|tracks| tracks.contains_key(&rule.rule.name));
+        let followed = rules
+            .iter()
+            .filter(|rule| is_tracked(rule) || (!inhibited(rule) && rule.holds(&look.facts)));
+        let followed: Vec<_> = followed.collect();
+        for rule in &followed {
+            self.step(now, rule, look, inhibited(rule), out);
         }
-        dirty
+        !followed.is_empty()
     }
 
     fn step(&mut self, now: Now, rule: &Compiled, look: &Look<'_>, inhibited: bool, out: &mut Out) {

@@ -1,6 +1,6 @@
 //! What expressions can speak of: one table of fields, with their types, and how each is read.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
 use super::{expression::Value, rule::On};
 use crate::{
@@ -165,13 +165,8 @@ impl Field {
 
     /// `None` where it is not known.
     pub fn value<'a>(self, facts: &Facts<'a>) -> Option<Value<'a>> {
-        if self.path().starts_with("node.") {
-            self.of_node(facts)
-        } else if self.path().starts_with("container.") {
-            self.of_container(facts)
-        } else {
-            self.of_cluster(facts)
-        }
+        let of_node = self.of_node(facts);
+        of_node.or_else(|| self.of_container(facts)).or_else(|| self.of_cluster(facts))
     }
 
     #[allow(clippy::wildcard_enum_match_arm, reason = "the others are of other subjects")]
@@ -182,15 +177,15 @@ impl Field {
             Self::NodeId => text(record.id.as_str()),
             Self::NodeName => text(record.name.as_str()),
             Self::NodeIp => text(&record.ip),
-            Self::NodeRole => owned(record.role),
-            Self::NodeKind => owned(record.kind),
+            Self::NodeRole => text(record.role.name()),
+            Self::NodeKind => text(record.kind.name()),
             Self::NodeStatus => text(record.status.name()),
             Self::NodeStatusSeconds => since(facts.now, record.status_since),
             Self::NodeConnected => Value::Bool(node.connected),
             Self::NodeHeardSeconds => since(facts.now, node.last_heartbeat?),
-            Self::NodeConditions => Value::Texts(
-                record.conditions.iter().map(|held| Cow::Borrowed(held.kind.name())).collect(),
-            ),
+            Self::NodeConditions => {
+                Value::Texts(record.conditions.iter().map(|held| held.kind.name()).collect())
+            }
             Self::NodeLabels => Value::TextMap(&record.labels),
             Self::NodeMetrics => Value::NumberMap(&node.metrics),
             Self::NodeVersion => text(&record.system.agent_version),
@@ -248,11 +243,7 @@ impl Field {
 }
 
 fn text(text: &str) -> Value<'_> {
-    Value::Text(text.into())
-}
-
-fn owned(shown: impl fmt::Display) -> Value<'static> {
-    Value::Text(shown.to_string().into())
+    Value::Text(text)
 }
 
 fn count(count: usize) -> Value<'static> {

@@ -70,9 +70,10 @@ fn display(value: Option<Value<'_>>) -> String {
         Some(Value::Bool(value)) => value.to_string(),
         Some(Value::Number(number)) if number.fract() == 0.0 => format!("{number:.0}"),
         Some(Value::Number(number)) => format!("{number:.1}"),
-        Some(Value::Text(text)) => text.into_owned(),
-        Some(Value::Texts(texts)) => {
-            texts.into_iter().take(LIST_MAX).collect::<Vec<_>>().join(", ")
+        Some(Value::Text(text)) => text.to_owned(),
+        Some(Value::Texts(mut texts)) => {
+            texts.truncate(LIST_MAX);
+            texts.join(", ")
         }
         Some(Value::TextMap(map) | Value::NumberMap(map)) => {
             let entries = map.iter().take(LIST_MAX).map(|(key, value)| format!("{key}={value}"));

@@ -1,6 +1,6 @@
 //! The value of an expression, for one subject at one moment.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use super::{Binary, Method, Part};
 use crate::monitoring_server::alerts::facts::{Facts, Field};
@@ -9,8 +9,8 @@ use crate::monitoring_server::alerts::facts::{Facts, Field};
 pub enum Value<'a> {
     Bool(bool),
     Number(f64),
-    Text(Cow<'a, str>),
-    Texts(Vec<Cow<'a, str>>),
+    Text(&'a str),
+    Texts(Vec<&'a str>),
     TextMap(&'a BTreeMap<String, String>),
     /// Entries that are numbers; others are not known.
     NumberMap(&'a BTreeMap<String, String>),
@@ -22,12 +22,12 @@ impl Part {
         match self {
             Self::Bool(value) => Some(Value::Bool(*value)),
             Self::Number(value) => Some(Value::Number(*value)),
-            Self::Text(text) => Some(Value::Text(text.into())),
+            Self::Text(text) => Some(Value::Text(text)),
             Self::Field(field) => field.value(facts),
             Self::List(parts) => {
                 parts.iter().map(|part| part.text(facts)).collect::<Option<_>>().map(Value::Texts)
             }
-            Self::Entry(map, key) => entry(map.value(facts)?, &key.text(facts)?),
+            Self::Entry(map, key) => entry(map.value(facts)?, key.text(facts)?),
             Self::Not(part) => Some(Value::Bool(!part.bool(facts)?)),
             Self::Negative(part) => Some(Value::Number(-part.number(facts)?)),
             Self::Binary(operator, left, right) => operator.value(left, right, facts),
@@ -39,9 +39,9 @@ impl Part {
             Self::Method(method, of, argument) => {
                 let (text, part) = (of.text(facts)?, argument.text(facts)?);
                 Some(Value::Bool(match method {
-                    Method::StartsWith => text.starts_with(part.as_ref()),
-                    Method::EndsWith => text.ends_with(part.as_ref()),
-                    Method::Contains => text.contains(part.as_ref()),
+                    Method::StartsWith => text.starts_with(part),
+                    Method::EndsWith => text.ends_with(part),
+                    Method::Contains => text.contains(part),
                 }))
             }
         }
@@ -57,7 +57,7 @@ impl Part {
         Some(value)
     }
 
-    fn text<'a>(&'a self, facts: &Facts<'a>) -> Option<Cow<'a, str>> {
+    fn text<'a>(&'a self, facts: &Facts<'a>) -> Option<&'a str> {
         let Value::Text(value) = self.value(facts)? else { return None };
         Some(value)
     }
@@ -81,7 +81,7 @@ impl Binary {
                 let text = left.text(facts)?;
                 // the usual lists are looked through where they are
                 if let Part::List(parts) = right {
-                    return among(&text, parts, facts).map(Value::Bool);
+                    return among(text, parts, facts).map(Value::Bool);
                 }
                 if let Part::Field(Field::NodeConditions) = right {
                     let held = &facts.node?.record.conditions;
@@ -89,7 +89,7 @@ impl Binary {
                 }
                 Some(Value::Bool(match right.value(facts)? {
                     Value::Texts(texts) => texts.contains(&text),
-                    Value::TextMap(map) | Value::NumberMap(map) => map.contains_key(text.as_ref()),
+                    Value::TextMap(map) | Value::NumberMap(map) => map.contains_key(text),
                     Value::Bool(_) | Value::Number(_) | Value::Text(_) => return None,
                 }))
             }
@@ -137,7 +137,7 @@ fn among(text: &str, parts: &[Part], facts: &Facts<'_>) -> Option<bool> {
 
 fn entry<'a>(map: Value<'a>, key: &str) -> Option<Value<'a>> {
     match map {
-        Value::TextMap(map) => Some(Value::Text(map.get(key)?.into())),
+        Value::TextMap(map) => Some(Value::Text(map.get(key)?)),
         Value::NumberMap(map) => {
             let number = map.get(key)?.parse::<f64>().ok()?;
             Some(Value::Number(number)).filter(|_| number.is_finite())

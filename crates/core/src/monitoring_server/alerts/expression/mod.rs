@@ -117,7 +117,7 @@ impl Expression {
 
     /// What is not known is not so.
     pub fn holds(&self, facts: &Facts<'_>) -> bool {
-        self.value(facts) == Some(Value::Bool(true))
+        matches!(self.value(facts), Some(Value::Bool(true)))
     }
 }
 
