@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
     ContainerReport, FieldError, Labels, NodeId, NodeName, ProbeReport, RecoveryReport, Severity,
@@ -257,6 +257,7 @@ pub struct NodeRecord {
     pub resources: Resources,
     pub system: SystemInfo,
     pub labels: Labels,
+    #[serde(serialize_with = "without_suspicion")]
     pub conditions: Vec<Condition>,
     pub created_at: WallTime,
     /// SHA-256 of the public key that the node joined or was last re-issued with, hexadecimal.
@@ -287,6 +288,11 @@ pub struct NodeRecord {
     /// What the master itself tries about it.
     #[serde(default, skip_serializing_if = "Memory::is_empty")]
     pub recovery: Memory,
+}
+
+/// Suspicion is about this moment: it is not stored.
+fn without_suspicion<S: Serializer>(conditions: &[Condition], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(conditions.iter().filter(|c| c.kind != ConditionKind::Suspect))
 }
 
 /// Keys of a node that are good beside its newest at most.

@@ -96,9 +96,8 @@ impl StateManager {
         id: &NodeId,
         over: &[JournalEntry],
     ) {
-        let Some(view) = self.nodes.get(id).map(Node::view).filter(|_| !over.is_empty()) else {
-            return;
-        };
+        let Some(node) = self.nodes.get(id).filter(|_| !over.is_empty()) else { return };
+        let view = node.view();
         self.with_alerts(now, out, |alerts, told| alerts.journaled(now, &view, over, told));
     }
 

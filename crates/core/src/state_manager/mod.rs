@@ -664,7 +664,7 @@ impl StateManager {
         self.save_containers(&silent, &mut writes);
         for id in touched.iter().filter(|_| !mutant!("records are not stored")) {
             if let Some(node) = self.nodes.get(id) {
-                writes.insert(keys::node(id), Some(keys::encode(&node.record_to_store())));
+                writes.insert(keys::node(id), Some(keys::encode(&node.record)));
             }
         }
         // what is revealed lies in an epoch that is stored, so that the next start's revisions are newer

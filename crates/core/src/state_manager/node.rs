@@ -204,13 +204,6 @@ impl Node {
         }
     }
 
-    /// Suspicion is about this moment: it is not stored.
-    pub(super) fn record_to_store(&self) -> NodeRecord {
-        let mut record = self.record.clone();
-        record.conditions.retain(|c| c.kind != ConditionKind::Suspect);
-        record
-    }
-
     /// Every condition that should be there, given what the detector says.
     pub(super) fn wanted_conditions(
         &self,
