@@ -68,10 +68,7 @@ pub struct Deadline {
     pub why: &'static str,
 }
 
-/// The earlier of two deadlines that may be absent.
-pub fn earliest(a: Option<Deadline>, b: Option<Deadline>) -> Option<Deadline> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
+/// The earliest of deadlines that may be absent.
+pub fn earliest(deadlines: &[Option<Deadline>]) -> Option<Deadline> {
+    deadlines.iter().flatten().min_by_key(|deadline| deadline.at).copied()
 }

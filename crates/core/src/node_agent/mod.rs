@@ -537,12 +537,17 @@ impl NodeAgent {
 
     pub fn deadline(&self) -> Option<Deadline> {
         let alone = self.alone_told_at().map(|at| Deadline { at, why: "alone for long" });
-        let looks = earliest(self.checks.deadline(), self.hardware.deadline());
         let recovery = self.recover_at.map(|at| Deadline { at, why: "recovery" });
         let watched = self.watched_until.map(|at| Deadline { at, why: "nobody looks any more" });
-        [self.uplink_deadline_at(), alone, looks, recovery, watched, self.local_alerts_deadline()]
-            .into_iter()
-            .fold(None, earliest)
+        earliest(&[
+            self.uplink_deadline_at(),
+            alone,
+            self.checks.deadline(),
+            self.hardware.deadline(),
+            recovery,
+            watched,
+            self.local_alerts_deadline(),
+        ])
     }
 
     pub fn view(&self) -> AgentView {

@@ -275,15 +275,15 @@ impl NodeAgent {
 
     /// As the last sample had them, and how the session's link is.
     pub(super) fn metrics(&self) -> BTreeMap<String, String> {
-        let link = self.round_trip.figure().filter(|_| self.in_session());
-        self.observed.metrics.clone().into_iter().chain(link).collect()
+        let mut metrics = self.observed.metrics.clone();
+        metrics.extend(self.round_trip.figure().filter(|_| self.in_session()));
+        metrics
     }
 
     /// The host, where it is not what the master was told last: Podman answers after the first Hello.
     fn untold_system(&mut self) -> Option<SystemInfo> {
         let changed = self.told_system.as_ref() != Some(&self.system);
-        self.told_system = Some(self.system.clone());
-        changed.then(|| self.system.clone())
+        changed.then(|| self.told_system.insert(self.system.clone()).clone())
     }
 
     /// What the agent itself has found.

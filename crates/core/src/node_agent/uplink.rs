@@ -12,7 +12,7 @@ use crate::{
     model::{EventKind, Severity},
     mutant::mutant,
     session::{AgentCommand, Goodbye, GoodbyeReason, Hello, ToAgent, ToMaster, Welcome},
-    time::{Deadline, Now, Timestamp, WallTime},
+    time::{Deadline, Now, Timestamp, WallTime, earliest},
     topology::NodeConfig,
 };
 
@@ -497,17 +497,17 @@ impl NodeAgent {
         match &self.phase {
             Phase::Waiting { until } => Some(Deadline { at: *until, why: "next attempt" }),
             Phase::Opening { until } => Some(Deadline { at: *until, why: "Welcome overdue" }),
-            Phase::InSession { heard_at, beat_at, report_at, probe_at, probes, .. } => [
-                Deadline {
-                    at: if *probes < PROBES_MAX { *probe_at } else { *beat_at },
-                    why: "master quiet",
-                },
-                Deadline { at: *beat_at, why: "beat" },
-                Deadline { at: *report_at, why: "status report" },
-                Deadline { at: *heard_at + self.timing.beat_silence, why: "master silent" },
-            ]
-            .into_iter()
-            .min(),
+            Phase::InSession { heard_at, beat_at, report_at, probe_at, probes, .. } => {
+                let quiet = (*probes < PROBES_MAX)
+                    .then_some(Deadline { at: *probe_at, why: "master quiet" });
+                let silent_at = *heard_at + self.timing.beat_silence;
+                earliest(&[
+                    quiet,
+                    Some(Deadline { at: *beat_at, why: "beat" }),
+                    Some(Deadline { at: *report_at, why: "status report" }),
+                    Some(Deadline { at: silent_at, why: "master silent" }),
+                ])
+            }
             Phase::Registering | Phase::Connecting | Phase::Stranded | Phase::Stopped => None,
         }
     }

@@ -572,7 +572,7 @@ impl StateManager {
         });
         let retention = Some(Deadline { at: self.retention_at, why: "retention" });
         let alerts = Some(self.alerts.deadline());
-        [node, parked, saving, retention, alerts].into_iter().fold(None, earliest)
+        earliest(&[node, parked, saving, retention, alerts])
     }
 
     /// Who may not call any more: removed nodes, revoked users, replaced keys.

@@ -1,6 +1,6 @@
 //! What is to be done now about each failure, or why nothing is.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use super::{Failure, Hold, Memory, Policy, REBOOTS_PER_DAY_MAX, Step, memory::Episode};
 use crate::{
@@ -211,7 +211,7 @@ fn ladder_text(failure: &Failure, policy: &Policy) -> String {
         text.push_str(if text.is_empty() { "" } else { " > " });
         text.push_str(step.name());
         if *times > 1 {
-            text.push_str(&format!(" x{times}"));
+            let _ = write!(text, " x{times}");
         }
         text.push_str(if step.is_allowed(policy) { "" } else { " (off)" });
     }
