@@ -158,13 +158,14 @@ impl Judge {
 
     pub(super) fn audit_chain_intact(&mut self, entries: Vec<AuditEntry>) -> Result<(), String> {
         for entry in entries {
-            if self.last_audit.as_ref().is_some_and(|last| last == &entry) {
+            let last = self.last_audit.as_ref();
+            if last == Some(&entry) {
                 continue;
             }
-            let chain = self.last_audit.iter().chain([&entry]);
-            verify_chain(chain).map_err(|e| e.to_string())?;
-            if self.last_audit.is_none() && entry.id != 1 {
-                return Err(format!("the chain begins with {}", entry.id));
+            verify_chain([&entry]).map_err(|e| e.to_string())?;
+            let (before, hash) = last.map_or((0, ""), |last| (last.id, last.hash.as_str()));
+            if (entry.id, entry.previous_hash.as_str()) != (before + 1, hash) {
+                return Err(format!("{entry:?} follows {last:?}"));
             }
             self.last_audit = Some(entry);
         }

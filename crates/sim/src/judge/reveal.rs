@@ -1,7 +1,7 @@
 //! Nothing is shown to anybody that the store does not hold: a crash must not make it untrue.
 
 use piccolo_core::{
-    model::ConditionKind,
+    model::{ConditionKind, NodeRecord},
     session::ToAgent,
     state_manager::{Answer, Effect, Transaction, keys},
 };
@@ -21,7 +21,7 @@ impl Judge {
                 let Some(stored) = store.nodes.get(&shown.id) else {
                     return Err(format!("{} is shown, and is not stored", shown.id));
                 };
-                let kinds = |record: &piccolo_core::model::NodeRecord| {
+                let kinds = |record: &NodeRecord| {
                     let kinds = record.conditions.iter().map(|c| c.kind);
                     kinds.filter(|k| *k != ConditionKind::Suspect).collect::<Vec<_>>()
                 };
@@ -106,14 +106,19 @@ impl Judge {
         store: &Store,
         transaction: &Transaction,
     ) -> Result<(), String> {
-        if !transaction.writes.keys().any(|key| key.starts_with("/piccolo/v1/nodes/")) {
-            return Ok(());
+        let written = transaction.writes.keys().filter_map(|key| key.strip_prefix(keys::NODES));
+        for id in written {
+            let Some(node) = store.nodes.values().find(|node| node.id.as_str() == id) else {
+                continue;
+            };
+            let name = node.name.as_str();
+            let same = |other: &NodeRecord| {
+                other.id != node.id && other.name.as_str().eq_ignore_ascii_case(name)
+            };
+            if store.nodes.values().any(same) {
+                return Err(format!("two nodes are called {name}"));
+            }
         }
-        let mut names: Vec<_> = store.nodes.values().map(|record| record.name.key()).collect();
-        names.sort();
-        match names.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(format!("two nodes are called {}", pair[0])),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
