@@ -140,6 +140,9 @@ pub struct Alert {
     /// The silence that keeps it from being told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silenced_by: Option<Id>,
+    /// Until then one did: only since then somebody can be expected to acknowledge it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silenced_until: Option<WallTime>,
     /// Channels were asked to tell of it: they are to be told of its end too.
     #[serde(default)]
     pub notified: bool,
@@ -173,6 +176,7 @@ impl Alert {
             resolved_at: None,
             resolved_why: String::new(),
             silenced_by: None,
+            silenced_until: None,
             notified: false,
             revision: 0,
         }
@@ -180,6 +184,14 @@ impl Alert {
 
     pub fn is_over(&self) -> bool {
         self.state == AlertState::Resolved
+    }
+
+    /// Which silence keeps it from being told from now on; `None`: it is told.
+    pub(super) fn set_silence(&mut self, by: Option<Id>, now: WallTime) {
+        if self.silenced_by.is_some() && by.is_none() {
+            self.silenced_until = Some(now);
+        }
+        self.silenced_by = by;
     }
 
     /// Those for whom it is not over.

@@ -10,6 +10,7 @@ use super::{
     facts::{ClusterNow, Facts},
     rule::Compiled,
     silence::silencing,
+    silence_key,
 };
 use crate::{
     model::{ContainerReport, EventKind, Labels, NodeId, NodeStatus, NodeView},
@@ -54,6 +55,10 @@ impl Alerts {
                 self.watched.get(id).and_then(|watched| watched.containers.get(&container.name));
             let often = starts.map_or(0, |starts| starts.at.len());
             let subject = Subject::Container(id.clone(), container.name.clone());
+            let others = dirty && !self.tracks.contains_key(&subject);
+            if others && mutant!("one container's alert stands for all of its node") {
+                continue;
+            }
             let facts = Facts { container: Some(container), often, ..facts };
             dirty |= self.look(now, On::Container, &Look { subject, facts, known }, out);
         }
@@ -109,7 +114,8 @@ impl Alerts {
         while let Some(tracks) = self.tracks.get_mut(subject).filter(|_| !out.is_full()) {
             match tracks.pop_first() {
                 Some((_, track)) => {
-                    if let Some(alert) = track.alert {
+                    let stays = mutant!("an alert outlives what it is about");
+                    if let Some(alert) = track.alert.filter(|_| !stays) {
                         self.cleared(now, alert, subject, why, out);
                     }
                 }
@@ -395,14 +401,8 @@ impl Alerts {
 
     /// What nobody acknowledged in time.
     pub(super) fn escalate(&mut self, now: Now, out: &mut Out) {
-        let due = |alert: &&Alert| {
-            let after = self.rules.get(&alert.rule).and_then(Compiled::escalate);
-            alert.state == AlertState::Firing
-                && alert.escalated_at.is_none()
-                && after.is_some_and(|after| now.wall.since(alert.fired_at) >= after)
-        };
-        let due: Vec<_> = self.alerts.values().filter(due).map(|alert| alert.id).collect();
-        for id in due {
+        let due = self.alerts.values().filter(|alert| self.is_left_alone(now, alert));
+        for id in due.map(|alert| alert.id).collect::<Vec<_>>() {
             if out.is_full() {
                 return;
             }
@@ -411,9 +411,33 @@ impl Alerts {
             let message = format!("alert {id} was not acknowledged: {}", alert.message);
             let alert = alert.clone();
             out.tell(alert.severity, EventKind::AlertEscalated, Some(&alert), message);
-            self.notify(now, id, NoticeKind::Escalated, out);
+            if !mutant!("what nobody acknowledged is not told again") {
+                self.notify(now, id, NoticeKind::Escalated, out);
+            }
             self.changed(id, out);
         }
+    }
+
+    /// Somebody could have acknowledged it, had the time to, and nobody did.
+    fn is_left_alone(&self, now: Now, alert: &Alert) -> bool {
+        let Some(after) = self.rules.get(&alert.rule).and_then(Compiled::escalate) else {
+            return false;
+        };
+        let alone = match alert.state {
+            AlertState::Firing => true,
+            AlertState::Acknowledged => mutant!("what was acknowledged escalates"),
+            AlertState::Pending | AlertState::Resolved => false,
+        };
+        let told_at = alert.silenced_until.unwrap_or(alert.fired_at);
+        let is_time = now.wall.since(told_at) >= after || mutant!("an alert escalates at once");
+        let first = alert.escalated_at.is_none() || mutant!("an alert escalates again and again");
+        alone && first && is_time && !self.is_silenced(now, alert)
+    }
+
+    /// Also where its silence has just ended, and that it fires is to be told first.
+    fn is_silenced(&self, now: Now, alert: &Alert) -> bool {
+        let by = alert.silenced_by.or_else(|| silencing(&self.silences, alert, now.wall));
+        by.is_some() && !mutant!("what is silenced escalates")
     }
 
     pub(super) fn tell_of_growth(&mut self, now: Now, out: &mut Out) {
@@ -432,37 +456,46 @@ impl Alerts {
 
     /// What was silenced and still fires is told of when the silence ends.
     pub(super) fn forget_silences(&mut self, now: Now, out: &mut Out) {
-        let over: Vec<_> =
-            self.silences.values().filter(|s| s.until <= now.wall).map(|s| s.id).collect();
-        for id in over {
-            self.end_silence(now, id, out);
+        let over = self.silences.values().filter(|silence| silence.is_over(now.wall));
+        for id in over.map(|silence| silence.id).collect::<Vec<_>>() {
+            if out.is_full() {
+                break;
+            }
+            self.forget_silence(id, out);
+        }
+        self.see_to_silenced(now, out);
+    }
+
+    pub(super) fn forget_silence(&mut self, id: Id, out: &mut Out) {
+        self.silences.remove(&id);
+        if !mutant!("a silence that was ended is kept") {
+            out.delete(silence_key(id));
         }
     }
 
-    pub(super) fn end_silence(&mut self, now: Now, id: Id, out: &mut Out) {
-        if let Some(silence) = self.silences.get_mut(&id) {
-            silence.until = silence.until.min(now.wall);
-        }
+    /// Silences come and go, and so do the subjects of groups: what none hides any more is told, where it still fires.
+    /// Each look asks anew, so that a crash in between loses nothing.
+    pub(super) fn see_to_silenced(&mut self, now: Now, out: &mut Out) {
         let changes = |alert: &Alert| {
             let by = silencing(&self.silences, alert, now.wall);
-            alert.silenced_by.filter(|old| by != Some(*old)).map(|_| (alert.id, by))
+            (!alert.is_over() && by != alert.silenced_by).then_some((alert.id, by))
         };
         let changed: Vec<_> = self.alerts.values().filter_map(changes).collect();
         for (id, by) in changed {
             if out.is_full() {
-                // the rest is told next
+                // the rest is for the next look
                 self.tick_at = now.at;
                 return;
             }
             let Some(alert) = self.alerts.get_mut(&id) else { continue };
-            alert.silenced_by = by;
-            if by.is_none() && alert.state == AlertState::Firing && !alert.notified {
+            alert.set_silence(by, now.wall);
+            let untold = alert.state == AlertState::Firing && !alert.notified;
+            if by.is_none() && untold && !mutant!("what a silence hid is never told") {
+                self.grown.remove(&id);
                 self.notify(now, id, NoticeKind::Firing, out);
             }
             self.changed(id, out);
         }
-        self.silences.remove(&id);
-        out.delete(format!("{}{:020}", super::SILENCES, id.0));
     }
 
     /// What has been over for long, and what is too much.

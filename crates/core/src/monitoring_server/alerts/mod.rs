@@ -241,6 +241,10 @@ fn alert_key(id: Id) -> String {
     format!("{ALERTS}{:020}", id.0)
 }
 
+fn silence_key(id: Id) -> String {
+    format!("{SILENCES}{:020}", id.0)
+}
+
 impl Alerts {
     /// `epoch` says which start of the master this is.
     pub fn restore(
@@ -258,6 +262,8 @@ impl Alerts {
             stored.alerts.iter().map(|a| a.id).chain(stored.deliveries.iter().map(|d| d.id));
         let newest = newest.chain(stored.silences.iter().map(|silence| silence.id)).max();
         let next_id = newest.map_or(Id(0), |id| Id(id.0 + 1)).max(Id::first_of(epoch));
+        let forgets = mutant!("a silence is forgotten by a restart");
+        let silences = stored.silences.into_iter().filter(|_| !forgets);
         let mut alerts = Self {
             cluster: cluster.to_owned(),
             certificate_lifetime,
@@ -266,7 +272,7 @@ impl Alerts {
             generation: stored.generation,
             tracks: BTreeMap::new(),
             alerts: BTreeMap::new(),
-            silences: stored.silences.into_iter().map(|silence| (silence.id, silence)).collect(),
+            silences: silences.map(|silence| (silence.id, silence)).collect(),
             channels: stored.channels.into_iter().map(|c| (c.name.clone(), c)).collect(),
             outbox: Outbox::restore(stored.deliveries),
             grown: BTreeMap::new(),
@@ -433,7 +439,8 @@ impl Alerts {
     fn notify(&mut self, now: Now, id: Id, kind: NoticeKind, out: &mut Out) {
         let Some(alert) = self.alerts.get(&id) else { return };
         let silenced_by = silence::silencing(&self.silences, alert, now.wall);
-        let wanted = silenced_by.is_none() && (kind != NoticeKind::Resolved || alert.notified);
+        let known = alert.notified || mutant!("an end is told of what nobody was told of");
+        let wanted = silenced_by.is_none() && (kind != NoticeKind::Resolved || known);
         let channels: Vec<_> = self
             .channels
             .values()
@@ -456,7 +463,7 @@ impl Alerts {
             self.outbox.add(now, delivery, &channel, notice.clone(), out);
         }
         if let Some(alert) = self.alerts.get_mut(&id) {
-            alert.silenced_by = silenced_by;
+            alert.set_silence(silenced_by, now.wall);
             alert.notified |= wanted;
         }
     }

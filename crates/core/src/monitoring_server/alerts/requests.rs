@@ -3,17 +3,19 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    Alert, AlertState, Alerts, CHANNELS, GENERATION, Id, Out, RULES, SILENCES,
+    Alert, AlertState, Alerts, CHANNELS, GENERATION, Id, Out, RULES,
     alert::Acknowledgement,
     channel::{CHANNELS_MAX, Channel, Notice, NoticeKind},
     matcher::Matcher,
     outbox::{Delivery, Dispatch},
     rule::{self, Compiled, Rule},
-    silence::{SILENCES_MAX, Silence, silencing},
+    silence::{SILENCES_MAX, Silence},
+    silence_key,
 };
 use crate::{
     api_server::{Call, Code, Refusal},
     model::{EventKind, FieldError, Severity, check_text},
+    mutant::mutant,
     state_manager::{RequestId, keys},
     time::Now,
 };
@@ -176,7 +178,8 @@ impl Alerts {
                     return Err(Refusal::new(Code::NotFound, "NoSuchSilence", message)
                         .help("piccolo alert list"));
                 }
-                self.end_silence(now, silence, out);
+                self.forget_silence(silence, out);
+                self.see_to_silenced(now, out);
                 AlertAnswer::Done
             }
             AlertRequest::ListRules => self.list_rules(),
@@ -346,19 +349,11 @@ impl Alerts {
             by: by.to_owned(),
             comment,
         };
-        out.put(format!("{SILENCES}{:020}", silence.id.0), &silence);
-        self.silences.insert(silence.id, silence.clone());
-        let covered = self.alerts.values().filter(|alert| !alert.is_over());
-        let covered = covered.filter_map(|alert| {
-            let by = silencing(&self.silences, alert, now.wall);
-            (by != alert.silenced_by).then_some((alert.id, by))
-        });
-        for (id, by) in covered.take(ACKNOWLEDGED_MAX).collect::<Vec<_>>() {
-            if let Some(alert) = self.alerts.get_mut(&id) {
-                alert.silenced_by = by;
-            }
-            self.changed(id, out);
+        if !mutant!("a silence is not stored") {
+            out.put(silence_key(silence.id), &silence);
         }
+        self.silences.insert(silence.id, silence.clone());
+        self.see_to_silenced(now, out);
         Ok(AlertAnswer::Silenced(silence))
     }
 

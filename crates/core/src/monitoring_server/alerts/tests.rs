@@ -18,7 +18,7 @@ const LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 /// A machine with its store.
 pub(super) struct World {
     pub(super) alerts: Alerts,
-    store: BTreeMap<String, Vec<u8>>,
+    pub(super) store: BTreeMap<String, Vec<u8>>,
     pub(super) sent: Vec<(u64, Dispatch)>,
     events: Vec<Told>,
     requests: u64,
@@ -132,7 +132,7 @@ impl World {
         result
     }
 
-    fn seen(&mut self, seconds: u64, view: &NodeView) {
+    pub(super) fn seen(&mut self, seconds: u64, view: &NodeView) {
         self.with(seconds, |alerts, out| alerts.seen(at(seconds), view, out));
     }
 
@@ -146,17 +146,17 @@ impl World {
         self.with(seconds, |alerts, out| alerts.request(at(seconds), id, "admin:ann", request, out))
     }
 
-    fn apply(&mut self, rule: Rule) {
+    pub(super) fn apply(&mut self, rule: Rule) {
         let request = AlertRequest::ApplyRules { rules: vec![rule], generation: 0, dry_run: false };
         self.ask(0, request).unwrap();
     }
 
-    fn deadline(&mut self, seconds: u64) {
+    pub(super) fn deadline(&mut self, seconds: u64) {
         self.with(seconds, |alerts, out| alerts.at_deadline(at(seconds), (1, 1), out));
     }
 
     /// The newest dispatch has ended.
-    fn delivered(&mut self, seconds: u64, result: Result<(), &str>) {
+    pub(super) fn delivered(&mut self, seconds: u64, result: Result<(), &str>) {
         let id = self.sent.last().unwrap().1.delivery;
         let result = result.map_err(|problem| DeliveryError {
             problem: problem.trim_end_matches('!').to_owned(),
@@ -165,7 +165,7 @@ impl World {
         self.with(seconds, |alerts, out| alerts.delivered(at(seconds), id, result, out));
     }
 
-    fn restart(&mut self, seconds: u64) {
+    pub(super) fn restart(&mut self, seconds: u64) {
         let mut stored = Stored::default();
         for (key, value) in &self.store {
             assert!(Stored::is_ours(key), "{key}");
@@ -175,7 +175,7 @@ impl World {
     }
 
     /// What was sent so far, with the time of each.
-    fn told(&mut self) -> Vec<String> {
+    pub(super) fn told(&mut self) -> Vec<String> {
         let line = |(seconds, dispatch): (u64, Dispatch)| {
             let notice = dispatch.notice;
             format!("{seconds} {} {}", notice.kind.name(), notice.alert.message)
