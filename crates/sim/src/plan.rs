@@ -49,6 +49,8 @@ const GENTLE: &[Fault] = &[
 /// Of all seeds.
 const LONG_LIVES_PERCENT: u64 = 2;
 const SET_BACK_PERCENT: u64 = 5;
+const CONTAINER_RULES_PERCENT: u64 = 30;
+const MINDED_PERCENT: u64 = 30;
 /// Microseconds.
 const SHORT_LIFE_MAX: u64 = 2 * MINUTE;
 
@@ -83,6 +85,10 @@ pub(crate) struct Plan {
     pub(crate) podman_answers: u64,
     /// Microseconds that a system check takes at most.
     pub(crate) check_takes: u64,
+    /// People have a rule over containers.
+    pub(crate) container_rule: bool,
+    /// Of seconds in which they acknowledge and silence alerts, and end silences, percent.
+    pub(crate) alerts_minded: u64,
 }
 
 impl Plan {
@@ -118,6 +124,8 @@ impl Plan {
         if !gentle && rare.chance(SET_BACK_PERCENT) {
             faults.insert(Fault::SetBack, rare.scale(5, 40) * SECOND);
         }
+        // drawn apart too
+        let mut alerts = rng.fork("alerts");
         Self {
             nodes: usize::try_from(rng.between(2, 10)).unwrap_or(2),
             timing,
@@ -138,6 +146,8 @@ impl Plan {
             podman_answers: [0, 50_000, 4 * SECOND][rng.index(3)],
             readiness: [Readiness::Enforce, Readiness::Warn][rng.index(2)],
             check_takes: [0, 500_000, 15 * SECOND][rng.index(3)],
+            container_rule: alerts.chance(CONTAINER_RULES_PERCENT),
+            alerts_minded: if alerts.chance(MINDED_PERCENT) { alerts.scale(5, 40) } else { 0 },
         }
     }
 
@@ -163,6 +173,8 @@ impl Plan {
             podman_answers: 0,
             readiness: Readiness::Warn,
             check_takes: 0,
+            container_rule: false,
+            alerts_minded: 0,
         }
     }
 }

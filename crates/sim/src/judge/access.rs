@@ -29,6 +29,9 @@ fn may(role: Role, call: Call) -> bool {
         | Call::ForceRecovery
         | Call::ProbeNode
         | Call::SetLogLevel
+        | Call::AcknowledgeAlerts
+        | Call::SilenceAlerts
+        | Call::UnsilenceAlerts
         | Call::ListTokens => matches!(role, Role::Operator | Role::Admin),
         Call::RegisterNode => !role.is_user(),
         Call::Session | Call::Heartbeat => matches!(role, Role::Master | Role::Sub),

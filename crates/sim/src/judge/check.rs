@@ -44,6 +44,7 @@ impl Judge {
         if let Input::Delivered { delivery, result: Ok(()) } = input {
             self.note_taken(*delivery);
         }
+        self.note_ending(input);
         let Input::FromAgent { node, session, message: ToMaster::Status(report) } = input else {
             return;
         };

@@ -1,7 +1,7 @@
 //! The master's alerts: what fires has held for its time, what is over does not hold, and nothing fires twice.
 //!
-//! The judge looks at the same nodes with its own words for the rules. Those that count over a time of the past, or
-//! look at containers, it only asks about Maintenance.
+//! The judge looks at the same nodes and containers with its own words for the rules. Those that count over a time of
+//! the past it only asks about Maintenance.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,88 +10,30 @@ use std::{
 };
 
 use piccolo_core::{
-    model::{ConditionKind, NodeId, NodeRecord, NodeStatus},
+    model::{NodeId, NodeStatus},
     monitoring_server::alerts::{
         ALERTS, RULES as RULES_STORED,
         alert::{Alert, Id, Subject},
     },
     state_manager::{Effect, StateManager},
-    time::Timestamp,
+    time::{Now, Timestamp},
 };
 
-use super::{Judge, rules};
-use crate::store::Store;
+use super::{
+    Judge, rules,
+    subjects::{DOWN, GONE, NO_PODMAN, Question, Seen},
+};
+use crate::{clock::True, plan::Plan, store::Store};
 
-pub(crate) const GONE: &str = "Gone";
-pub(crate) const NO_PODMAN: &str = "NoPodman";
-
-/// Rules, for how long they must hold, and for how long they fire on.
-const RULES: [(&str, u64, u64); 8] = [
-    (GONE, 2, 1),
-    (NO_PODMAN, 2, 1),
-    ("NodeNotReady", 30, 0),
-    ("NodeSuspect", 120, 0),
-    ("ResourcePressure", 60, 0),
-    ("PodmanUnavailable", 60, 0),
-    ("SystemCheckFailed", 60, 0),
-    ("ClockDrift", 60, 0),
-];
 /// Once the store has it, the rules that people apply are in force.
 pub(crate) static RULE_KEY: LazyLock<String> =
     LazyLock::new(|| format!("{RULES_STORED}{NO_PODMAN}"));
 /// Beyond its time: the master looks at everything every 15 s.
-const LATE_MAX: Duration = Duration::from_secs(20);
-
-fn holds(rule: &str, record: &NodeRecord) -> bool {
-    let has = |kind| record.conditions.iter().any(|condition| condition.kind == kind);
-    match rule {
-        GONE | "NodeNotReady" => record.status == NodeStatus::NotReady,
-        "NodeSuspect" => has(ConditionKind::Suspect),
-        "ResourcePressure" => has(ConditionKind::ResourcePressure),
-        NO_PODMAN | "PodmanUnavailable" => has(ConditionKind::PodmanUnavailable),
-        "SystemCheckFailed" => has(ConditionKind::SystemCheckFailed),
-        "ClockDrift" => has(ConditionKind::ClockSkew),
-        _ => false,
-    }
-}
+pub(super) const LATE_MAX: Duration = Duration::from_secs(20);
 
 /// It goes on as a part of another one.
 pub(super) fn is_merged(alert: &Alert) -> bool {
     alert.resolved_why.starts_with("it is part of alert ")
-}
-
-/// A node as the master sees it, and since when each rule has been so, by the master's clock.
-#[derive(Debug)]
-struct Seen {
-    status: NodeStatus,
-    /// All of it was told since the master's start.
-    known: bool,
-    holds: [(bool, Timestamp); RULES.len()],
-}
-
-impl Seen {
-    fn new(at: Timestamp, record: &NodeRecord) -> Self {
-        let holds = RULES.map(|(rule, ..)| (holds(rule, record), at));
-        Self { status: record.status, known: false, holds }
-    }
-
-    /// What held in Maintenance begins anew after it.
-    fn look(&mut self, at: Timestamp, record: &NodeRecord) {
-        let before = std::mem::replace(&mut self.status, record.status);
-        let begins = before == NodeStatus::Maintenance && record.status != before;
-        for ((rule, ..), so) in RULES.into_iter().zip(&mut self.holds) {
-            let holds = holds(rule, record);
-            if holds != so.0 || begins {
-                *so = (holds, at);
-            }
-        }
-    }
-
-    fn of(&self, rule: &str) -> Option<((bool, Timestamp), (Duration, Duration))> {
-        let index = RULES.iter().position(|(name, ..)| *name == rule)?;
-        let (_, pending, keep) = RULES[index];
-        Some((self.holds[index], (Duration::from_secs(pending), Duration::from_secs(keep))))
-    }
 }
 
 /// An alert that is not over.
@@ -105,14 +47,26 @@ struct Known {
 pub(super) struct Firing {
     nodes: BTreeMap<NodeId, Seen>,
     alerts: BTreeMap<Id, Known>,
-    /// The rules that people applied are in force.
+    /// The rules that people applied are in force, and one of them is on containers.
     applied: bool,
+    with_containers: bool,
 }
 
 impl Firing {
-    fn is_active(&self, rule: &str, node: &NodeId) -> bool {
-        let subject = Subject::Node(node.clone());
-        self.alerts.values().any(|known| known.rule == rule && known.active.contains(&subject))
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self { with_containers: plan.container_rule, ..Self::default() }
+    }
+
+    fn is_active(&self, rule: &str, subject: &Subject) -> bool {
+        self.alerts.values().any(|known| known.rule == rule && known.active.contains(subject))
+    }
+
+    fn is_in_force(&self, rule: &str) -> bool {
+        match rule {
+            GONE | NO_PODMAN => self.applied,
+            DOWN => self.applied && self.with_containers,
+            _ => true,
+        }
     }
 }
 
@@ -124,11 +78,12 @@ fn active(alert: &Alert) -> BTreeSet<Subject> {
 impl Judge {
     pub(super) fn firing_after_a_restart(
         &mut self,
-        at: Timestamp,
+        now: Now,
         store: &Store,
         machine: &StateManager,
         set_back: bool,
     ) {
+        let at = now.at;
         let stored = match store.alerts() {
             Ok(stored) => stored,
             Err(why) => return self.fail("what_is_stored_can_be_read", why),
@@ -138,7 +93,20 @@ impl Judge {
         self.firing.alerts = stored.iter().map(|(id, alert)| (*id, known(alert))).collect();
         self.firing.nodes =
             store.nodes.iter().map(|(id, record)| (id.clone(), Seen::new(at, record))).collect();
-        self.notices_after_a_restart(&stored, set_back);
+        for view in machine.nodes() {
+            if let Some(seen) = self.firing.nodes.get_mut(&view.record.id) {
+                seen.look_at_containers(at, &view.containers, false);
+            }
+        }
+        for subject in self.firing.alerts.values().flat_map(|known| &known.active) {
+            if let Subject::Container(node, name) = subject
+                && let Some(seen) = self.firing.nodes.get_mut(node)
+            {
+                seen.remember(at, name);
+            }
+        }
+        self.silences_after_a_restart(now.wall, store, &stored);
+        self.notices_after_a_restart(&stored, store, set_back);
     }
 
     fn a_restart_knows_what_fires(
@@ -165,7 +133,7 @@ impl Judge {
                 Effect::Changed(view) => {
                     let seen = self.firing.nodes.entry(view.record.id.clone());
                     let seen = seen.or_insert_with(|| Seen::new(at, &view.record));
-                    seen.look(at, &view.record);
+                    seen.look(at, &view.record, &view.containers);
                     seen.known = view.sampled_at.is_some();
                 }
                 Effect::Removed { node, .. } => drop(self.firing.nodes.remove(node)),
@@ -213,26 +181,25 @@ impl Judge {
                 continue;
             };
             // it fires already, and becomes a part of this one
-            if subject.node().is_some_and(|node| self.firing.is_active(&alert.rule, node)) {
+            if self.firing.is_active(&alert.rule, &subject) {
                 held_long = true;
                 continue;
             }
             if seen.status == NodeStatus::Maintenance {
                 return Err(format!("{subject:?} is in Maintenance: {alert:?}"));
             }
-            let Some(((holds, since), (pending, _))) =
-                seen.of(&alert.rule).filter(|_| matches!(subject, Subject::Node(_)))
-            else {
+            let Some(Question { so, pending, .. }) = seen.of(&alert.rule, &subject) else {
                 continue;
             };
-            if !holds {
+            if !so.holds.0 {
                 return Err(format!("it does not hold for {subject:?}: {alert:?}"));
             }
-            let long = at.since(since) >= pending;
+            let held_for = at.since(so.holds.1);
+            let long = held_for >= pending;
             some = true;
             held_long |= long;
             if !long && !first {
-                return Err(format!("{:?} of {subject:?}: {alert:?}", at.since(since)));
+                return Err(format!("{held_for:?} of {subject:?}: {alert:?}"));
             }
         }
         if some && !held_long { Err(format!("at {at:?}: {alert:?}")) } else { Ok(()) }
@@ -243,18 +210,20 @@ impl Judge {
         let Some(known) = self.firing.alerts.get(&alert.id) else { return Ok(()) };
         let still = active(alert);
         for subject in known.active.iter().filter(|subject| !still.contains(subject)) {
-            let Subject::Node(node) = subject else { continue };
-            let Some(seen) = self.firing.nodes.get(node) else { continue };
+            let Some(seen) = subject.node().and_then(|node| self.firing.nodes.get(node)) else {
+                continue;
+            };
             if is_merged(alert) {
-                if self.firing.is_active(&alert.rule, node) {
+                if self.firing.is_active(&alert.rule, subject) {
                     continue;
                 }
                 return Err(format!("it goes on nowhere: {alert:?}"));
             }
-            let Some(((holds, since), (_, keep))) = seen.of(&alert.rule) else { continue };
+            let Some(Question { so, keep, .. }) = seen.of(&alert.rule, subject) else { continue };
             let free = seen.status == NodeStatus::Maintenance;
-            if !free && (holds || at.since(since) < keep) {
-                return Err(format!("{node}, {:?} after {keep:?}: {alert:?}", at.since(since)));
+            let clear_for = at.since(so.clear.1);
+            if !free && (!so.clear.0 || clear_for < keep) {
+                return Err(format!("{subject:?}, {clear_for:?} of {keep:?}: {alert:?}"));
             }
         }
         Ok(())
@@ -289,23 +258,29 @@ impl Judge {
     }
 
     /// Once a second, while the master is well: what holds fires in time, and what does not is over.
-    pub(crate) fn look_at_alerts(&mut self, at: Timestamp, now: u64, store: &Store) {
+    pub(crate) fn look_at_alerts(&mut self, at: True, now: Now, store: &Store) {
         self.firing.applied = store.contains(&RULE_KEY);
-        let well = Duration::from_micros(now - self.attentive_since.unwrap_or(now));
+        let well = Duration::from_micros(at - self.attentive_since.unwrap_or(at));
+        self.look_at_silences(now, well);
         if well > LATE_MAX * 2 {
-            rules!(self, what_holds_fires_in_time(at, well), what_holds_no_more_is_over(at));
+            rules!(
+                self,
+                what_holds_fires_in_time(now.at, well),
+                what_holds_no_more_is_over(now.at),
+            );
         }
     }
 
     fn what_holds_fires_in_time(&self, at: Timestamp, well: Duration) -> Result<(), String> {
-        for (node, seen) in &self.firing.nodes {
-            for ((rule, pending, _), (holds, since)) in RULES.into_iter().zip(seen.holds) {
-                let due = Duration::from_secs(pending) + LATE_MAX;
-                let late = holds && at.since(since) > due && well > due;
-                let counts = seen.status != NodeStatus::Maintenance
-                    && (self.firing.applied || !matches!(rule, GONE | NO_PODMAN));
-                if late && counts && !self.firing.is_active(rule, node) {
-                    return Err(format!("{rule} of {node}, for {:?}", at.since(since)));
+        let nodes = self.firing.nodes.iter();
+        for (node, seen) in nodes.filter(|(_, seen)| seen.status != NodeStatus::Maintenance) {
+            for (rule, subject) in seen.holding(node) {
+                let Some(Question { so, pending, .. }) = seen.of(rule, &subject) else { continue };
+                let due = pending + LATE_MAX;
+                let held_for = at.since(so.holds.1);
+                let late = held_for > due && well > due && self.firing.is_in_force(rule);
+                if late && !self.firing.is_active(rule, &subject) {
+                    return Err(format!("{rule} of {subject:?}, for {held_for:?}"));
                 }
             }
         }
@@ -314,12 +289,16 @@ impl Judge {
 
     fn what_holds_no_more_is_over(&self, at: Timestamp) -> Result<(), String> {
         for (id, known) in &self.firing.alerts {
-            for node in known.active.iter().filter_map(Subject::node) {
-                let Some(seen) = self.firing.nodes.get(node) else { continue };
-                let Some(((holds, since), (_, keep))) = seen.of(&known.rule) else { continue };
-                let over = !holds && seen.known && at.since(since) > keep + LATE_MAX;
+            for subject in &known.active {
+                let seen = subject.node().and_then(|node| self.firing.nodes.get(node));
+                let Some(seen) = seen else { continue };
+                let Some(Question { so, keep, .. }) = seen.of(&known.rule, subject) else {
+                    continue;
+                };
+                let clear_for = at.since(so.clear.1);
+                let over = so.clear.0 && seen.known && clear_for > keep + LATE_MAX;
                 if over || seen.status == NodeStatus::Maintenance {
-                    return Err(format!("{id}, {} of {node}: {seen:?}", known.rule));
+                    return Err(format!("{id}, {} of {subject:?}: {seen:?}", known.rule));
                 }
             }
         }

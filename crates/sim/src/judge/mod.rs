@@ -9,7 +9,8 @@
 //! - `reveal`: nothing is shown that is not stored
 //! - `recovery`: what it may do on a board, and what it owes to people
 //! - `alerts`: of boards that are alone, each under one key
-//! - `firing`: the master's alerts, each in its time; `notices`: what channels are owed of them
+//! - `firing`: the master's alerts, each in its time, by what `subjects` has seen; `notices`: what channels are owed of
+//!   them; `silences`: what nobody is to be told, and what nobody has acknowledged
 //! - `access`: who may, and who is not let in any more
 //! - `set_back`: what a restored master may have forgotten, and what not
 
@@ -23,6 +24,8 @@ mod notices;
 mod recovery;
 mod reveal;
 mod set_back;
+mod silences;
+mod subjects;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,9 +42,10 @@ use piccolo_core::{
 
 use self::{check::Told, events::Journal, nodes::Account, recovery::Recoveries};
 pub(crate) use self::{
-    firing::{GONE, NO_PODMAN, RULE_KEY},
+    firing::RULE_KEY,
     notices::{DUTY, EVERYBODY},
     set_back::Mark,
+    subjects::{DOWN, GONE, NO_PODMAN},
 };
 use crate::{
     clock::True,
@@ -117,6 +121,7 @@ pub(crate) struct Judge {
     local_alerts: alerts::Firing,
     firing: firing::Firing,
     notices: notices::Notices,
+    silenced: silences::Silenced,
     drift: u64,
     /// When the backup was made that the master was last restored from.
     set_back_to: Option<WallTime>,
@@ -166,8 +171,9 @@ impl Judge {
             readiness: plan.readiness,
             open: BTreeMap::new(),
             local_alerts: alerts::Firing::new(),
-            firing: firing::Firing::default(),
+            firing: firing::Firing::new(plan),
             notices: notices::Notices::default(),
+            silenced: silences::Silenced::default(),
             recoveries: BTreeMap::new(),
             drift: plan.drift,
             set_back_to: None,
@@ -217,11 +223,11 @@ impl Judge {
     pub(crate) fn master_started(
         &mut self,
         at: True,
-        local: Timestamp,
+        now: Now,
         store: &Store,
         machine: &StateManager,
     ) {
-        self.started = (local, at);
+        self.started = (now.at, at);
         self.attentive_since = None;
         self.sessions.clear();
         self.open.clear();
@@ -236,7 +242,7 @@ impl Judge {
             .values()
             .map(|record| (record.id.clone(), Account::restored(record, at)))
             .collect();
-        self.firing_after_a_restart(local, store, machine, self.first_event_leaps);
+        self.firing_after_a_restart(now, store, machine, self.first_event_leaps);
         self.revision = machine.revision();
         if let Some(topology) = &store.topology {
             self.readiness = topology.readiness(self.base_readiness);
@@ -268,7 +274,9 @@ impl Judge {
             return;
         }
         self.note_pace(effects);
+        self.note_silences(now, effects);
         self.alerts_decided(now.at, effects);
+        self.escalations_decided(now, effects);
         rules!(
             self,
             one_commit_comes_first(effects),
@@ -292,6 +300,7 @@ impl Judge {
             audit_chain_intact(appended.audit),
             events_exactly_once_in_order(appended.events),
         );
+        self.note_kept(transaction);
     }
 
     /// What is shown to somebody from now on.
@@ -306,6 +315,7 @@ impl Judge {
             who_joined_since_is_taken_in(effect, store),
             watchers_see_revisions_grow(effect),
             alerts_are_shown_as_they_are_stored(effect, store),
+            what_is_answered_of_alerts_is_stored(effect, store),
         );
         self.note_shown(at, effect);
         self.note_owed(effect, store);

@@ -31,53 +31,96 @@ pub(super) struct Notices {
     /// By channel.
     keys: BTreeMap<(String, String), News>,
     names: BTreeMap<News, String>,
+    deliveries: BTreeMap<News, Id>,
     /// Deliveries that a channel took, as the master's process knows.
     taken: BTreeSet<Id>,
 }
 
+impl Notices {
+    /// Alerts that are not over, as people see them.
+    pub(super) fn firing(&self) -> impl Iterator<Item = &Alert> {
+        self.shown.values().filter(|alert| !alert.is_over())
+    }
+
+    /// No silence hides it any more.
+    pub(super) fn owe_what_was_hidden(&mut self, id: Id) {
+        let news = (EVERYBODY.to_owned(), id, NoticeKind::Firing.name());
+        if !self.told.contains(&news) {
+            self.owed.insert(news);
+        }
+    }
+}
+
 impl Judge {
     /// What the restarted master has of it, it has from the store.
-    pub(super) fn notices_after_a_restart(&mut self, alerts: &BTreeMap<Id, Alert>, set_back: bool) {
-        self.notices.shown.clone_from(alerts);
+    pub(super) fn notices_after_a_restart(
+        &mut self,
+        alerts: &BTreeMap<Id, Alert>,
+        store: &Store,
+        set_back: bool,
+    ) {
         self.notices.taken.clear();
         // what was told while the store was away, or before it became an older one, nobody knows of any more
         let known = |(_, id, _): &News| !set_back && alerts.contains_key(id);
         self.notices.told.retain(known);
         self.notices.names.retain(|news, _| known(news));
+        self.notices.deliveries.retain(|news, _| known(news));
         self.notices.keys.retain(|_, news| known(news));
         if set_back {
             self.notices.owed.clear();
+            self.silenced.set_back();
+            self.notices.shown.clone_from(alerts);
+            return;
+        }
+        // what was stored and shown to nobody is told all the same
+        self.notices.shown.retain(|id, _| alerts.contains_key(id));
+        for alert in alerts.values() {
+            self.note_owed_of(alert, store);
         }
     }
 
     /// An alert is shown: it is stored, and so is what is to be told of it.
     pub(super) fn note_owed(&mut self, effect: &Effect, store: &Store) {
-        let alert = match effect {
-            Effect::Alerted(alert) => alert,
-            Effect::AlertForgotten(id) => {
-                self.notices.shown.remove(id);
-                return;
-            }
-            _ => return,
-        };
-        let before = self.notices.shown.insert(alert.id, Alert::clone(alert));
+        match effect {
+            Effect::Alerted(alert) => self.note_owed_of(alert, store),
+            Effect::AlertForgotten(id) => drop(self.notices.shown.remove(id)),
+            _ => {}
+        }
+    }
+
+    /// But for what a silence hides, or has just ceased to hide.
+    fn note_owed_of(&mut self, alert: &Alert, store: &Store) {
+        let before = self.notices.shown.insert(alert.id, alert.clone());
         let before = before.as_ref();
         let was = |known: fn(&Alert) -> bool| before.is_some_and(known);
+        let there = |channel: &str| store.contains(&format!("{CHANNELS}{channel}"));
+        let silenced = &mut self.silenced;
         let mut owe = |channel: &str, kind: NoticeKind| {
             let news = (channel.to_owned(), alert.id, kind.name());
-            let there = store.contains(&format!("{CHANNELS}{channel}"));
-            if there && !self.notices.told.contains(&news) {
+            if there(channel) && !self.notices.told.contains(&news) {
                 self.notices.owed.insert(news);
             }
         };
         if before.is_none() && !alert.is_over() {
-            owe(EVERYBODY, NoticeKind::Firing);
+            if !silenced.may_hide(alert, alert.fired_at) {
+                owe(EVERYBODY, NoticeKind::Firing);
+            } else if silenced.surely_hides(alert, alert.fired_at) && there(EVERYBODY) {
+                silenced.is_hidden_at_first(alert.id);
+            }
         }
-        if alert.escalated_at.is_some() && !was(|alert| alert.escalated_at.is_some()) {
+        if let Some(at) = alert.escalated_at
+            && !was(|alert| alert.escalated_at.is_some())
+            && !silenced.may_hide(alert, at)
+        {
             owe(EVERYBODY, NoticeKind::Escalated);
             owe(DUTY, NoticeKind::Escalated);
         }
-        if alert.is_over() && !was(Alert::is_over) && !is_merged(alert) {
+        if let Some(at) = alert.resolved_at
+            && !was(Alert::is_over)
+            && !is_merged(alert)
+            && !silenced.may_hide(alert, at)
+            && !silenced.is_unheard(alert.id)
+        {
             owe(EVERYBODY, NoticeKind::Resolved);
             if alert.escalated_at.is_some() {
                 owe(DUTY, NoticeKind::Resolved);
@@ -92,13 +135,51 @@ impl Judge {
             what_is_told_is_stored(dispatch, store),
             a_notification_has_one_key(dispatch),
             a_notification_says_what_its_alert_says(dispatch),
+            news_are_told_by_one_delivery(dispatch),
+            what_is_silenced_is_not_told(dispatch),
+            nobody_is_told_of_the_end_alone(dispatch),
         );
+        if dispatch.notice.kind == NoticeKind::Firing {
+            self.silenced.is_heard(dispatch.notice.alert.id);
+        }
     }
 
     /// A crash between the two would lose it. While the store is away it is told all the same.
     fn what_is_told_is_stored(&self, dispatch: &Dispatch, store: &Store) -> Result<(), String> {
         let key = format!("{DELIVERIES}{:020}", dispatch.delivery.0);
         if dispatch.at_once || store.contains(&key) { Ok(()) } else { Err(key) }
+    }
+
+    /// At least once is for what is delivered; it is decided once.
+    fn news_are_told_by_one_delivery(&mut self, dispatch: &Dispatch) -> Result<(), String> {
+        let notice = &dispatch.notice;
+        // told before it was stored: after a crash it may be decided again
+        if notice.kind == NoticeKind::Updated || dispatch.at_once {
+            return Ok(());
+        }
+        let news = (dispatch.channel.name.clone(), notice.alert.id, notice.kind.name());
+        let first = *self.notices.deliveries.entry(news).or_insert(dispatch.delivery);
+        if first == dispatch.delivery { Ok(()) } else { Err(format!("by {first}: {dispatch:?}")) }
+    }
+
+    fn what_is_silenced_is_not_told(&self, dispatch: &Dispatch) -> Result<(), String> {
+        let notice = &dispatch.notice;
+        // of whom it does not name nothing can be said
+        let whole = notice.alert.members.len() == notice.subjects;
+        if whole && self.silenced.surely_hides(&notice.alert, notice.at) {
+            return Err(format!("{notice:?}"));
+        }
+        Ok(())
+    }
+
+    /// Of what was hidden until its end nobody hears. A channel has one line: that it fires came before.
+    fn nobody_is_told_of_the_end_alone(&self, dispatch: &Dispatch) -> Result<(), String> {
+        let notice = &dispatch.notice;
+        let first = self.silenced.is_unheard(notice.alert.id) && dispatch.channel.name == EVERYBODY;
+        if first && notice.kind == NoticeKind::Resolved {
+            return Err(format!("{notice:?}"));
+        }
+        Ok(())
     }
 
     pub(super) fn what_was_taken_is_not_told_again(

@@ -152,7 +152,7 @@ impl World {
         let mut machine = StateManager::restore(snapshot, self.master.settings.clone(), now);
         let boot = self.master.boot;
         self.tell(|| format!("master: starts, for the {boot}. time"));
-        self.judge.master_started(self.now, now.at, &self.master.store, &machine);
+        self.judge.master_started(self.now, now, &self.master.store, &machine);
         // what agents see is not stored
         self.containers_shown.clear();
         let effects = machine.start(now);

@@ -17,6 +17,7 @@ mod notices;
 mod operator;
 mod recovery;
 mod set_back;
+mod silences;
 
 use std::{
     cmp::Reverse,
@@ -114,6 +115,7 @@ pub(crate) struct Randoms {
     pub(crate) shell: Rng,
     pub(crate) channels: Rng,
     pub(crate) notices: Rng,
+    pub(crate) alerts: Rng,
 }
 
 #[derive(Debug)]
@@ -154,6 +156,7 @@ impl World {
             shell: root.fork("shell"),
             channels: root.fork("channels"),
             notices: root.fork("notices"),
+            alerts: root.fork("alerts"),
         };
         let mut clocks = root.fork("clocks");
         let master = Master::new(&plan, &mut clocks);

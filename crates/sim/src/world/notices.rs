@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     clock::SECOND,
-    judge::{DUTY, EVERYBODY, GONE, NO_PODMAN, RULE_KEY},
+    judge::{DOWN, DUTY, EVERYBODY, GONE, NO_PODMAN, RULE_KEY},
 };
 
 /// Between two words of the master's shell about the whole.
@@ -60,7 +60,7 @@ impl Ended {
 }
 
 /// Short times, and two nodes of a site are one alert: lives are short, and clusters small.
-fn rules() -> Vec<Rule> {
+fn rules(on_containers: bool) -> Vec<Rule> {
     let rule = |name: &str, when: &str, severity| Rule {
         name: name.to_owned(),
         on: On::Node,
@@ -77,7 +77,7 @@ fn rules() -> Vec<Rule> {
         in_maintenance: false,
         disabled: false,
     };
-    vec![
+    let mut rules = vec![
         Rule {
             group_min: 2,
             group_by: "site".to_owned(),
@@ -85,7 +85,12 @@ fn rules() -> Vec<Rule> {
             ..rule(GONE, r#"node.status == "NotReady""#, Severity::Critical)
         },
         rule(NO_PODMAN, r#""PodmanUnavailable" in node.conditions"#, Severity::Warning),
-    ]
+    ];
+    if on_containers {
+        let down = r#"container.state != "running" || container.health == "unhealthy""#;
+        rules.push(Rule { on: On::Container, ..rule(DOWN, down, Severity::Info) });
+    }
+    rules
 }
 
 fn channels() -> Vec<Channel> {
@@ -120,11 +125,12 @@ impl World {
             return;
         }
         let request = if !self.master.store.contains(&RULE_KEY) {
-            AlertRequest::ApplyRules { rules: rules(), generation: 0, dry_run: false }
+            let rules = rules(self.plan.container_rule);
+            AlertRequest::ApplyRules { rules, generation: 0, dry_run: false }
         } else if !self.master.store.contains(&CHANNEL_KEY) {
             AlertRequest::ApplyChannels(channels())
         } else {
-            return;
+            return self.mind_alerts();
         };
         self.people_ask(Who::Admin, Request::Alert(Box::new(request)), Purpose::Other);
     }

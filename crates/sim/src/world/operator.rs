@@ -180,8 +180,8 @@ impl World {
         self.push(self.now + SECOND, Due::Errands);
         self.queues_within_bound();
         if self.master.is_attentive() {
-            let local = self.master.clock.local(self.now);
-            self.judge.look_at_alerts(local, self.now, &self.master.store);
+            let now = self.master.clock.now(self.now);
+            self.judge.look_at_alerts(self.now, now, &self.master.store);
         }
         if self.operator.users_made < 2 && self.operator.asked.is_empty() {
             self.make_users();
