@@ -163,10 +163,10 @@ impl Source {
     }
 }
 
-/// What a backup is called where nobody chose a name; sorted by time within a cluster.
 /// At the end of its name while it is written.
 const HALF: &str = ".new";
 
+/// What a backup is called where nobody chose a name; sorted by time within a cluster.
 fn file_name(cluster: &str, at_ms: i64) -> String {
     format!("{}{}.backup", file_prefix(cluster), stamp(at_ms))
 }
