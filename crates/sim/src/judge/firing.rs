@@ -105,7 +105,7 @@ impl Judge {
                 seen.remember(at, name);
             }
         }
-        self.silences_after_a_restart(now.wall, store, &stored);
+        self.silences_after_a_restart(now.wall, store, &stored, set_back);
         self.notices_after_a_restart(&stored, store, set_back);
     }
 

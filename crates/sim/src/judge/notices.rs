@@ -68,7 +68,6 @@ impl Judge {
         self.notices.keys.retain(|_, news| known(news));
         if set_back {
             self.notices.owed.clear();
-            self.silenced.set_back();
             self.notices.shown.clone_from(alerts);
             return;
         }
@@ -118,9 +117,16 @@ impl Judge {
         if let Some(at) = alert.resolved_at
             && !was(Alert::is_over)
             && !is_merged(alert)
-            && !silenced.may_hide(alert, at)
             && !silenced.is_unheard(alert.id)
         {
+            // what was over before the master heard of it is told then; that it is hidden was judged then too
+            let hidden = match before {
+                None => alert.silenced_by.is_some(),
+                Some(_) => silenced.may_hide(alert, at),
+            };
+            if hidden {
+                return;
+            }
             owe(EVERYBODY, NoticeKind::Resolved);
             if alert.escalated_at.is_some() {
                 owe(DUTY, NoticeKind::Resolved);

@@ -83,6 +83,8 @@ fn value_of<'a>(key: &str, alert: &'a Alert, member: &'a Member) -> Option<&'a s
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Look {
     hidden: bool,
+    /// People are shown it as hidden.
+    shown_hidden: bool,
     firing: bool,
     since: Timestamp,
 }
@@ -124,9 +126,13 @@ impl Silenced {
         self.unheard.contains(&id)
     }
 
-    /// What an older store knows of it nobody can tell.
-    pub(super) fn set_back(&mut self) {
-        self.unheard.clear();
+    /// What was told before it was stored is forgotten: by what is stored, nobody has heard of these.
+    fn hear_of_again(&mut self, alerts: &BTreeMap<Id, Alert>) {
+        self.unheard.retain(|id| alerts.contains_key(id));
+        for alert in alerts.values().filter(|alert| !alert.notified && !alert.is_over()) {
+            self.heard.remove(&alert.id);
+            self.unheard.insert(alert.id);
+        }
     }
 
     fn hides(&self, alert: &Alert, is_in_force: impl Fn(&Span) -> bool) -> bool {
@@ -179,7 +185,13 @@ impl Judge {
         now: WallTime,
         store: &Store,
         alerts: &BTreeMap<Id, Alert>,
+        set_back: bool,
     ) {
+        if set_back {
+            // of what an older store does not have nothing ever was
+            self.silenced.spans.clear();
+            self.silenced.unheard.clear();
+        }
         let stored = match silences(store) {
             Ok(stored) => stored,
             Err(why) => return self.fail("what_is_stored_can_be_read", why),
@@ -195,7 +207,7 @@ impl Judge {
         silenced.spans.extend(spans);
         silenced.ending.clear();
         silenced.looks.clear();
-        silenced.unheard.retain(|id| alerts.contains_key(id));
+        silenced.hear_of_again(alerts);
         let known = |alert: &Alert| Known {
             fired_at: alert.fired_at,
             acknowledged: alert.acknowledged.is_some(),
@@ -266,6 +278,9 @@ impl Judge {
     }
 
     fn escalation_decided(&mut self, now: Now, alert: &Alert) {
+        if alert.is_over() && !self.silenced.known.contains_key(&alert.id) {
+            rules!(self, what_is_heard_of_late_is_hidden_as_of_now(now.wall, alert));
+        }
         let new = Known { fired_at: now.wall, acknowledged: false, escalated_at: None };
         let known = *self.silenced.known.entry(alert.id).or_insert(new);
         rules!(
@@ -278,6 +293,20 @@ impl Judge {
         }
         if let Some(known) = self.silenced.known.get_mut(&alert.id) {
             known.escalated_at = alert.escalated_at;
+        }
+    }
+
+    fn what_is_heard_of_late_is_hidden_as_of_now(
+        &self,
+        now: WallTime,
+        alert: &Alert,
+    ) -> Result<(), String> {
+        let silenced = &self.silenced;
+        let range = silenced.surely_hides(alert, now)..=silenced.may_hide(alert, now);
+        if range.contains(&alert.silenced_by.is_some()) {
+            Ok(())
+        } else {
+            Err(format!("{alert:?}"))
         }
     }
 
@@ -325,9 +354,11 @@ impl Judge {
             let firing = alert.state == AlertState::Firing;
             let before = self.silenced.looks.get(&alert.id);
             let sure = hidden == self.silenced.surely_hides(alert, now.wall);
-            let same = |look: &&Look| sure && (look.hidden, look.firing) == (hidden, firing);
-            let since = before.filter(same).map_or(now.at, |look| look.since);
-            looks.insert(alert.id, Look { hidden, firing, since });
+            let look =
+                Look { hidden, shown_hidden: alert.silenced_by.is_some(), firing, since: now.at };
+            let same = |before: &&Look| sure && Look { since: now.at, ..**before } == look;
+            let since = before.filter(same).map_or(now.at, |before| before.since);
+            looks.insert(alert.id, Look { since, ..look });
         }
         self.silenced.looks = looks;
         if well <= LATE_MAX * 2 {
@@ -353,7 +384,7 @@ impl Judge {
         for alert in self.notices.firing() {
             let Some(look) = self.silenced.looks.get(&alert.id) else { continue };
             let long = now.at.since(look.since) > LATE_MAX;
-            if long && look.hidden != alert.silenced_by.is_some() {
+            if long && look.hidden != look.shown_hidden {
                 return Err(format!("{look:?}: {alert:?}"));
             }
         }
