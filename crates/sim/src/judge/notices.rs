@@ -103,7 +103,9 @@ impl Judge {
         if before.is_none() && !alert.is_over() {
             if !silenced.may_hide(alert, alert.fired_at) {
                 owe(EVERYBODY, NoticeKind::Firing);
-            } else if silenced.surely_hides(alert, alert.fired_at) && there(EVERYBODY) {
+            } else if there(EVERYBODY)
+                && (silenced.surely_hides(alert, alert.fired_at) || !alert.notified)
+            {
                 silenced.is_hidden_at_first(alert.id);
             }
         }
