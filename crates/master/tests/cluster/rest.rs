@@ -346,6 +346,29 @@ async fn a_code_of_the_command_line_opens_one_session() {
 }
 
 #[tokio::test]
+async fn a_code_of_the_rest_api_opens_one_session_of_who_asked_and_no_session_makes_one() {
+    let cluster = Cluster::start().await;
+    let token = api_token(&cluster, "kiosk", "viewer").await;
+    let bearer = format!("Bearer {token}");
+    let with = [("Authorization", bearer.as_str())];
+    let made = ask(&cluster, None, "POST", "/api/v1/session/code", &with, "").await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let made = made.json();
+    let code = made["code"].as_str().unwrap();
+    assert_eq!(made["path"], format!("/#code={code}"));
+    assert!(made["expires_at"].is_string(), "{made}");
+    let shown = format!("{{\"code\":\"{code}\"}}");
+    let session = post(&cluster, None, "/api/v1/session", &[], &shown).await;
+    assert_eq!((session.status, &session.json()["role"]), (201, &Value::from("viewer")));
+    let second = post(&cluster, None, "/api/v1/session", &[], &shown).await;
+    assert_eq!((second.status, second.reason().as_str()), (401, "CodeNotGood"));
+    let cookie = session.headers["set-cookie"].split(';').next().unwrap();
+    let with = [("Cookie", cookie), ("X-Piccolo-Csrf", "1")];
+    let another = ask(&cluster, None, "POST", "/api/v1/session/code", &with, "").await;
+    assert_eq!((another.status, another.reason().as_str()), (409, "InSession"), "{another:?}");
+}
+
+#[tokio::test]
 async fn who_guesses_tokens_is_locked_out_and_who_has_a_good_one_beside_them_is_not() {
     let cluster = Cluster::start().await;
     let token = api_token(&cluster, "console", "viewer").await;

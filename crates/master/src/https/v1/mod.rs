@@ -90,6 +90,7 @@ macro_rules! api {
 
 api! {
     session::sign_in,
+    session::create_code,
     session::who_am_i,
     session::sign_out,
     reads::list_nodes,

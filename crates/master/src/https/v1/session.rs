@@ -2,14 +2,18 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use piccolo_core::{api_server::Call, model::CredentialKind, state_manager::SESSION_IDLE_MAX};
-use piccolo_rpc::{convert::timestamp, view::time};
+use piccolo_rpc::{
+    convert::timestamp,
+    v1::{self, api_server_service_server::ApiServerService as _},
+    view::time,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Answer, Done, Shown,
     asker::{Asker, AtTheDoor, COOKIE, Proof},
     body::Small,
-    problem::{Problem, Problems},
+    problem::{Problem, Problems, Refusals},
 };
 
 /// One of the two.
@@ -18,7 +22,7 @@ use super::{
 pub(super) enum SignIn {
     /// An API token.
     Token(String),
-    /// What `piccolo console` has shown.
+    /// Of `POST session/code`, or what `piccolo console` has shown.
     Code(String),
 }
 
@@ -75,6 +79,30 @@ pub(super) async fn sign_in(
     shown.status = StatusCode::CREATED;
     shown.headers.insert(header::SET_COOKIE, cookie(&secret, ""));
     Ok(shown)
+}
+
+/// A code, shown this once.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct CreatedCode {
+    code: String,
+    /// The console, below the address that was asked. What lies behind `#` goes into no log of a server.
+    path: String,
+    expires_at: Option<String>,
+}
+
+/// Make a code that opens one session of whoever asks, within a minute.
+#[utoipa::path(
+    post,
+    path = "/session/code",
+    tag = "session",
+    responses((status = 201, description = "The code.", body = CreatedCode), Refusals, Problems)
+)]
+pub(super) async fn create_code(asker: Asker) -> Answer<CreatedCode> {
+    let opened = asker.api.open_console(asker.request(v1::OpenConsoleRequest {})).await?;
+    let v1::OpenConsoleResponse { code, expires_at, .. } = opened.into_inner();
+    let path = format!("/#code={code}");
+    let expires_at = time(expires_at.as_ref());
+    Ok(Shown { status: StatusCode::CREATED, ..Shown::ok(CreatedCode { code, path, expires_at }) })
 }
 
 /// Who am I?
