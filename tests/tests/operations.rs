@@ -94,7 +94,7 @@ fn the_log_level_changes_while_it_runs() -> Story {
     let cluster = one_node(folder.path())?;
     done(&cluster, &["log-level", "board-1", "debug"]);
     done(&cluster, &["log-level", "master", "info,piccolo_master=debug"]);
-    refused(&cluster, &["log-level", "board-1", "piccolo=loud"], 1, "loud");
+    refused(&cluster, &["log-level", "board-1", "piccolo=loud"], 2, "loud");
     Ok(())
 }
 
