@@ -20,6 +20,7 @@ mod people;
 mod program;
 mod rest;
 mod sessions;
+mod signing_in;
 mod stores;
 mod trust;
 mod unary;
