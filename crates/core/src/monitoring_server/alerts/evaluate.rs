@@ -55,8 +55,10 @@ impl Alerts {
                 self.watched.get(id).and_then(|watched| watched.containers.get(&container.name));
             let often = starts.map_or(0, |starts| starts.at.len());
             let subject = Subject::Container(id.clone(), container.name.clone());
-            let others = dirty && !self.tracks.contains_key(&subject);
-            if others && mutant!("one container's alert stands for all of its node") {
+            if mutant!("one container's alert stands for all of its node")
+                && dirty
+                && !self.tracks.contains_key(&subject)
+            {
                 continue;
             }
             let facts = Facts { container: Some(container), often, ..facts };
