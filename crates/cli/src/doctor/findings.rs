@@ -8,13 +8,12 @@ use prost_types::Timestamp;
 use super::{NotCheckedView, connect::Master};
 use crate::{
     failure::Failure,
+    node::recovery::has_given_up,
     node::table,
     text::{bytes, moment, seconds_between, span},
     words,
 };
 
-/// What recovery waits for when all that it may do has been done.
-const NO_MORE: [&str; 3] = ["Person", "Budget", "Reboots"];
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
@@ -489,7 +488,7 @@ fn recovery_of(seen: &Seen, node: &v1::Node) -> Option<Finding> {
         return Some(Finding::bad("recovery", Level::Warning, shown, remedy));
     }
     let lines = node.recovery.iter().flat_map(|recovery| &recovery.lines);
-    let given_up = lines.filter(|line| NO_MORE.contains(&line.waits.as_str()));
+    let given_up = lines.filter(|line| has_given_up(line));
     let given_up: Vec<_> =
         given_up.map(|line| format!("{}: {}", line.failure, one_line(&line.why))).collect();
     let remedy = format!("piccolo node recovery {name}; why: piccolo events --node {name}");

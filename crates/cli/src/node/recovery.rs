@@ -99,6 +99,11 @@ pub async fn run(cluster: &Cluster, args: &RecoveryArgs) -> Result<(), Failure> 
     })
 }
 
+/// All that recovery may do of it by itself has been done.
+pub fn has_given_up(line: &v1::RecoveryLine) -> bool {
+    matches!(line.waits.as_str(), "Person" | "Budget" | "Reboots")
+}
+
 async fn pause(cluster: &Cluster, args: &RecoveryArgs, seconds: u32) -> Result<v1::Node, Failure> {
     let mut client = cluster.connect().await?;
     let verb = if args.pause { "pause" } else { "resume" };
@@ -194,7 +199,7 @@ fn failures(lines: &[v1::RecoveryLine], format: Format, look: &Look) -> String {
     let mut table = Table::new(columns.into_iter().chain(wide.then(|| text("LADDER"))));
     for line in lines {
         let tone = match line.waits.as_str() {
-            "Person" | "Budget" | "Reboots" => Tone::Bad,
+            _ if has_given_up(line) => Tone::Bad,
             "Well" => Tone::Good,
             _ => Tone::Warning,
         };

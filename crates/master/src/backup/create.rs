@@ -171,7 +171,12 @@ fn file_name(cluster: &str, at_ms: i64) -> String {
     format!("{}{}.backup", file_prefix(cluster), stamp(at_ms))
 }
 
-pub(super) fn file_prefix(cluster: &str) -> String {
+/// When the master made it, by a name of its own; milliseconds since 1970.
+pub(super) fn made_at(file_name: &str, cluster: &str) -> Option<i64> {
+    parse_stamp(file_name.strip_prefix(&file_prefix(cluster))?.strip_suffix(".backup")?)
+}
+
+fn file_prefix(cluster: &str) -> String {
     format!("piccolo-{cluster}-")
 }
 
@@ -188,13 +193,11 @@ fn beside(path: &Path) -> PathBuf {
 
 /// Removes what killed backups of this cluster have left half written, under names of the master's own.
 pub(super) fn remove_halves(folder: &Path, cluster: &str) -> std::io::Result<()> {
-    let prefix = format!(".{}", file_prefix(cluster));
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        let name = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.strip_suffix(HALF));
-        let is_ours = name.and_then(|name| parse_stamp(name.strip_suffix(".backup")?)).is_some();
-        if !is_ours {
+        let whole = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(HALF));
+        if whole.and_then(|name| made_at(name, cluster)).is_none() {
             continue;
         }
         let half = File::open(entry.path())?;

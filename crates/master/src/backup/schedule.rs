@@ -18,8 +18,8 @@ use piccolo_store::Store;
 use tokio::runtime::Handle;
 
 use super::{
-    create::{Made, Source, file_prefix, remove_halves},
-    parse_stamp, passphrase,
+    create::{Made, Source, made_at, remove_halves},
+    passphrase,
 };
 use crate::{
     clock::MasterClock,
@@ -185,14 +185,11 @@ fn backups(
     cluster: &str,
     horizon: WallTime,
 ) -> std::io::Result<Vec<(WallTime, PathBuf)>> {
-    let prefix = file_prefix(cluster);
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        let stamp =
-            name.to_str().and_then(|name| name.strip_prefix(&prefix)?.strip_suffix(".backup"));
-        if let Some(at) = stamp.and_then(parse_stamp) {
+        if let Some(at) = name.to_str().and_then(|name| made_at(name, cluster)) {
             found.push((WallTime(at), entry.path()));
         }
     }
@@ -204,7 +201,7 @@ fn backups(
 mod tests {
     use rustix::fs::{FlockOperation, flock};
 
-    use super::*;
+    use super::{super::parse_stamp, *};
 
     fn folder_with(names: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();

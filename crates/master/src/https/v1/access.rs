@@ -1,6 +1,6 @@
 //! Tokens, API tokens, users and the audit log (HLD §9).
 
-use axum::{http::StatusCode, response::Response};
+use axum::response::Response;
 use piccolo_core::api_server::Call;
 use piccolo_rpc::{
     v1::{self, api_server_service_server::ApiServerService as _},
@@ -44,10 +44,6 @@ impl UserRole {
         };
         role.into()
     }
-}
-
-fn created<T>(body: T) -> Answer<T> {
-    Ok(Shown { status: StatusCode::CREATED, ..Shown::ok(body) })
 }
 
 /// A join token that is wanted.
@@ -98,7 +94,7 @@ async fn make_token(asker: Asker, given: NewToken) -> Answer<CreatedToken> {
     });
     let answer = asker.api.create_token(request).await?.into_inner();
     let info = TokenView::from(&answer.info.unwrap_or_default());
-    created(CreatedToken { token: answer.token, info })
+    Ok(Shown::created(CreatedToken { token: answer.token, info }))
 }
 
 /// Tokens with which boards join.
@@ -162,7 +158,7 @@ async fn make_api_token(asker: Asker, given: NewApiToken) -> Answer<CreatedApiTo
     });
     let answer = asker.api.create_api_token(request).await?.into_inner();
     let info = ApiTokenView::from(&answer.info.unwrap_or_default());
-    created(CreatedApiToken { token: answer.token, info })
+    Ok(Shown::created(CreatedApiToken { token: answer.token, info }))
 }
 
 /// API tokens; their secrets are known to nobody.
@@ -232,11 +228,11 @@ async fn make_user(asker: Asker, given: NewUser) -> Answer<CreatedUser> {
         certificate_signing_request: given.certificate_signing_request.into_bytes(),
     });
     let answer = asker.api.create_user(request).await?.into_inner();
-    created(CreatedUser {
+    Ok(Shown::created(CreatedUser {
         user: UserView::from(&answer.user.unwrap_or_default()),
         certificate: String::from_utf8(answer.certificate).unwrap_or_default(),
         ca_certificate: String::from_utf8(answer.ca_certificate).unwrap_or_default(),
-    })
+    }))
 }
 
 /// Users.

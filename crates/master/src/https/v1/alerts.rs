@@ -154,8 +154,7 @@ async fn make_silence(asker: Asker, given: NewSilence) -> Answer<SilenceView> {
     let NewSilence { only, seconds, comment } = given;
     let request = asker.request(v1::SilenceAlertsRequest { only, span_seconds: seconds, comment });
     let silence = asker.api.silence_alerts(request).await?.into_inner().silence;
-    let view = SilenceView::from(&silence.unwrap_or_default());
-    Ok(Shown { status: StatusCode::CREATED, ..Shown::ok(view) })
+    Ok(Shown::created(SilenceView::from(&silence.unwrap_or_default())))
 }
 
 /// End a silence.

@@ -210,6 +210,10 @@ impl<T> Shown<T> {
         Self { status: StatusCode::OK, headers: HeaderMap::new(), body }
     }
 
+    fn created(body: T) -> Self {
+        Self { status: StatusCode::CREATED, ..Self::ok(body) }
+    }
+
     /// Which state of the thing this is, for `If-Match`.
     fn tagged(mut self, revision: u64) -> Self {
         if let Ok(tag) = HeaderValue::try_from(format!("\"{revision}\"")) {

@@ -1,6 +1,6 @@
 //! Sessions of the console: a cookie for an API token, or for a code of `piccolo console`.
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use piccolo_core::{api_server::Call, model::CredentialKind, state_manager::SESSION_IDLE_MAX};
 use piccolo_rpc::{
     convert::timestamp,
@@ -69,14 +69,13 @@ pub(super) async fn sign_in(
     let by = asker.api.identify(kind, &secret, asker.by.from.clone()).await?;
     let (secret, record) = asker.api.open_session(by.clone()).await?;
     asker.vouch();
-    let mut shown = Shown::ok(WhoAmI {
+    let mut shown = Shown::created(WhoAmI {
         who: by.who(),
         role: by.role.to_string(),
         proof: "session",
         expires_at: time(Some(&timestamp(record.expires_at))),
         idle_seconds: Some(SESSION_IDLE_MAX.as_secs()),
     });
-    shown.status = StatusCode::CREATED;
     shown.headers.insert(header::SET_COOKIE, cookie(&secret, ""));
     Ok(shown)
 }
@@ -102,7 +101,7 @@ pub(super) async fn create_code(asker: Asker) -> Answer<CreatedCode> {
     let v1::OpenConsoleResponse { code, expires_at, .. } = opened.into_inner();
     let path = format!("/#code={code}");
     let expires_at = time(expires_at.as_ref());
-    Ok(Shown { status: StatusCode::CREATED, ..Shown::ok(CreatedCode { code, path, expires_at }) })
+    Ok(Shown::created(CreatedCode { code, path, expires_at }))
 }
 
 /// Who am I?
