@@ -28,6 +28,10 @@ use crate::store::Store;
 const ESCALATES: [(&str, Duration); 2] =
     [(GONE, Duration::from_secs(5)), ("NodeNotReady", Duration::from_secs(900))];
 
+fn escalates_after(alert: &Alert) -> Option<Duration> {
+    ESCALATES.iter().find(|(rule, _)| *rule == alert.rule).map(|(_, after)| *after)
+}
+
 /// A silence, and when it was in force.
 #[derive(Debug)]
 struct Span {
@@ -227,15 +231,14 @@ impl Judge {
     /// Silences that an input makes and ends.
     pub(super) fn note_silences(&mut self, now: Now, effects: &[Effect]) {
         let Some(Effect::Commit(transaction)) = effects.first() else { return };
-        for (key, value) in silence_writes(transaction) {
-            match value.as_ref().map(|value| keys::decode::<Silence>(key, value)) {
+        for (id, value) in silence_writes(transaction) {
+            match value.as_ref().map(|value| keys::decode::<Silence>(SILENCES, value)) {
                 Some(Ok(silence)) => {
-                    self.silenced.spans.insert(silence.id, Span::of(&silence, false));
+                    self.silenced.spans.insert(id, Span::of(&silence, false));
                 }
                 Some(Err(why)) => self.fail("what_is_stored_can_be_read", why.to_string()),
                 None => {
-                    let mut spans = self.silenced.spans.iter_mut();
-                    if let Some((_, span)) = spans.find(|(id, _)| silence_key(**id) == *key) {
+                    if let Some(span) = self.silenced.spans.get_mut(&id) {
                         span.until = span.until.min(now.wall);
                     }
                 }
@@ -244,10 +247,8 @@ impl Judge {
     }
 
     pub(super) fn note_kept(&mut self, transaction: &Transaction) {
-        for (key, _) in silence_writes(transaction) {
-            for (_, span) in
-                self.silenced.spans.iter_mut().filter(|(id, _)| silence_key(**id) == *key)
-            {
+        for (id, _) in silence_writes(transaction) {
+            if let Some(span) = self.silenced.spans.get_mut(&id) {
                 span.kept = true;
             }
         }
@@ -329,8 +330,7 @@ impl Judge {
         alert: &Alert,
         known: Known,
     ) -> Result<(), String> {
-        let after = ESCALATES.iter().find(|(rule, _)| *rule == alert.rule).map(|(_, after)| *after);
-        let Some(after) = after else { return Ok(()) };
+        let Some(after) = escalates_after(alert) else { return Ok(()) };
         if alert.is_over() || known.acknowledged {
             return Err(format!("it is over, or somebody looks after it: {alert:?}"));
         }
@@ -394,12 +394,10 @@ impl Judge {
     fn what_is_left_alone_escalates_in_time(&self, now: Now, well: Duration) -> Result<(), String> {
         for alert in self.notices.firing().filter(|alert| alert.escalated_at.is_none()) {
             let Some(look) = self.silenced.looks.get(&alert.id) else { continue };
-            let Some((_, after)) = ESCALATES.iter().find(|(rule, _)| *rule == alert.rule) else {
-                continue;
-            };
+            let Some(after) = escalates_after(alert) else { continue };
             let ended = self.silenced.was_hidden_until(alert, now.wall);
             // the end of a silence is seen to at the next look at everything, and so is what it hid
-            let due = *after + LATE_MAX * if ended.is_some() { 2 } else { 1 };
+            let due = after + LATE_MAX * if ended.is_some() { 2 } else { 1 };
             let alone = now.at.since(look.since);
             let alone = ended.map_or(alone, |ended| alone.min(now.wall.since(ended)));
             if look.firing && !look.hidden && alone > due && well > due {
@@ -445,9 +443,9 @@ impl Judge {
     }
 }
 
-fn silence_writes(transaction: &Transaction) -> impl Iterator<Item = (&String, &Option<Vec<u8>>)> {
+fn silence_writes(transaction: &Transaction) -> impl Iterator<Item = (Id, &Option<Vec<u8>>)> {
     let writes = transaction.writes.range(SILENCES.to_owned()..);
-    writes.take_while(|(key, _)| key.starts_with(SILENCES))
+    writes.map_while(|(key, value)| Some((Id(key.strip_prefix(SILENCES)?.parse().ok()?), value)))
 }
 
 fn answered(effect: &Effect) -> Option<&AlertAnswer> {
