@@ -33,9 +33,10 @@ pub(crate) fn task(workspace: &Workspace) -> Result<()> {
     } else {
         plan.leave_out("licences, bans and sources: cargo-deny is not installed");
     }
+    // together: apart, what they share would be compiled once for each, with other features
     let mut build = workspace.cargo();
-    build.args(["build", "--workspace", "--bins", "--quiet"]);
-    plan.push(Step::new("executables", build));
+    build.args(["build", "--workspace", "--bins", "--tests", "--quiet"]);
+    plan.push(Step::new("executables and tests", build));
     // as they are shipped, with no feature that only another package asks for
     for package in ["piccolo-master", "piccolo-cli"] {
         let mut alone = workspace.cargo();
@@ -46,11 +47,6 @@ pub(crate) fn task(workspace: &Workspace) -> Result<()> {
     let mut docs = workspace.cargo();
     docs.args(["test", "--workspace", "--doc", "--quiet"]);
     plan.push(Step::new("examples in the docs", docs).counted_by(Runner::Libtest));
-    if has_nextest(workspace) {
-        let mut tests = workspace.cargo();
-        tests.args(["nextest", "run", "--workspace", "--no-run", "--cargo-quiet"]);
-        plan.push(Step::new("tests, to be run later", tests));
-    }
     builds_beside(workspace, &mut plan)?;
     plan.push_last(wire_test(workspace));
     rust_tests(workspace).into_iter().for_each(|step| plan.push_last(step));
@@ -271,8 +267,10 @@ fn fuzz_targets(workspace: &Workspace) -> Step {
     let mut check = workspace.cargo();
     check.args(["check", "--quiet", "--locked", "--bins", "--manifest-path"]);
     check.arg(workspace.root().join("fuzz/Cargo.toml"));
-    // with what was compiled of the same crates already, and without libFuzzer's own C++: nothing is linked
+    // with what was compiled of the same crates already, so by the tree's own profiles, and without libFuzzer's own C++:
+    // nothing is linked
     check.arg("--target-dir").arg(workspace.target());
+    check.arg("--config").arg(workspace.root().join("Cargo.toml"));
     check.env("CUSTOM_LIBFUZZER_PATH", "/nowhere/libfuzzer.a");
     Step::new("fuzz targets", check)
 }
