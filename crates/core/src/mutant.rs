@@ -38,6 +38,7 @@ pub const ALL: &[&str] = &[
     "a second live session is accepted",
     "a silence has no end",
     "a silence hides nothing",
+    "a silence hides the end of what was told",
     "a silence is forgotten by a restart",
     "a silence is not stored",
     "a silence of one hides its group",

@@ -116,19 +116,12 @@ impl Judge {
             owe(EVERYBODY, NoticeKind::Escalated);
             owe(DUTY, NoticeKind::Escalated);
         }
-        if let Some(at) = alert.resolved_at
-            && !was(Alert::is_over)
-            && !is_merged(alert)
-            && !silenced.is_unheard(alert.id)
-        {
-            // what was over before the master heard of it is told then; that it is hidden was judged then too
-            let hidden = match before {
-                None => alert.silenced_by.is_some(),
-                Some(_) => silenced.may_hide(alert, at),
-            };
-            if hidden {
-                return;
-            }
+        // of what was over before the master heard of it somebody hears only if it is not hidden by then
+        let unheard = match before {
+            None => alert.silenced_by.is_some(),
+            Some(_) => silenced.is_unheard(alert.id),
+        };
+        if alert.is_over() && !was(Alert::is_over) && !is_merged(alert) && !unheard {
             owe(EVERYBODY, NoticeKind::Resolved);
             if alert.escalated_at.is_some() {
                 owe(DUTY, NoticeKind::Resolved);
@@ -170,8 +163,12 @@ impl Judge {
         if first == dispatch.delivery { Ok(()) } else { Err(format!("by {first}: {dispatch:?}")) }
     }
 
+    /// But for the end of what they have heard of.
     fn what_is_silenced_is_not_told(&self, dispatch: &Dispatch) -> Result<(), String> {
         let notice = &dispatch.notice;
+        if notice.kind == NoticeKind::Resolved {
+            return Ok(());
+        }
         // of whom it does not name nothing can be said
         let whole = notice.alert.members.len() == notice.subjects;
         if whole && self.silenced.surely_hides(&notice.alert, notice.at) {

@@ -435,12 +435,20 @@ impl Alerts {
         }
     }
 
-    /// Has every channel that wants it tell of an alert; nobody, where it is silenced.
+    /// Has every channel that wants it tell of an alert. While it is silenced nobody is told anything but the end of
+    /// what they have heard of: whoever opened an incident is to close it.
     fn notify(&mut self, now: Now, id: Id, kind: NoticeKind, out: &mut Out) {
         let Some(alert) = self.alerts.get(&id) else { return };
         let silenced_by = silence::silencing(&self.silences, alert, now.wall);
-        let known = alert.notified || mutant!("an end is told of what nobody was told of");
-        let wanted = silenced_by.is_none() && (kind != NoticeKind::Resolved || known);
+        let wanted = match kind {
+            NoticeKind::Resolved if mutant!("a silence hides the end of what was told") => {
+                alert.notified && silenced_by.is_none()
+            }
+            NoticeKind::Resolved => {
+                alert.notified || mutant!("an end is told of what nobody was told of")
+            }
+            _ => silenced_by.is_none(),
+        };
         let channels: Vec<_> = self
             .channels
             .values()

@@ -67,7 +67,7 @@ mod tests {
         },
         *,
     };
-    use crate::model::NodeStatus::NotReady;
+    use crate::model::NodeStatus::{NotReady, Ready};
 
     const LOST: &str = r#"node.status == "NotReady""#;
 
@@ -115,6 +115,22 @@ mod tests {
         assert_eq!(world.told(), ["10 firing b1"]);
         world.deadline(160);
         assert_eq!(world.told(), ["160 escalated b1"]);
+    }
+
+    #[test]
+    fn a_silence_hides_the_end_only_of_what_it_hid_from_the_beginning() {
+        let mut world = World::new();
+        world.apply(rule("Lost", LOST));
+        world.seen(10, &node("b1", NotReady));
+        world.delivered(11, Ok(()));
+        silence(&mut world, 20, "rule=Lost", 1000);
+        world.seen(30, &node("b2", NotReady));
+        for name in ["b1", "b2"] {
+            world.seen(40, &node(name, Ready));
+        }
+        world.delivered(41, Ok(()));
+        world.deadline(200);
+        assert_eq!(world.told(), ["10 firing b1", "40 resolved b1"]);
     }
 
     #[test]
