@@ -1,14 +1,26 @@
-//! A picture that is drawn again and again in the same place of a terminal, and how a watch ends.
+//! A picture that is drawn again and again in the same place of a terminal, what is typed meanwhile, and how a watch ends.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     pin::pin,
+    thread,
     time::Duration,
 };
 
-use futures_util::{Stream, StreamExt as _};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokio::time::{MissedTickBehavior, interval};
+use futures_util::{Stream, StreamExt as _, stream};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::getpgrp,
+    stdio::stdin,
+    termios::{
+        LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp, tcsetattr,
+    },
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
 
 use crate::{
     connection::Step,
@@ -31,7 +43,7 @@ pub enum Moment<M> {
     Tick,
 }
 
-/// Runs a watch: every step goes to `tell`. Ends with success when the user interrupts it or the
+/// Runs a watch: every step goes to `tell`. Ends with success when the user interrupts or terminates it or the
 /// reader of stdout has gone, because nothing else ends a watch; else with the failure.
 ///
 /// # Errors
@@ -42,12 +54,15 @@ pub async fn run<M>(
 ) -> Result<(), Failure> {
     let mut steps = pin!(steps);
     let mut interrupted = pin!(tokio::signal::ctrl_c());
+    // as an interrupt, or a terminal would stay as Keys made it
+    let mut terminated = signal(SignalKind::terminate())?;
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         let moment = tokio::select! {
             biased;
             _ = &mut interrupted => return Ok(()),
+            _ = terminated.recv() => return Ok(()),
             step = steps.next() => match step {
                 Some(Ok(Step::Item(item))) => Moment::Item(item),
                 Some(Ok(Step::Lost(text))) => Moment::Lost(text),
@@ -61,6 +76,60 @@ pub async fn run<M>(
             return Err(Failure::silent(Exit::Done));
         }
         tell(moment)?;
+    }
+}
+
+/// Has the terminal pass on each key at once, and show none; it is as it was when this is dropped.
+#[derive(Debug)]
+pub struct Keys {
+    before: Option<Termios>,
+}
+
+/// Keys that wait for who types faster than is drawn.
+const KEYS_MAX: usize = 16;
+
+impl Keys {
+    /// None come where stdin is no terminal, or one that another job has now.
+    pub fn listen() -> (Self, impl Stream<Item = char>) {
+        let (sender, mut typed) = mpsc::channel(KEYS_MAX);
+        let before = Self::change();
+        if before.is_some() {
+            // it ends with the process: nothing else ends a read of a terminal
+            thread::spawn(move || {
+                let keys = io::stdin().bytes().map_while(Result::ok).map(char::from);
+                for key in keys {
+                    if sender.blocking_send(key).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        (Self { before }, stream::poll_fn(move |context| typed.poll_recv(context)))
+    }
+
+    pub fn come(&self) -> bool {
+        self.before.is_some()
+    }
+
+    /// How it was before.
+    fn change() -> Option<Termios> {
+        let is_ours = tcgetpgrp(stdin()).ok()? == getpgrp();
+        let before = tcgetattr(stdin()).ok().filter(|_| is_ours)?;
+        let mut raw = before.clone();
+        raw.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
+        raw.special_codes[SpecialCodeIndex::VMIN] = 1;
+        raw.special_codes[SpecialCodeIndex::VTIME] = 0;
+        tcsetattr(stdin(), OptionalActions::Now, &raw).ok()?;
+        Some(before)
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            // what fails here has no terminal any more
+            let _ = tcsetattr(stdin(), OptionalActions::Now, before);
+        }
     }
 }
 

@@ -1,8 +1,6 @@
 //! `piccolo top`: who uses most, as it is now, drawn again and again.
 
-use std::{
-    cmp::Ordering, collections::BTreeMap, future::ready, io::IsTerminal as _, time::Duration,
-};
+use std::{cmp::Ordering, collections::BTreeMap, io::IsTerminal as _, time::Duration};
 
 use clap::{Args, ValueEnum};
 use futures_util::{StreamExt as _, stream};
@@ -14,10 +12,12 @@ use crate::{
     connection::{Client, Cluster, Step},
     events::Since,
     failure::{Exit, Failure},
-    live::{self, Moment, Screen},
+    live::{self, Keys, Moment, Screen},
     metrics::{SeriesView, ask, known_node, trend},
     node::table::status_tone,
-    output::{Cell, Format, Look, OutputArgs, Table, document, figure, now, print, text, word},
+    output::{
+        Cell, Format, Look, OutputArgs, Table, Tone, document, figure, now, print, text, word,
+    },
     text::{bytes, parse_duration},
     words,
 };
@@ -37,7 +37,7 @@ pub struct TopArgs {
     /// Of what
     #[arg(value_enum, default_value = "nodes", value_name = "WHAT")]
     what: What,
-    /// Who comes first
+    /// Who comes first; on a terminal its first letter is a key that sorts anew, and q ends
     #[arg(long, value_enum, default_value = "cpu", value_name = "FIGURE")]
     sort: Sort,
     /// Only of this node, by name
@@ -68,6 +68,38 @@ pub enum Sort {
     Name,
 }
 
+impl What {
+    /// What there are columns of.
+    fn sorts(self) -> &'static [Sort] {
+        match self {
+            Self::Nodes => Sort::value_variants(),
+            Self::Containers => &[Sort::Cpu, Sort::Memory, Sort::Name],
+        }
+    }
+}
+
+impl Sort {
+    fn key(self) -> char {
+        match self {
+            Self::Cpu => 'c',
+            Self::Memory => 'm',
+            Self::Load => 'l',
+            Self::Temperature => 't',
+            Self::Name => 'n',
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Cpu => "CPU",
+            Self::Memory => "memory",
+            Self::Load => "load",
+            Self::Temperature => "temperature",
+            Self::Name => "name",
+        }
+    }
+}
+
 /// # Errors
 /// As the master answers.
 pub async fn run(globals: &Globals, args: &TopArgs) -> Result<(), Failure> {
@@ -80,30 +112,69 @@ pub async fn run(globals: &Globals, args: &TopArgs) -> Result<(), Failure> {
             format @ (Format::Json | Format::Yaml) => document(&view, format)?,
         });
     }
-    let cluster = &cluster;
-    let first = look_at(&mut cluster.connect().await?, args).await?;
+    live_top(&cluster, args).await
+}
+
+/// What changes the picture.
+enum News {
+    Look(Result<TopView, Failure>),
+    Key(char),
+}
+
+/// Drawn anew at each look, and sorted anew at a key.
+async fn live_top(cluster: &Cluster, args: &TopArgs) -> Result<(), Failure> {
+    let mut view = look_at(&mut cluster.connect().await?, args).await?;
     // a master that goes away later is said, and waited for
     let looks = stream::unfold((), |()| async move {
         tokio::time::sleep(args.every).await;
         let look = async { look_at(&mut cluster.connect().await?, args).await };
-        Some((Ok(Step::Item(look.await)), ()))
+        Some((News::Look(look.await), ()))
     });
-    let steps = stream::once(ready(Ok(Step::Item(Ok(first))))).chain(looks);
+    let (keys, typed) = Keys::listen();
+    let news = stream::select(looks, typed.map(News::Key)).map(|news| Ok(Step::Item(news)));
     let mut screen = Screen::default();
+    let mut sort = args.sort;
+    let draw = |screen: &mut Screen, view: &TopView, sort| {
+        let look = Look::of_stdout();
+        let hint = if keys.come() { keys_of(args.what, sort, &look) } else { String::new() };
+        screen.draw(&(view.render(args.what, &look) + &hint))
+    };
+    draw(&mut screen, &view, sort)?;
     let mut connected = true;
-    live::run(steps, |moment| match moment {
-        Moment::Item(Ok(view)) => {
+    live::run(news, |moment| match moment {
+        Moment::Item(News::Look(Ok(looked))) => {
             connected = true;
-            screen.draw(&view.render(args.what, &Look::of_stdout()))
+            view = looked;
+            view.sort(sort);
+            draw(&mut screen, &view, sort)
         }
-        Moment::Item(Err(failure)) if connected => {
+        Moment::Item(News::Look(Err(failure))) if connected => {
             connected = false;
             screen.say(failure.to_string().trim_end())
         }
+        Moment::Item(News::Key('q' | 'Q')) => Err(Failure::silent(Exit::Done)),
+        Moment::Item(News::Key(key)) => {
+            let Some(chosen) = args.what.sorts().iter().find(|sort| sort.key() == key) else {
+                return Ok(());
+            };
+            sort = *chosen;
+            view.sort(sort);
+            draw(&mut screen, &view, sort)
+        }
         Moment::Lost(line) | Moment::Back(line) => screen.say(&line),
-        Moment::Item(Err(_)) | Moment::Tick => Ok(()),
+        Moment::Item(News::Look(Err(_))) | Moment::Tick => Ok(()),
     })
     .await
+}
+
+/// A line below the picture: by what it is sorted, and which keys sort it otherwise.
+fn keys_of(what: What, sort: Sort, look: &Look) -> String {
+    let shown = |one: &Sort| {
+        let tone = if *one == sort { Tone::Strong } else { Tone::Faint };
+        look.paint(tone, &format!("{} {}", one.key(), one.title()))
+    };
+    let sorts: Vec<_> = what.sorts().iter().map(shown).collect();
+    format!("\nsort: {}  {}\n", sorts.join("  "), look.paint(Tone::Faint, "q end"))
 }
 
 async fn look_at(client: &mut Client<'_>, args: &TopArgs) -> Result<TopView, Failure> {
@@ -159,7 +230,7 @@ pub struct TopRow {
     /// The CPU in the last ten minutes.
     pub trend: Vec<Option<f32>>,
     #[serde(skip)]
-    tone: crate::output::Tone,
+    tone: Tone,
 }
 
 impl TopView {
@@ -180,10 +251,16 @@ impl TopView {
             let key = (row.node.clone(), row.container.clone());
             row.trend = trends.get(&key).cloned().unwrap_or_default();
         }
-        // the largest first; what nothing is known of comes last
-        rows.sort_by(|a: &TopRow, b: &TopRow| {
+        let mut view = Self { rows };
+        view.sort(args.sort);
+        view
+    }
+
+    /// The largest first; what nothing is known of comes last.
+    fn sort(&mut self, by: Sort) {
+        self.rows.sort_by(|a, b| {
             let names = (&a.node, &a.container).cmp(&(&b.node, &b.container));
-            let descending = match args.sort {
+            let descending = match by {
                 Sort::Cpu => b.cpu_percent.partial_cmp(&a.cpu_percent),
                 Sort::Memory => b.memory_bytes.partial_cmp(&a.memory_bytes),
                 Sort::Load => b.load1.partial_cmp(&a.load1),
@@ -192,7 +269,6 @@ impl TopView {
             };
             descending.unwrap_or(Ordering::Equal).then(names)
         });
-        Self { rows }
     }
 
     pub fn render(&self, what: What, look: &Look) -> String {
@@ -262,7 +338,7 @@ impl TopRow {
             load1: None,
             temperature_celsius: None,
             trend: Vec::new(),
-            tone: crate::output::Tone::Plain,
+            tone: Tone::Plain,
         })
     }
 
@@ -285,5 +361,26 @@ impl TopRow {
         }
         cells.push(Cell::new(trend(CPU, &self.trend)));
         cells
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, cpu_percent: Option<f32>, memory_bytes: Option<u64>) -> TopRow {
+        let node = v1::Node { name: name.to_owned(), ..Default::default() };
+        TopRow { cpu_percent, memory_bytes, ..TopRow::node(&node) }
+    }
+
+    #[test]
+    fn the_largest_comes_first_and_what_is_unknown_last() {
+        let rows =
+            [row("b", Some(1.0), None), row("a", None, Some(9)), row("c", Some(5.0), Some(2))];
+        let mut view = TopView { rows: rows.to_vec() };
+        for (by, names) in [(Sort::Cpu, "cba"), (Sort::Memory, "acb"), (Sort::Name, "abc")] {
+            view.sort(by);
+            assert_eq!(view.rows.iter().map(|row| row.node.as_str()).collect::<String>(), names);
+        }
     }
 }

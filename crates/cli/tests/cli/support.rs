@@ -123,6 +123,14 @@ impl Home {
         command.args(words).stdin(stdin).stdout(stdout).stderr(stderr).spawn().unwrap()
     }
 
+    /// Starts it as a shell in a terminal window does: this is its terminal, and it has it to itself.
+    pub(crate) fn start_at(&self, words: &[&str], terminal: &fs::File) -> Child {
+        let out = || terminal.try_clone().unwrap();
+        let mut command = self.std_command(Path::new("setsid"));
+        command.args(["--ctty", env!("CARGO_BIN_EXE_piccolo")]).args(words).env("TERM", "xterm");
+        command.stdin(out()).stdout(out()).stderr(out()).spawn().unwrap()
+    }
+
     /// Writes a file that may be run.
     pub(crate) fn script(&self, name: &str, text: &str) {
         let path = self.path(name);

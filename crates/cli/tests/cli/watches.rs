@@ -297,6 +297,31 @@ fn top_is_drawn_until_it_is_interrupted_and_says_that_the_master_is_away() {
 }
 
 #[test]
+fn keys_sort_top_and_end_it_and_the_terminal_is_as_it_was() {
+    let (home, _peer, context) = start();
+    let (mut ours, theirs) = terminal(100, 30);
+    let modes = || rustix::termios::tcgetattr(&theirs).unwrap().local_modes;
+    let before = modes();
+    let mut child = home.start_at(&["--context", &context, "top", "--every", "1h"], &theirs);
+    let screen = screen_of(ours.try_clone().unwrap());
+    let mut seen = String::new();
+    expect(&screen, &mut seen, &["NODE", "zone-a", "\u{1b}[1mc CPU", "\u{1b}[2mn name", "q end"]);
+    assert_ne!(modes(), before, "a key is no line");
+    ours.write_all(b"#n").unwrap();
+    expect(&screen, &mut seen, &["q end", "NODE", "\u{1b}[2mc CPU", "\u{1b}[1mn name", "q end"]);
+    assert!(!seen.contains('#'), "what is typed is not shown: {seen:?}");
+    ours.write_all(b"q").unwrap();
+    assert_eq!(exit_code(&mut child), 0);
+    assert_eq!(modes(), before);
+    let mut child = home.start_at(&["--context", &context, "top", "--every", "1h"], &theirs);
+    expect(&screen, &mut seen, &["q end", "q end", "q end"]);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(exit_code(&mut child), 0);
+    assert_eq!(modes(), before);
+}
+
+#[test]
 fn who_removes_a_node_is_told_what_is_lost_and_asked() {
     let (home, _peer, context) = start();
     for (answer, code, done) in [("n\n", 1, "zone-a was not removed"), ("y\n", 0, "zone-a removed")]
