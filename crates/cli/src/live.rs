@@ -96,7 +96,7 @@ impl Keys {
         if before.is_some() {
             // it ends with the process: nothing else ends a read of a terminal
             thread::spawn(move || {
-                let keys = io::stdin().bytes().map_while(Result::ok).map(char::from);
+                let keys = io::stdin().lock().bytes().map_while(Result::ok).map(char::from);
                 for key in keys {
                     if sender.blocking_send(key).is_err() {
                         return;

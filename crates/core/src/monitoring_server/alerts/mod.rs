@@ -440,15 +440,11 @@ impl Alerts {
     fn notify(&mut self, now: Now, id: Id, kind: NoticeKind, out: &mut Out) {
         let Some(alert) = self.alerts.get(&id) else { return };
         let silenced_by = silence::silencing(&self.silences, alert, now.wall);
-        let wanted = match kind {
-            NoticeKind::Resolved if mutant!("a silence hides the end of what was told") => {
-                alert.notified && silenced_by.is_none()
-            }
-            NoticeKind::Resolved => {
-                alert.notified || mutant!("an end is told of what nobody was told of")
-            }
-            _ => silenced_by.is_none(),
-        };
+        let is_end = kind == NoticeKind::Resolved;
+        let hidden = silenced_by.is_some()
+            && (!is_end || mutant!("a silence hides the end of what was told"));
+        let known = alert.notified || mutant!("an end is told of what nobody was told of");
+        let wanted = !hidden && (!is_end || known);
         let channels: Vec<_> = self
             .channels
             .values()
