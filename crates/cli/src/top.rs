@@ -1,6 +1,8 @@
 //! `piccolo top`: who uses most, as it is now, drawn again and again.
 
-use std::{cmp::Ordering, collections::BTreeMap, io::IsTerminal as _, time::Duration};
+use std::{
+    cmp::Ordering, collections::BTreeMap, future::ready, io::IsTerminal as _, time::Duration,
+};
 
 use clap::{Args, ValueEnum};
 use futures_util::{StreamExt as _, stream};
@@ -123,15 +125,17 @@ enum News {
 
 /// Drawn anew at each look, and sorted anew at a key.
 async fn live_top(cluster: &Cluster, args: &TopArgs) -> Result<(), Failure> {
-    let mut view = look_at(&mut cluster.connect().await?, args).await?;
+    let first = look_at(&mut cluster.connect().await?, args).await?;
     // a master that goes away later is said, and waited for
     let looks = stream::unfold((), |()| async move {
         tokio::time::sleep(args.every).await;
         let look = async { look_at(&mut cluster.connect().await?, args).await };
         Some((News::Look(look.await), ()))
     });
+    let looks = stream::once(ready(News::Look(Ok(first)))).chain(looks);
     let (keys, typed) = Keys::listen();
     let news = stream::select(looks, typed.map(News::Key)).map(|news| Ok(Step::Item(news)));
+    let mut view = TopView { rows: Vec::new() };
     let mut screen = Screen::default();
     let mut sort = args.sort;
     let draw = |screen: &mut Screen, view: &TopView, sort| {
@@ -139,7 +143,6 @@ async fn live_top(cluster: &Cluster, args: &TopArgs) -> Result<(), Failure> {
         let hint = if keys.come() { keys_of(args.what, sort, &look) } else { String::new() };
         screen.draw(&(view.render(args.what, &look) + &hint))
     };
-    draw(&mut screen, &view, sort)?;
     let mut connected = true;
     live::run(news, |moment| match moment {
         Moment::Item(News::Look(Ok(looked))) => {
