@@ -332,8 +332,14 @@ pub fn handled_elsewhere(ended: &Ended) -> Option<String> {
 }
 
 /// Why the node is not rebooted. `counted`: on the disk. Where it is not, the next life knows of none, and only
-/// the time since the last boot keeps one reboot from following the other for ever.
-pub fn why_no_reboot(counted: bool, up_for: Option<Duration>) -> Option<String> {
+/// the time since the last boot keeps one reboot from following the other for ever. Where it is, a state folder that
+/// could not be written can be.
+pub fn why_no_reboot(failure: &Failure, counted: bool, up_for: Option<Duration>) -> Option<String> {
+    if counted && *failure == Failure::StateFolder {
+        return Some(
+            "the state folder took the count of this reboot: it can be written again".to_owned(),
+        );
+    }
     let may = counted || up_for.is_some_and(|up_for| up_for >= UNCOUNTED_REBOOT_AFTER);
     (!may).then(|| {
         let hours = UNCOUNTED_REBOOT_AFTER.as_secs() / 3600;

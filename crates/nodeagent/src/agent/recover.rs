@@ -47,7 +47,7 @@ impl Shell {
                     restart_container(&client, name, &version, forced).await
                 }
                 (Step::RestartPodman, ..) => restart_podman(&units, forced).await,
-                (Step::Reboot, ..) => reboot(counted || forced).await,
+                (Step::Reboot, ..) => reboot(&failure, counted || forced).await,
                 (step, ..) => Err(format!("{} cannot be done here", step.name())),
             };
             Done::Recovered { failure, outcome: result.unwrap_or_else(Outcome::Failed) }
@@ -118,8 +118,8 @@ async fn restart_podman(units: &[String], forced: bool) -> Result<Outcome, Strin
 }
 
 /// A reboot that comes about is told of by the agent's next life.
-async fn reboot(counted: bool) -> Result<Outcome, String> {
-    if let Some(why) = why_no_reboot(counted, up_for(&Roots::default())) {
+async fn reboot(failure: &Failure, counted: bool) -> Result<Outcome, String> {
+    if let Some(why) = why_no_reboot(failure, counted, up_for(&Roots::default())) {
         return Err(why);
     }
     systemctl(&["reboot"]).await?;

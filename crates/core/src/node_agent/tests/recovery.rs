@@ -314,14 +314,18 @@ fn a_boot_that_did_not_help_is_followed_by_a_person_and_not_by_another_boot() {
 #[test]
 fn a_reboot_that_could_not_be_counted_waits_until_the_node_has_been_up_for_long() {
     let hours = |hours: u64| Some(Duration::from_secs(3600 * hours));
-    for (counted, up_for, may) in [
-        (true, hours(0), true),
-        (true, None, true),
-        (false, hours(11), false),
-        (false, None, false),
-        (false, hours(12), true),
+    for (failure, counted, up_for, may) in [
+        (Failure::Podman, true, hours(0), true),
+        (Failure::Podman, true, None, true),
+        (Failure::Podman, false, hours(11), false),
+        (Failure::Podman, false, None, false),
+        (Failure::Podman, false, hours(12), true),
+        (Failure::StateFolder, false, hours(12), true),
+        // what counted it is what it was to be done for
+        (Failure::StateFolder, true, hours(12), false),
     ] {
-        assert_eq!(why_no_reboot(counted, up_for).is_none(), may, "{counted} {up_for:?}");
+        let why_not = why_no_reboot(&failure, counted, up_for);
+        assert_eq!(why_not.is_none(), may, "{failure} {counted} {up_for:?}");
     }
 }
 
