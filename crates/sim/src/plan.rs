@@ -87,8 +87,10 @@ pub(crate) struct Plan {
     pub(crate) check_takes: u64,
     /// People have a rule over containers.
     pub(crate) container_rule: bool,
-    /// Of seconds in which they acknowledge and silence alerts, and end silences, percent.
+    /// Of seconds in which they acknowledge and silence alerts, end silences, or see to dead letters, percent.
     pub(crate) alerts_minded: u64,
+    /// What each channel bears.
+    pub(crate) notices_per_minute: u32,
 }
 
 impl Plan {
@@ -126,6 +128,8 @@ impl Plan {
         }
         // drawn apart too
         let mut alerts = rng.fork("alerts");
+        let container_rule = alerts.chance(CONTAINER_RULES_PERCENT);
+        let is_minded = alerts.chance(MINDED_PERCENT);
         Self {
             nodes: usize::try_from(rng.between(2, 10)).unwrap_or(2),
             timing,
@@ -146,8 +150,9 @@ impl Plan {
             podman_answers: [0, 50_000, 4 * SECOND][rng.index(3)],
             readiness: [Readiness::Enforce, Readiness::Warn][rng.index(2)],
             check_takes: [0, 500_000, 15 * SECOND][rng.index(3)],
-            container_rule: alerts.chance(CONTAINER_RULES_PERCENT),
-            alerts_minded: if alerts.chance(MINDED_PERCENT) { alerts.scale(5, 40) } else { 0 },
+            container_rule,
+            alerts_minded: if is_minded { alerts.scale(5, 40) } else { 0 },
+            notices_per_minute: if is_minded && alerts.chance(50) { 30 } else { 600 },
         }
     }
 
@@ -175,6 +180,7 @@ impl Plan {
             check_takes: 0,
             container_rule: false,
             alerts_minded: 0,
+            notices_per_minute: 600,
         }
     }
 }

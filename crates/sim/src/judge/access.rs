@@ -32,6 +32,9 @@ fn may(role: Role, call: Call) -> bool {
         | Call::AcknowledgeAlerts
         | Call::SilenceAlerts
         | Call::UnsilenceAlerts
+        | Call::ListAlertChannels
+        | Call::ResendDeadLetters
+        | Call::ClearDeadLetters
         | Call::ListTokens => matches!(role, Role::Operator | Role::Admin),
         Call::RegisterNode => !role.is_user(),
         Call::Session | Call::Heartbeat => matches!(role, Role::Master | Role::Sub),

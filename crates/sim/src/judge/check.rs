@@ -45,6 +45,7 @@ impl Judge {
             self.note_taken(*delivery);
         }
         self.note_ending(input);
+        self.note_letters(input);
         let Input::FromAgent { node, session, message: ToMaster::Status(report) } = input else {
             return;
         };

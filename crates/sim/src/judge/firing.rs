@@ -107,6 +107,7 @@ impl Judge {
         }
         self.silences_after_a_restart(now.wall, store, &stored, set_back);
         self.notices_after_a_restart(&stored, store, set_back);
+        self.letters_after_a_restart(store);
     }
 
     fn a_restart_knows_what_fires(
@@ -262,6 +263,7 @@ impl Judge {
         self.firing.applied = store.contains(&RULE_KEY);
         let well = Duration::from_micros(at - self.attentive_since.unwrap_or(at));
         self.look_at_silences(now, well);
+        rules!(self, dead_letters_are_kept(store));
         if well > LATE_MAX * 2 {
             rules!(
                 self,

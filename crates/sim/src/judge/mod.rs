@@ -10,7 +10,7 @@
 //! - `recovery`: what it may do on a board, and what it owes to people
 //! - `alerts`: of boards that are alone, each under one key
 //! - `firing`: the master's alerts, each in its time, by what `subjects` has seen; `notices`: what channels are owed of
-//!   them; `silences`: what nobody is to be told, and what nobody has acknowledged
+//!   them; `silences`: what nobody is to be told, and what nobody has acknowledged; `letters`: what cannot be delivered
 //! - `access`: who may, and who is not let in any more
 //! - `set_back`: what a restored master may have forgotten, and what not
 
@@ -19,6 +19,7 @@ mod alerts;
 mod check;
 mod events;
 mod firing;
+mod letters;
 mod nodes;
 mod notices;
 mod recovery;
@@ -122,6 +123,7 @@ pub(crate) struct Judge {
     firing: firing::Firing,
     notices: notices::Notices,
     silenced: silences::Silenced,
+    letters: letters::Letters,
     drift: u64,
     /// When the backup was made that the master was last restored from.
     set_back_to: Option<WallTime>,
@@ -174,6 +176,7 @@ impl Judge {
             firing: firing::Firing::new(plan),
             notices: notices::Notices::default(),
             silenced: silences::Silenced::default(),
+            letters: letters::Letters::default(),
             recoveries: BTreeMap::new(),
             drift: plan.drift,
             set_back_to: None,
@@ -277,6 +280,7 @@ impl Judge {
         self.note_silences(now, effects);
         self.alerts_decided(now.at, effects);
         self.escalations_decided(now, effects);
+        self.letters_decided(now.at, effects);
         rules!(
             self,
             one_commit_comes_first(effects),
@@ -316,6 +320,7 @@ impl Judge {
             watchers_see_revisions_grow(effect),
             alerts_are_shown_as_they_are_stored(effect, store),
             what_is_answered_of_alerts_is_stored(effect, store),
+            letters_are_as_people_were_answered(effect, store),
         );
         self.note_shown(at, effect);
         self.note_owed(effect, store);

@@ -42,6 +42,15 @@ impl Notices {
         self.shown.values().filter(|alert| !alert.is_over())
     }
 
+    /// People have a delivery made again.
+    pub(super) fn owe_again(&mut self, delivery: Id) {
+        let made = self.deliveries.iter().find(|(_, made)| **made == delivery);
+        if let Some(news) = made.map(|(news, _)| news.clone()) {
+            self.told.remove(&news);
+            self.owed.insert(news);
+        }
+    }
+
     /// No silence hides it any more.
     pub(super) fn owe_what_was_hidden(&mut self, id: Id) {
         let news = (EVERYBODY.to_owned(), id, NoticeKind::Firing.name());
@@ -140,6 +149,7 @@ impl Judge {
             what_is_silenced_is_not_told(dispatch),
             nobody_is_told_of_the_end_alone(dispatch),
         );
+        self.letter_dispatched(dispatch.delivery);
         if dispatch.notice.kind == NoticeKind::Firing {
             self.silenced.is_heard(dispatch.notice.alert.id);
         }

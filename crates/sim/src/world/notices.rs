@@ -93,7 +93,7 @@ fn rules(on_containers: bool) -> Vec<Rule> {
     rules
 }
 
-fn channels() -> Vec<Channel> {
+fn channels(per_minute: u32) -> Vec<Channel> {
     let channel = |name: &str, escalations| Channel {
         name: name.to_owned(),
         way: Way::Command { argv: vec!["tell".to_owned()] },
@@ -102,7 +102,7 @@ fn channels() -> Vec<Channel> {
         escalations,
         no_resolved: false,
         timeout_s: TIMEOUT_S,
-        per_minute: 600,
+        per_minute,
         disabled: false,
         changed_at: WallTime(0),
     };
@@ -128,7 +128,7 @@ impl World {
             let rules = rules(self.plan.container_rule);
             AlertRequest::ApplyRules { rules, generation: 0, dry_run: false }
         } else if !self.master.store.contains(&CHANNEL_KEY) {
-            AlertRequest::ApplyChannels(channels())
+            AlertRequest::ApplyChannels(channels(self.plan.notices_per_minute))
         } else {
             return self.mind_alerts();
         };

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use piccolo_core::{
     api_server::{Call, Caller, Refusal, Role},
     model::{NodeId, NodeName, NodeRole, NodeStatus, UserName, UserRecord},
+    monitoring_server::alerts::alert::Id,
     state_manager::{Answer, Approval, Input, Request, RequestId, TokenRequest},
     time::WallTime,
     topology::{TopologyType, TopologyUpdate},
@@ -37,6 +38,8 @@ pub(crate) enum Purpose {
     },
     /// Must be refused.
     Intrusion,
+    /// To see what could not be delivered.
+    Letters,
     Other,
 }
 
@@ -55,6 +58,8 @@ pub(crate) struct Operator {
     /// Boards whose name was set free, and the node that held it.
     reset: BTreeMap<usize, NodeId>,
     users_made: u32,
+    /// What could not be delivered, as they saw it last.
+    pub(super) letters: Vec<Id>,
     /// Hashes of all tokens that were ever asked for.
     tokens: Vec<String>,
 }
@@ -75,7 +80,7 @@ impl Operator {
         self.asked.values().any(|asked| match &asked.purpose {
             Purpose::Token { board: Some(b), .. } | Purpose::Reset { board: b } => *b == board,
             Purpose::Token { board: None, .. } => true,
-            Purpose::SetUp | Purpose::Intrusion | Purpose::Other => false,
+            Purpose::SetUp | Purpose::Intrusion | Purpose::Letters | Purpose::Other => false,
         })
     }
 
@@ -155,6 +160,7 @@ impl World {
             (Purpose::Intrusion, Ok(answer)) => {
                 self.judge.fail("nobody_joins_without_a_good_token", format!("{answer:?}"));
             }
+            (Purpose::Letters, Ok(answer)) => self.operator.sees_letters(answer),
             (Purpose::Other, Ok(_)) | (_, Err(_)) => {}
         }
     }

@@ -1,4 +1,5 @@
-//! What people do about alerts: they acknowledge them, silence them for a while, and think better of it.
+//! What people do about alerts: they acknowledge them, silence them for a while, and think better of it. What could not
+//! be delivered they have sent again, or clear.
 
 use std::time::Duration;
 
@@ -7,14 +8,14 @@ use piccolo_core::{
         SILENCES,
         alert::{Alert, Id, Subject},
         matcher::Matcher,
-        requests::AlertRequest,
+        requests::{AlertAnswer, AlertRequest},
     },
-    state_manager::Request,
+    state_manager::{Answer, Request},
 };
 
 use super::{
     World,
-    operator::{Purpose, Who},
+    operator::{Operator, Purpose, Who},
 };
 use crate::judge::{DOWN, GONE};
 
@@ -22,6 +23,18 @@ use crate::judge::{DOWN, GONE};
 const SILENCE_MAX: u64 = 60;
 /// Of what is asked, percent: by somebody who may not.
 const BY_A_VIEWER: u64 = 5;
+/// Of letters, percent; the others are cleared.
+const SENT_AGAIN: u64 = 60;
+
+impl Operator {
+    pub(super) fn sees_letters(&mut self, answer: Answer) {
+        if let Answer::Alert(answer) = answer
+            && let AlertAnswer::Channels { dead_letters, .. } = *answer
+        {
+            self.letters = dead_letters.into_iter().map(|letter| letter.id).collect();
+        }
+    }
+}
 
 impl World {
     /// Once a second, while nobody waits for an answer.
@@ -32,15 +45,23 @@ impl World {
         let Some(request) = self.thought_of_alerts() else { return };
         let viewer = self.randoms.alerts.chance(BY_A_VIEWER);
         let who = if viewer { Who::Viewer } else { Who::Operator };
-        self.people_ask(who, Request::Alert(Box::new(request)), Purpose::Other);
+        let looks = matches!(request, AlertRequest::ListChannels);
+        let purpose = if looks { Purpose::Letters } else { Purpose::Other };
+        self.people_ask(who, Request::Alert(Box::new(request)), purpose);
     }
 
     fn thought_of_alerts(&mut self) -> Option<AlertRequest> {
         let process = self.master.process.as_ref()?;
         let alerts: Vec<_> = process.machine.alerts().collect();
         let rng = &mut self.randoms.alerts;
+        if let Some(letter) = self.operator.letters.pop() {
+            let send = rng.chance(SENT_AGAIN);
+            let of =
+                if send { AlertRequest::ResendDeadLetters } else { AlertRequest::ClearDeadLetters };
+            return Some(of(vec![letter]));
+        }
         let about = rng.pick(&alerts).copied();
-        match rng.below(10) {
+        match rng.below(12) {
             // also one that is over
             0..=2 => {
                 let ids = vec![about?.id];
@@ -54,6 +75,7 @@ impl World {
                 self.tell(|| format!("people: silence {only} for {span:?}"));
                 Some(AlertRequest::Silence { matcher, span, comment: String::new() })
             }
+            8..=9 => Some(AlertRequest::ListChannels),
             _ => {
                 let keys = self.master.store.values().range(SILENCES.to_owned()..);
                 let numbers = keys.map_while(|(key, _)| key.strip_prefix(SILENCES));

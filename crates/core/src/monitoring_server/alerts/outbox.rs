@@ -221,7 +221,7 @@ impl Outbox {
                 let problem = super::template::line(&error.problem);
                 delivery.error = problem.chars().take(ERROR_BYTES_MAX).collect();
                 delivery.next_at = now.at + back_off(delivery.attempts);
-                if error.is_final {
+                if error.is_final && !mutant!("what was given up is tried again") {
                     self.bury(now, id, out);
                 }
             }
@@ -249,7 +249,9 @@ impl Outbox {
             "a notification of alert {} could not be delivered by channel {}: {why}",
             delivery.notice.alert.id, delivery.channel
         );
-        out.put(key(id), &*delivery);
+        if !mutant!("a dead letter is not stored") {
+            out.put(key(id), &*delivery);
+        }
         out.tell(Severity::Warning, EventKind::NotificationFailed, None, message);
         if self.dead.len() > DEAD_LETTERS_MAX
             && let Some(oldest) = self.dead.first().copied()
@@ -261,6 +263,9 @@ impl Outbox {
     /// A dead letter waits for its channel again, as it was: its receiver knows it by the key that it had.
     pub(super) fn resend(&mut self, now: Now, id: Id, out: &mut Out) {
         let Some(delivery) = self.deliveries.get_mut(&id) else { return };
+        if mutant!("a dead letter is not sent again") {
+            return;
+        }
         self.dead.remove(&id);
         delivery.dead = None;
         delivery.resent_at = Some(now.wall);
@@ -321,6 +326,9 @@ impl Lane {
 
     /// When its rate allows another one; `None`: now.
     fn free_at(&self, channel: &Channel) -> Option<Timestamp> {
+        if mutant!("a channel is told faster than it bears") {
+            return None;
+        }
         let per_minute = usize::try_from(channel.per_minute).unwrap_or(usize::MAX);
         let over = self.sent.len().checked_sub(per_minute)?;
         self.sent.get(over).map(|first| *first + Duration::from_secs(60))
