@@ -359,8 +359,9 @@ fn are_taken_over_only_where_it_is_asked_for(cluster: &HostCluster) -> Story {
 }
 
 /// What says on a host which cluster it belongs to.
+/// Without what is just being written: it takes its name when it is whole.
 fn belonging(cluster: &HostCluster) -> Told<Vec<String>> {
-    let script = "cd /var/lib/piccolo/nodeagent; ls; sha256sum identity.pem /etc/piccolo/nodeagent.yaml; \
+    let script = "cd /var/lib/piccolo/nodeagent; ls --ignore=*.new; sha256sum identity.pem /etc/piccolo/nodeagent.yaml; \
                   grep ^master= /opt/piccolo/settings; systemctl is-active piccolo-nodeagent";
     cluster.nodes().take(2).map(|host| Ok(host.shell(script)?)).collect()
 }

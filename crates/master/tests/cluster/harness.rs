@@ -205,6 +205,19 @@ impl Cluster {
 }
 
 /// Asks again until it is so.
+impl Cluster {
+    /// The entry of the audit log that is so: what is refused, or only read, is answered before that is stored.
+    pub(crate) async fn audited(&self, is: impl Fn(&v1::AuditEntry) -> bool) -> v1::AuditEntry {
+        let mut found = None;
+        eventually("it is in the audit log", async || {
+            found = self.audit().await.into_iter().find(&is);
+            found.is_some()
+        })
+        .await;
+        found.unwrap_or_default()
+    }
+}
+
 pub(crate) async fn eventually(what: &str, mut is: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !is().await {

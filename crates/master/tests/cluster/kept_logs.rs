@@ -112,8 +112,7 @@ async fn what_an_agent_tells_twice_is_kept_once_over_its_sessions_and_those_of_t
     });
     assert_eq!(read(&cluster, newest).await, "host-n1:a.service 0:3 0:4 over");
     assert_eq!(read(&cluster, request(&["n1:b.service"])).await, "host-n1 NotKept 2 over");
-    let audit = cluster.audit().await;
-    assert!(audit.iter().any(|entry| entry.call == "ReadContainerLogs"), "{audit:?}");
+    cluster.audited(|entry| entry.call == "ReadContainerLogs").await;
 }
 
 #[tokio::test]

@@ -128,8 +128,7 @@ async fn lines_of_two_nodes_come_in_the_order_of_their_times_and_then_the_end() 
     assert_eq!(lines.join(" "), "0:1 1:2 1:3 0:4 0:5");
     assert_eq!(rest, ["1 Failed the disk is full", "over"]);
     assert!(answers.next().await.is_none());
-    let audit = cluster.audit().await;
-    let entry = audit.iter().find(|entry| entry.call == "ReadContainerLogs").unwrap();
+    let entry = cluster.audited(|entry| entry.call == "ReadContainerLogs").await;
     assert_eq!(entry.target, "host-n2/web");
 }
 
