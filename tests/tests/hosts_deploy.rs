@@ -358,10 +358,10 @@ fn are_taken_over_only_where_it_is_asked_for(cluster: &HostCluster) -> Story {
     Ok(())
 }
 
-/// What says on a host which cluster it belongs to.
-/// Without what is just being written: it takes its name when it is whole.
+/// What says on a host which cluster it belongs to; not what a running agent replaces all the time.
 fn belonging(cluster: &HostCluster) -> Told<Vec<String>> {
-    let script = "cd /var/lib/piccolo/nodeagent; ls --ignore=*.new; sha256sum identity.pem /etc/piccolo/nodeagent.yaml; \
+    let script = "cd /var/lib/piccolo/nodeagent; ls --ignore=kept.cursor.new --ignore=ledger.new; \
+                  sha256sum identity.pem /etc/piccolo/nodeagent.yaml; \
                   grep ^master= /opt/piccolo/settings; systemctl is-active piccolo-nodeagent";
     cluster.nodes().take(2).map(|host| Ok(host.shell(script)?)).collect()
 }

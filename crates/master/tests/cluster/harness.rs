@@ -198,14 +198,6 @@ impl Cluster {
         self.admin().await.list_audit(request).await.unwrap().into_inner().entries
     }
 
-    pub(crate) async fn events(&self) -> Vec<v1::Event> {
-        let request = v1::ListEventsRequest { limit: 1000, newest: true, ..Default::default() };
-        self.admin().await.list_events(request).await.unwrap().into_inner().events
-    }
-}
-
-/// Asks again until it is so.
-impl Cluster {
     /// The entry of the audit log that is so: what is refused, or only read, is answered before that is stored.
     pub(crate) async fn audited(&self, is: impl Fn(&v1::AuditEntry) -> bool) -> v1::AuditEntry {
         let mut found = None;
@@ -216,8 +208,14 @@ impl Cluster {
         .await;
         found.unwrap_or_default()
     }
+
+    pub(crate) async fn events(&self) -> Vec<v1::Event> {
+        let request = v1::ListEventsRequest { limit: 1000, newest: true, ..Default::default() };
+        self.admin().await.list_events(request).await.unwrap().into_inner().events
+    }
 }
 
+/// Asks again until it is so.
 pub(crate) async fn eventually(what: &str, mut is: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !is().await {

@@ -63,10 +63,7 @@ async fn a_role_may_do_what_the_table_says_and_refusals_are_audited() {
     assert_eq!(view.reason, "RoleNotAllowed");
 
     // refusals are written by and by, and nobody waits for that
-    crate::harness::eventually("the last refusal is in the log", async || {
-        cluster.audit().await.iter().any(|entry| entry.who == "sub:n1" && entry.call == "GetNodes")
-    })
-    .await;
+    cluster.audited(|entry| entry.who == "sub:n1" && entry.call == "GetNodes").await;
     let audit = cluster.audit().await;
     let of = |who: &str, call: &str| {
         let entry = audit.iter().find(|e| e.who == who && e.call == call);
