@@ -4,11 +4,12 @@
 use std::error::Error;
 
 use piccolo_testkit::{
-    cluster::Programs,
+    cluster::{Programs, Result as Told},
     podman::IMAGE,
     testbed::{
-        cluster::{AGENT_UNIT, HostCluster, INSTALLER},
+        cluster::{AGENT_UNIT, HostCluster, INSTALLER, MASTER, MASTER_UNIT},
         folder_beside_this_test,
+        host::Host,
         witness::Witness,
     },
 };
@@ -122,6 +123,9 @@ fn a_state_folder_that_becomes_read_only_ends_no_session_and_a_new_start_says_wh
             Ok(c.node("node-1")?["certificate_expires_at"] != before)
         })?;
     }
+    // a session that begins with it tells the master that older keys are worth nothing
+    cluster.host(MASTER)?.run(&["systemctl", "restart", MASTER_UNIT])?;
+    cluster.wait_until_in_session("node-1")?;
     host.run(&["podman", "run", "--detach", "--name", "job", IMAGE, "false"])?;
     cluster.wait_for_count("node-1", "ContainerDied", 1)?;
     assert_eq!(host.unit(AGENT_UNIT, "MainPID")?, agent, "the agent ran on");
@@ -134,12 +138,44 @@ fn a_state_folder_that_becomes_read_only_ends_no_session_and_a_new_start_says_wh
     cluster.wait_for_status("node-1", "NotReady")?;
     host.run(&["systemctl", "stop", AGENT_UNIT])?;
     host.mend_disk(STATE)?;
-    host.run(&["systemctl", "start", AGENT_UNIT])?;
+    // what its lives without a master see has the numbers of what was told and not kept: none of it is lost
+    cluster.host(MASTER)?.run(&["systemctl", "stop", MASTER_UNIT])?;
+    for name in ["late", "later"] {
+        host.run(&["systemctl", "restart", AGENT_UNIT])?;
+        wait_until_seen(&cluster, host, "web")?;
+        host.run(&["podman", "run", "--detach", "--name", name, IMAGE, "false"])?;
+        wait_until_seen(&cluster, host, name)?;
+    }
+    cluster.host(MASTER)?.run(&["systemctl", "start", MASTER_UNIT])?;
     cluster.wait_until_in_session("node-1")?;
     assert_eq!(cluster.count("node-1", "NodeRegistered")?, 1);
-    host.run(&["podman", "run", "--detach", "--name", "late", IMAGE, "false"])?;
-    cluster.wait_for_count("node-1", "ContainerDied", 2)?;
-    Ok(witness.conclude(cluster)?)
+    for name in ["job", "late", "later"] {
+        cluster.wait("its end is told", |c| Ok(told_ends(c, name)? > 0))?;
+    }
+    cluster.wait_for_status("node-1", "Ready")?;
+    for name in ["job", "late", "later"] {
+        assert_eq!(told_ends(&cluster, name)?, 1, "{name}");
+    }
+    witness.confirm_containers(&cluster)?;
+    Ok(cluster.end()?)
+}
+
+/// By the agent, whether there is a master or none.
+fn wait_until_seen(cluster: &HostCluster, host: &Host, container: &str) -> Story {
+    cluster.wait(&format!("the agent sees {container}"), |_| {
+        let status = host.run(&["piccolo-nodeagent", "status", "-o", "json"])?;
+        let status: Value = serde_json::from_str(&status).unwrap_or_default();
+        let containers = status["containers"].as_array();
+        Ok(containers.is_some_and(|all| all.iter().any(|one| one["name"] == container)))
+    })?;
+    Ok(())
+}
+
+fn told_ends(cluster: &HostCluster, container: &str) -> Told<usize> {
+    let is_its = |event: &&Value| {
+        event["kind"] == "ContainerDied" && event["fields"]["container"] == container
+    };
+    Ok(cluster.events()?.iter().filter(is_its).count())
 }
 
 /// Where the check looks for a board: all of the host's own, but for one disk that its kernel does not have.

@@ -29,7 +29,7 @@ faults! {
     MasterCrash, MasterPowerCut, MasterSuspend, StoreStall, StoreFailure,
     Container, PodmanDown, Pressure, Burst, Unfit,
     Maintenance, Label, Topology, TokenRevoked, Remove, Reject, Trespass, Command, Leave,
-    SetBack,
+    SetBack, StateFolder,
 }
 
 /// Faults that cost nobody a session.
@@ -44,11 +44,13 @@ const GENTLE: &[Fault] = &[
     Fault::Trespass,
     Fault::WallJump,
     Fault::StoreStall,
+    Fault::StateFolder,
 ];
 
 /// Of all seeds.
 const LONG_LIVES_PERCENT: u64 = 2;
 const SET_BACK_PERCENT: u64 = 5;
+const STATE_FOLDERS_PERCENT: u64 = 10;
 const CONTAINER_RULES_PERCENT: u64 = 30;
 const MINDED_PERCENT: u64 = 30;
 /// Microseconds.
@@ -114,7 +116,8 @@ impl Plan {
         let busy = rng.between(10, 70);
         // where nothing costs anybody a session, nobody may be lost at all
         let gentle = rng.chance(15);
-        let drawn = Fault::ALL.iter().filter(|fault| **fault != Fault::SetBack);
+        let drawn =
+            Fault::ALL.iter().filter(|fault| !matches!(fault, Fault::SetBack | Fault::StateFolder));
         for fault in drawn {
             let often = rng.scale(15, 900) * SECOND;
             if if gentle { GENTLE.contains(fault) } else { rng.chance(busy) } {
@@ -127,6 +130,10 @@ impl Plan {
             faults.insert(Fault::SetBack, rare.scale(5, 40) * SECOND);
         }
         // drawn apart too
+        let mut disks = rng.fork("state folders");
+        if disks.chance(STATE_FOLDERS_PERCENT) {
+            faults.insert(Fault::StateFolder, disks.scale(10, 90) * SECOND);
+        }
         let mut alerts = rng.fork("alerts");
         let container_rule = alerts.chance(CONTAINER_RULES_PERCENT);
         let is_minded = alerts.chance(MINDED_PERCENT);

@@ -116,7 +116,8 @@ pub struct Event {
 /// An event in an agent's journal, on its way to the master.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalEntry {
-    /// Per node, ascending from 1; a gap means that the full journal dropped entries.
+    /// Per node, ascending from 1; a gap means that the full journal dropped entries, or
+    /// could not keep what was told.
     pub sequence: u64,
     pub at: WallTime,
     pub severity: Severity,

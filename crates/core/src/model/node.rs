@@ -321,10 +321,12 @@ impl NodeRecord {
     /// A key has been seen to work: older ones are worth nothing any more. Whether that changed anything.
     pub fn key_seen(&mut self, key: &str) -> bool {
         let before = self.previous_key_fingerprints.len();
-        match self.previous_key_fingerprints.iter().position(|known| known == key) {
-            Some(at) => drop(self.previous_key_fingerprints.drain(..at)),
-            None if self.key_fingerprint == key => self.previous_key_fingerprints.clear(),
-            None => {}
+        let older = self.previous_key_fingerprints.iter().position(|known| known == key);
+        // also one that was certified anew after those that nobody has seen
+        if self.key_fingerprint == key {
+            self.previous_key_fingerprints.clear();
+        } else if let Some(at) = older {
+            self.previous_key_fingerprints.drain(..at);
         }
         self.previous_key_fingerprints.len() != before
     }

@@ -83,9 +83,10 @@ pub struct Ledger {
     pub clock_floor: WallTime,
     /// Events that the full journal had no room for.
     pub events_dropped: u64,
-    /// Sequences below this one may have been used: a journal that was lost goes on here.
+    /// No master can have heard of the entry of this sequence, nor of those above: none was met since. What it has
+    /// acknowledged under these numbers are others, which the journal lost or could not take.
     #[serde(default)]
-    pub sequences_reserved: u64,
+    pub unsent_from: Option<u64>,
     #[serde(default)]
     pub recovery: Memory,
     /// Until it is known what became of it.
@@ -268,8 +269,11 @@ pub enum Effect {
     },
     /// Tell the node's own channel, beside the loop and within a time limit. There is always an answer.
     TellLocally(Box<LocalNotice>),
-    /// Make a new key and a request for it.
-    MakeCertificateRequest,
+    /// For a new key, or else for the one in the state folder.
+    MakeCertificateRequest {
+        new_key: bool,
+    },
+    /// Keep it and use it. One for a new key that cannot be kept is refused.
     InstallCertificate {
         certificate: Vec<u8>,
         ca: Vec<u8>,
@@ -419,15 +423,14 @@ impl NodeAgent {
         now: Now,
     ) -> Self {
         let timing = snapshot.ledger.config.as_ref().map(|c| c.timing).unwrap_or_default();
-        let journal_lost = snapshot.journal.is_empty()
-            && snapshot.next_sequence <= 1
-            && !mutant!("a lost journal begins again at one");
-        let reserved = if journal_lost { snapshot.ledger.sequences_reserved } else { 0 };
         let mut ledger = restored(snapshot.ledger, &snapshot.journal, now);
         let local_alerts = LocalAlerts::restored(settings.alerts.clone(), &mut ledger.alerts, now);
         let journal = OfflineJournal::restored(
             snapshot.journal,
-            snapshot.next_sequence.max(reserved),
+            snapshot.next_sequence,
+            ledger
+                .unsent_from
+                .filter(|_| !mutant!("a new start knows nothing of what was never sent")),
             settings.journal_entries_max,
             settings.journal_bytes_max,
         );

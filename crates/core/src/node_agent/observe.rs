@@ -20,9 +20,6 @@ use crate::{
 /// Bytes of any text that is told at most: a name and a sentence around it stay below the wire's limit.
 const TEXT_BYTES_TOLD_MAX: usize = TEXT_BYTES_MAX / 2;
 
-/// Sequences of the journal that are reserved in the ledger at a time.
-const SEQUENCES_RESERVED: u64 = 1000;
-
 /// What was seen last.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Observed {
@@ -224,7 +221,7 @@ impl NodeAgent {
             fields,
             offline: !self.in_session(),
         };
-        self.reserve_sequences(out);
+        self.note_unsent(out);
         let (entry, dropped) = self.journal.append(entry);
         if !dropped.is_empty() {
             // counted first, and room made first: a crash in between hides none, and the disk is bounded too
@@ -238,11 +235,12 @@ impl NodeAgent {
         self.send_events(out);
     }
 
-    /// In the ledger, many at a time: flash wears out.
-    pub(super) fn reserve_sequences(&mut self, out: &mut Vec<Effect>) {
+    /// For a start that comes before a master does.
+    fn note_unsent(&mut self, out: &mut Vec<Effect>) {
         let next = self.journal.next_sequence();
-        if next >= self.ledger.sequences_reserved {
-            self.ledger.sequences_reserved = next + SEQUENCES_RESERVED;
+        if self.previous_session.is_none() && self.ledger.unsent_from.is_none_or(|from| next < from)
+        {
+            self.ledger.unsent_from = Some(next);
             out.push(Effect::SaveLedger(self.ledger.clone()));
         }
     }

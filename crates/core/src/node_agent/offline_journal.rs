@@ -16,6 +16,8 @@ pub struct OfflineJournal {
     entries: VecDeque<JournalEntry>,
     bytes: usize,
     next_sequence: u64,
+    /// No master can have heard of this one, nor of those above.
+    unsent_from: u64,
     entries_max: usize,
     bytes_max: usize,
 }
@@ -24,13 +26,16 @@ impl OfflineJournal {
     pub fn restored(
         entries: Vec<JournalEntry>,
         next_sequence: u64,
+        unsent_from: Option<u64>,
         entries_max: usize,
         bytes_max: usize,
     ) -> Self {
         let newest = entries.last().map_or(0, |e| e.sequence);
+        let next_sequence = next_sequence.max(newest + 1);
         Self {
             bytes: entries.iter().map(JournalEntry::size_bytes).sum(),
-            next_sequence: next_sequence.max(newest + 1),
+            next_sequence,
+            unsent_from: unsent_from.unwrap_or(next_sequence).min(next_sequence),
             entries: entries.into(),
             entries_max: entries_max.max(1),
             bytes_max,
@@ -52,14 +57,18 @@ impl OfflineJournal {
         (entry, dropped)
     }
 
-    /// The oldest that were not acknowledged: as many as the master takes at once, and one at least.
-    pub fn batch(&self) -> Vec<JournalEntry> {
+    /// To be sent: the oldest that were not acknowledged, as many as the master takes at once, and one at least.
+    pub fn batch(&mut self) -> Vec<JournalEntry> {
         let mut bytes = 0;
         let fits = |entry: &&JournalEntry| {
             bytes += entry.size_bytes();
             bytes <= EVENT_BATCH_BYTES_MAX || bytes == entry.size_bytes()
         };
-        self.entries.iter().take(EVENTS_PER_BATCH_MAX).take_while(fits).cloned().collect()
+        let batch: Vec<_> =
+            self.entries.iter().take(EVENTS_PER_BATCH_MAX).take_while(fits).cloned().collect();
+        let last = batch.last().map_or(0, |e| e.sequence);
+        self.unsent_from = self.unsent_from.max(last + 1);
+        batch
     }
 
     /// Whether an event of this kind would be trimmed.
@@ -78,22 +87,27 @@ impl OfflineJournal {
         self.entries.len() < before
     }
 
-    /// A master that acknowledged more than we ever wrote has met an earlier life of this board:
-    /// go on above it, or our events would be taken for repetitions.
+    /// A master that acknowledged what was never sent has met an earlier life of this board: go on above it, or our
+    /// events would be taken for its own. What was never sent moves there, and is returned; all below is to be
+    /// trimmed.
     pub fn skip_to(&mut self, acknowledged: u64) -> Vec<JournalEntry> {
         // what no journal ever counted to was not ours
-        if acknowledged > SEQUENCE_MAX {
+        let skips = (self.unsent_from..=SEQUENCE_MAX).contains(&acknowledged);
+        if !skips || mutant!("an earlier life is not stepped over") {
             return Vec::new();
         }
-        if acknowledged < self.next_sequence || mutant!("an earlier life is not stepped over") {
-            return Vec::new();
-        }
-        let first = acknowledged + 1;
-        for (entry, sequence) in self.entries.iter_mut().zip(first..) {
-            entry.sequence = sequence;
-        }
-        self.next_sequence = first + self.entries.len() as u64;
-        self.entries.iter().cloned().collect()
+        let first = self.next_sequence.max(acknowledged + 1);
+        let unsent = self.entries.iter_mut().filter(|entry| entry.sequence >= self.unsent_from);
+        let moved: Vec<_> = unsent
+            .zip(first..)
+            .map(|(entry, sequence)| {
+                entry.sequence = sequence;
+                entry.clone()
+            })
+            .collect();
+        self.unsent_from = first;
+        self.next_sequence = first + moved.len() as u64;
+        moved
     }
 
     pub fn next_sequence(&self) -> u64 {
@@ -120,7 +134,7 @@ impl OfflineJournal {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, ops::RangeInclusive};
 
     use super::*;
     use crate::{
@@ -141,7 +155,7 @@ mod tests {
     }
 
     fn journal(entries_max: usize) -> OfflineJournal {
-        OfflineJournal::restored(vec![], 1, entries_max, 1 << 20)
+        OfflineJournal::restored(vec![], 1, None, entries_max, 1 << 20)
     }
 
     #[test]
@@ -160,7 +174,7 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_too() {
-        let mut journal = OfflineJournal::restored(vec![], 1, 100, 200);
+        let mut journal = OfflineJournal::restored(vec![], 1, None, 100, 200);
         for _ in 0..50 {
             let _ = journal.append(entry(Severity::Critical));
             assert!(journal.bytes <= 200);
@@ -175,7 +189,7 @@ mod tests {
         assert!(journal.acknowledged(1));
         assert!(journal.is_empty());
         assert_eq!(journal.append(entry(Severity::Info)).0.sequence, 2);
-        let again = OfflineJournal::restored(vec![], journal.next_sequence(), 10, 100);
+        let again = OfflineJournal::restored(vec![], journal.next_sequence(), None, 10, 100);
         assert_eq!(again.next_sequence(), 3);
     }
 
@@ -190,6 +204,33 @@ mod tests {
     }
 
     #[test]
+    fn what_was_never_sent_is_not_taken_for_what_an_earlier_life_sent_under_its_number() {
+        let entries = |sequences: RangeInclusive<u64>| {
+            sequences.map(|sequence| JournalEntry { sequence, ..entry(Severity::Info) }).collect()
+        };
+        // 1 was kept and told; 2 and 3 were told, and could not be kept; then 2 to 4 were kept by another life, without
+        // a master; and 5 by this one
+        let mut journal = OfflineJournal::restored(entries(1..=4), 5, Some(2), 10, 1 << 20);
+        let _ = journal.append(entry(Severity::Info));
+        let moved: Vec<_> = journal.skip_to(3).iter().map(|e| e.sequence).collect();
+        assert_eq!(moved, [6, 7, 8, 9]);
+        assert!(journal.acknowledged(5));
+        let left: Vec<_> = journal.batch().iter().map(|e| e.sequence).collect();
+        assert_eq!(left, [6, 7, 8, 9]);
+        // now they are sent, so an acknowledgement is of them
+        assert!(journal.skip_to(6).is_empty());
+    }
+
+    #[test]
+    fn what_an_earlier_life_may_have_told_is_not_told_again() {
+        let told = JournalEntry { sequence: 1, ..entry(Severity::Info) };
+        let mut journal = OfflineJournal::restored(vec![told], 2, None, 10, 1 << 20);
+        assert!(journal.skip_to(40).is_empty());
+        assert!(journal.acknowledged(40));
+        assert_eq!(journal.append(entry(Severity::Info)).0.sequence, 41);
+    }
+
+    #[test]
     fn a_sequence_that_nothing_could_follow_is_not_stepped_over() {
         let mut journal = journal(10);
         assert!(journal.skip_to(u64::MAX).is_empty());
@@ -198,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_what_the_master_takes_and_never_nothing() {
-        let mut journal = OfflineJournal::restored(vec![], 1, 100, 1 << 24);
+        let mut journal = OfflineJournal::restored(vec![], 1, None, 100, 1 << 24);
         let large = |bytes| JournalEntry { message: "x".repeat(bytes), ..entry(Severity::Info) };
         let _ = journal.append(large(2 * EVENT_BATCH_BYTES_MAX));
         assert_eq!(journal.batch().len(), 1);

@@ -14,6 +14,7 @@ use crate::{
         Line, Memory, Next, REBOOTS_PER_DAY_MAX, plan, plan::changes_at,
     },
     model::{EventKind, JournalEntry, RECOVERY_LINES_MAX, RecoveryReport, Severity},
+    mutant::mutant,
     session::{RecoveryOrders, ToMaster},
     time::Now,
 };
@@ -335,12 +336,17 @@ pub fn handled_elsewhere(ended: &Ended) -> Option<String> {
 /// the time since the last boot keeps one reboot from following the other for ever. Where it is, a state folder that
 /// could not be written can be.
 pub fn why_no_reboot(failure: &Failure, counted: bool, up_for: Option<Duration>) -> Option<String> {
-    if counted && *failure == Failure::StateFolder {
+    if counted
+        && *failure == Failure::StateFolder
+        && !mutant!("a node is rebooted for a folder that can be written")
+    {
         return Some(
             "the state folder took the count of this reboot: it can be written again".to_owned(),
         );
     }
-    let may = counted || up_for.is_some_and(|up_for| up_for >= UNCOUNTED_REBOOT_AFTER);
+    let may = counted
+        || up_for.is_some_and(|up_for| up_for >= UNCOUNTED_REBOOT_AFTER)
+        || mutant!("a reboot that nobody will remember is done");
     (!may).then(|| {
         let hours = UNCOUNTED_REBOOT_AFTER.as_secs() / 3600;
         format!(

@@ -208,12 +208,15 @@ impl NodeAgent {
         self.take_orders(now, out, welcome.recovery);
         let through = welcome.acknowledged_sequence;
         let moved = self.journal.skip_to(through);
-        if !moved.is_empty() {
-            self.reserve_sequences(out);
+        if let Some(first) = moved.first() {
+            let through = first.sequence - 1;
             out.extend(moved.into_iter().map(Effect::JournalAppend));
             out.push(Effect::JournalTrim { through });
         }
-        self.events_acknowledged(out, welcome.acknowledged_sequence);
+        if self.ledger.unsent_from.take().is_some() {
+            out.push(Effect::SaveLedger(self.ledger.clone()));
+        }
+        self.events_acknowledged(out, through);
         self.report(now, out);
         if welcome.takes_missed
             && let Some(missed) = self.missed.tell(now.at)
@@ -440,13 +443,17 @@ impl NodeAgent {
         }
     }
 
+    /// With a new key only where it can be kept: a new start would come with the one before, which is worth nothing
+    /// once the new one was used.
     fn renew_if_due(&mut self, now: Now, out: &mut Vec<Effect>) {
         if let Standing::Certified { renew_at, .. } = self.standing
             && renew_at <= self.time_of_certificates(now)
             && !self.certificate_requested
         {
             self.certificate_requested = true;
-            out.push(Effect::MakeCertificateRequest);
+            let new_key =
+                self.state_problem.is_none() || mutant!("a key that cannot be kept is made");
+            out.push(Effect::MakeCertificateRequest { new_key });
         }
     }
 

@@ -288,6 +288,20 @@ fn the_key_on_disk_stays_good_however_often_it_was_renewed() {
 }
 
 #[test]
+fn a_key_that_was_certified_anew_and_seen_ends_those_that_nobody_has_seen() {
+    let mut record = super::fixtures::node_record("n1", "n1");
+    record.key_fingerprint = "on the disk".to_owned();
+    for key in ["lost", "lost too", "on the disk"] {
+        record.key_requested(key.to_owned());
+    }
+    assert!(record.key_seen("on the disk"));
+    for key in ["second", "third", "fourth", "fifth", "sixth"] {
+        record.key_requested(key.to_owned());
+    }
+    assert!(record.has_key("on the disk"), "{record:?}");
+}
+
+#[test]
 fn the_audit_chain_tells_who_did_what_and_was_refused() {
     let mut cluster = Cluster::new(Settings::default());
     let hash = cluster.token(10, 1, None);

@@ -127,7 +127,9 @@ struct Shell {
     applicant: Applicant,
     clock: Clock,
     connector: Option<Connector>,
-    /// The key of a certificate that was asked for.
+    /// In use, and in the state folder.
+    key: Option<PrivateKey>,
+    /// Of the certificate that was asked for, where that is to have a new one.
     next_key: Option<PrivateKey>,
     reports_sender: mpsc::Sender<(u64, Report)>,
     reports: mpsc::Receiver<(u64, Report)>,
@@ -175,9 +177,7 @@ impl Shell {
         let snapshot = snapshot(&ledger, &journal)?;
         let clock = Clock::with_floor(seconds(snapshot.ledger.clock_floor));
         let identity = files.identity()?;
-        if let Some(identity) = &identity {
-            clock.raise(identity.name().not_before);
-        }
+        let identity = identity.inspect(|identity| clock.raise(identity.name().not_before));
         let roots = Roots::default();
         let info = HostInfo::read(&roots);
         let mut sampler = Sampler::new(roots, config.disks.clone());
@@ -192,6 +192,7 @@ impl Shell {
         }
         let settings = settings(&config, node, system_check.is_some());
         let standing = files::standing(identity.as_ref(), files.token()?.is_some())?;
+        let key = identity.as_ref().map(|identity| identity.key().clone());
         let connector =
             identity.map(|identity| Connector::new(&identity, applicant.options())).transpose()?;
         let log_level = LogLevel::new(&config.log_filter());
@@ -211,6 +212,7 @@ impl Shell {
             applicant,
             clock,
             connector,
+            key,
             next_key: None,
             reports_sender,
             reports,

@@ -110,7 +110,7 @@ impl Shell {
             Effect::Recover { failure, step, forced } => self.recover(failure, step, forced),
             Effect::TellLocally(notice) => self.tell_locally(*notice),
             Effect::Run { id, command } => self.run_command(id, command)?,
-            Effect::MakeCertificateRequest => self.make_certificate_request()?,
+            Effect::MakeCertificateRequest { new_key } => self.make_certificate_request(new_key)?,
             Effect::InstallCertificate { certificate, ca } => self.install(certificate, &ca)?,
             Effect::Stopped { left } => {
                 if left {
@@ -314,43 +314,64 @@ impl Shell {
         self.tasks.spawn(async move { Done::HardwareSeen(told.await.unwrap_or_default()) });
     }
 
-    /// Saved first, then used. Where it cannot be saved, a new start has the one before, for which the master
-    /// issues another.
+    /// Saved first, then used. Where it cannot be saved, a new start has the one before with the same key, for
+    /// which the master issues another.
     fn take_identity(&mut self, identity: &Identity) -> Result<Standing> {
         let saved = self.files.save_identity(identity);
         self.written(saved, "the certificate is in memory only");
+        self.use_identity(identity)
+    }
+
+    fn use_identity(&mut self, identity: &Identity) -> Result<Standing> {
         self.clock.raise(identity.name().not_before);
         match &self.connector {
             Some(connector) => connector.set_identity(identity)?,
             None => self.connector = Some(Connector::new(identity, self.applicant.options())?),
         }
+        self.key = Some(identity.key().clone());
         files::standing(Some(identity), false)
     }
 
-    fn make_certificate_request(&mut self) -> Result<()> {
-        let key = PrivateKey::generate()?;
+    fn make_certificate_request(&mut self, new_key: bool) -> Result<()> {
+        self.next_key = new_key.then(PrivateKey::generate).transpose()?;
+        let Some(key) = self.next_key.as_ref().or(self.key.as_ref()) else { return Ok(()) };
         let csr = key.signing_request()?;
-        self.next_key = Some(key);
         self.feed(Input::CertificateRequestMade { csr })
     }
 
     fn install(&mut self, certificate: Vec<u8>, ca: &[u8]) -> Result<()> {
-        let Some(key) = self.next_key.take() else { return Ok(()) };
+        let new_key = self.next_key.take();
+        let is_new = new_key.is_some();
+        let Some(key) = new_key.or(self.key.clone()) else { return Ok(()) };
         let pem = [certificate.as_slice(), ca].concat();
         let identity = String::from_utf8(pem)
             .map_err(|error| error.to_string())
             .and_then(|pem| Identity::from_issued(key, &pem).map_err(|error| error.to_string()));
         match identity {
             Ok(identity) if identity.name().id == self.applicant.node.as_str() => {
-                let standing = self.take_identity(&identity)?;
-                tracing::info!(serial = identity.name().serial, "the certificate was renewed");
-                self.feed(Input::CertificateInstalled { standing })
+                self.renew(&identity, is_new)
             }
             Ok(_) => self.feed(Input::CertificateRefused {
                 why: "the master sent a certificate for somebody else".to_owned(),
             }),
             Err(why) => self.feed(Input::CertificateRefused { why }),
         }
+    }
+
+    /// One with a new key is saved or not used: a new start would come with a key that is worth nothing since the
+    /// new one was seen.
+    fn renew(&mut self, identity: &Identity, new_key: bool) -> Result<()> {
+        let standing = if !new_key {
+            self.take_identity(identity)?
+        } else if let Err(error) = self.files.save_identity(identity) {
+            let why = format!("the new key cannot be kept: {error:#}");
+            self.written(Err(error), "the certificate is renewed for the key of before");
+            return self.feed(Input::CertificateRefused { why });
+        } else {
+            self.use_identity(identity)?
+        };
+        tracing::info!(serial = identity.name().serial, "the certificate was renewed");
+        self.feed(Input::CertificateInstalled { standing })
     }
 
     fn run_command(&mut self, id: String, command: AgentCommand) -> Result<()> {

@@ -10,6 +10,11 @@ use super::Judge;
 pub(crate) type Firing = BTreeMap<(usize, String), String>;
 
 impl Judge {
+    /// The board could not write down what it had told.
+    pub(crate) fn forgets_what_it_told(&mut self, b: usize) {
+        self.local_alerts.retain(|(board, _), _| *board != b);
+    }
+
     /// A channel has taken it.
     pub(crate) fn told_locally(&mut self, b: usize, notice: &LocalNotice) {
         let parts: Vec<_> = notice.key.split('/').collect();

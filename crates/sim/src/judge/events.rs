@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use piccolo_core::{
     model::{AuditEntry, Event, EventKind, JournalEntry, NodeId, verify_chain},
     node_agent,
+    time::WallTime,
 };
 
 use super::{Judge, rules};
@@ -17,8 +18,10 @@ pub(crate) struct Journal {
     pub(super) waiting: BTreeMap<u64, JournalEntry>,
     dropped: BTreeSet<u64>,
     /// Went down with a journal; they may still have been under way.
-    sunk: BTreeMap<u64, JournalEntry>,
+    sunk: Vec<JournalEntry>,
     pub(super) logged_through: u64,
+    /// In the log, and still on the disk when what was not written was lost.
+    pub(super) told: BTreeSet<What>,
     /// To a master that was lost since: an acknowledgement of it may still be under way.
     pub(super) delivered: u64,
     pub(super) drops_told: u64,
@@ -26,23 +29,33 @@ pub(crate) struct Journal {
     lost: bool,
 }
 
+impl Journal {
+    /// What got another number, above what an earlier life had told.
+    fn moved_above(&mut self, through: u64) -> Result<(), String> {
+        let above = self.waiting.split_off(&(through + 1));
+        let moved: BTreeSet<_> = above.values().map(what).collect();
+        self.waiting.retain(|_, entry| !moved.contains(&what(entry)));
+        self.waiting.extend(above);
+        let again = moved.intersection(&self.told).next();
+        again.map_or(Ok(()), |what| Err(format!("{what:?} is to be told again")))
+    }
+}
+
+type What = (String, WallTime, EventKind);
+
+fn is_of(entry: &JournalEntry, event: &Event) -> bool {
+    entry.message == event.message && entry.at == event.at
+}
+
+fn what(entry: &JournalEntry) -> What {
+    (entry.message.clone(), entry.at, entry.kind)
+}
+
 impl Judge {
     pub(super) fn note_journal(&mut self, _board: usize, disk: &Disk, effect: &node_agent::Effect) {
         match effect {
             node_agent::Effect::JournalAppend(entry) => {
                 let journal = self.journals.entry(disk.node.clone()).or_default();
-                if journal.lost {
-                    // renumbered, above what an earlier life had told
-                    let twin = journal.waiting.iter().find(|(sequence, old)| {
-                        **sequence < entry.sequence
-                            && **sequence <= journal.logged_through
-                            && (&old.message, old.at, old.kind)
-                                == (&entry.message, entry.at, entry.kind)
-                    });
-                    if let Some(sequence) = twin.map(|(sequence, _)| *sequence) {
-                        journal.waiting.remove(&sequence);
-                    }
-                }
                 journal.waiting.insert(entry.sequence, entry.clone());
             }
             node_agent::Effect::JournalDrop { sequence } => {
@@ -51,11 +64,19 @@ impl Judge {
                 journal.dropped.insert(*sequence);
             }
             node_agent::Effect::JournalTrim { through } => {
+                rules!(self, nothing_is_told_again(disk, *through));
                 self.lost_with_the_master(disk, *through);
                 rules!(self, trimmed_only_when_logged(disk, *through));
             }
             _ => {}
         }
+    }
+
+    fn nothing_is_told_again(&mut self, disk: &Disk, through: u64) -> Result<(), String> {
+        let lost = self.journals.get_mut(&disk.node).filter(|journal| journal.lost);
+        let again = lost.map_or(Ok(()), |journal| journal.moved_above(through));
+        // two boards with one disk tell the same twice
+        if self.cloned.contains(&disk.node) { Ok(()) } else { again }
     }
 
     /// What the lost master acknowledged is gone with it.
@@ -113,7 +134,7 @@ impl Judge {
     }
 
     fn one_event_in_order(&mut self, event: Event) -> Result<(), String> {
-        let Some(node) = event.node else { return Err("an event of nobody".to_owned()) };
+        let Some(node) = event.node.clone() else { return Err("an event of nobody".to_owned()) };
         let sequence = event.node_sequence;
         let cloned = self.cloned.contains(&node);
         let journal = self.journals.entry(node.clone()).or_default();
@@ -122,7 +143,13 @@ impl Judge {
         }
         let passed_over = journal.waiting.range(..sequence).next().map(|(s, _)| *s);
         journal.logged_through = sequence;
-        let truth = journal.waiting.remove(&sequence).or_else(|| journal.sunk.remove(&sequence));
+        let waits = journal.waiting.get(&sequence).is_some_and(|entry| is_of(entry, &event));
+        if waits {
+            journal.waiting.remove(&sequence);
+        }
+        // told by an earlier life, before its journal went down
+        let sunk = |entry: &JournalEntry| entry.sequence == sequence && is_of(entry, &event);
+        let is_true = waits || journal.sunk.iter().any(sunk);
         if cloned {
             return Ok(());
         }
@@ -131,13 +158,11 @@ impl Judge {
         {
             return Err(format!("{node}: {passed_over} was passed over by {sequence}"));
         }
-        match truth {
-            Some(truth) if truth.message == event.message && truth.at == event.at => Ok(()),
-            Some(truth) => Err(format!("{node}: {sequence} was {truth:?}")),
-            // dropped while it was under way
-            None if journal.dropped.contains(&sequence) => Ok(()),
-            None => Err(format!("{node}: {sequence} was never written: {}", event.message)),
+        // or dropped while it was under way
+        if is_true || journal.dropped.contains(&sequence) {
+            return Ok(());
         }
+        Err(format!("{node}: {sequence} was never written: {}", event.message))
     }
 
     pub(super) fn journal_within_bound(
@@ -172,9 +197,17 @@ impl Judge {
         Ok(())
     }
 
-    pub(crate) fn journal_lost(&mut self, node: &NodeId) {
-        let journal = self.journals.entry(node.clone()).or_default();
-        journal.sunk.append(&mut journal.waiting);
+    /// But for what the next life finds.
+    pub(crate) fn journal_lost(&mut self, disk: &Disk) {
+        let journal = self.journals.entry(disk.node.clone()).or_default();
+        let is_found = |sequence: &u64| disk.journal.contains_key(sequence);
+        let waiting = std::mem::take(&mut journal.waiting).into_iter();
+        let (found, sunk): (BTreeMap<_, _>, _) = waiting.partition(|(s, _)| is_found(s));
+        journal.waiting = found;
+        journal.sunk.extend(sunk.into_values());
+        let told = disk.journal.range(..=journal.logged_through).map(|(_, entry)| entry);
+        // two starts of a board without a clock look alike; no two ends of a container do
+        journal.told = told.filter(|entry| entry.fields.contains_key("id")).map(what).collect();
         journal.lost = true;
     }
 

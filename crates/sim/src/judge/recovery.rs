@@ -1,6 +1,6 @@
 //! What recovery may do on a board, and what it owes to people.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use piccolo_core::{
     action_controller::recovery::{Failure, Policy},
@@ -21,6 +21,8 @@ const SLACK: u64 = 30 * SECOND;
 const HOUR: u64 = 3_600 * SECOND;
 /// What fails again sooner than this is the same failure.
 const STABLE: u64 = 600 * SECOND;
+/// After a boot, for a reboot that the disk does not remember.
+const UNCOUNTED_REBOOT_AFTER: Duration = Duration::from_secs(12 * 3_600);
 /// Attempts at one container before a person is told.
 const CONTAINER_ATTEMPTS: usize = 5;
 
@@ -72,6 +74,20 @@ impl Judge {
         };
         if let Some((invariant, what)) = problem {
             self.fail(invariant, format!("board-{board}: {what}"));
+        }
+    }
+}
+
+impl Judge {
+    /// Unless a person wants it: not again and again because no life knows of the one before, and not for a state
+    /// folder that can be written.
+    pub(crate) fn reboots(&mut self, b: usize, failure: &Failure, refuses: bool, up_for: Duration) {
+        let what = || format!("board-{b}, for {failure}, after {up_for:?}");
+        if refuses && up_for < UNCOUNTED_REBOOT_AFTER {
+            self.fail("a_reboot_that_is_forgotten_comes_rarely", what());
+        }
+        if !refuses && *failure == Failure::StateFolder {
+            self.fail("no_reboot_for_a_folder_that_can_be_written", what());
         }
     }
 }

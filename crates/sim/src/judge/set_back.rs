@@ -46,6 +46,7 @@ impl Judge {
         for (node, journal) in &mut self.journals {
             let record = store.nodes.get(node);
             journal.delivered = journal.delivered.max(journal.logged_through);
+            journal.told.clear();
             journal.logged_through = record.map_or(0, |r| r.acknowledged_sequence);
             journal.drops_told = record.map_or(0, |r| r.events_dropped);
         }

@@ -1,4 +1,4 @@
-//! A board: its disk, its containers, its link, and the agent's process with the shell around it.
+//! A board: its containers, its link, and the agent's process with the shell around it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,8 +10,8 @@ use piccolo_core::{
         NodeName, NodeRole, ProbePart, Resources, RestartPolicy, SystemCheck, SystemInfo,
     },
     node_agent::{
-        Effect, Host, Input, Ledger, NodeAgent, Observation, Runtime, Sample, Settings, Snapshot,
-        Standing, check::CheckPace, hardware::Limits, local_alerts::Local, pressure::Thresholds,
+        Effect, Host, Input, NodeAgent, Observation, Runtime, Sample, Settings, Snapshot, Standing,
+        check::CheckPace, hardware::Limits, local_alerts::Local, pressure::Thresholds,
     },
     session::{AgentCommand, ToMaster},
     state_manager::{Answer, Registered, Request},
@@ -20,6 +20,7 @@ use piccolo_core::{
 
 use super::{
     Due, World,
+    disk::{Disk, StateFolder},
     network::{Call, ConnId, Link, Up},
 };
 use crate::{
@@ -74,36 +75,6 @@ impl Certificate {
     }
 }
 
-/// What outlives a crash and a cold boot, but not a re-flash.
-#[derive(Debug, Clone)]
-pub(crate) struct Disk {
-    pub(crate) node: NodeId,
-    pub(crate) key: String,
-    pub(crate) certificate: Option<Certificate>,
-    /// Hash of the token that a person has put there.
-    pub(crate) token: Option<String>,
-    pub(crate) ledger: Ledger,
-    pub(crate) journal: BTreeMap<u64, JournalEntry>,
-    pub(crate) next_sequence: u64,
-    /// Tells journals apart that were lost and begun again.
-    pub(crate) journal_life: u64,
-}
-
-impl Disk {
-    fn new(node: &str, key: String) -> Self {
-        Self {
-            node: NodeId::parse("node", node).expect("simulated ids are words"),
-            key,
-            certificate: None,
-            token: None,
-            ledger: Ledger::default(),
-            journal: BTreeMap::new(),
-            next_sequence: 1,
-            journal_life: 0,
-        }
-    }
-}
-
 #[derive(Debug)]
 pub(crate) struct Agent {
     pub(crate) machine: NodeAgent,
@@ -122,6 +93,7 @@ pub(crate) struct Board {
     pub(crate) index: usize,
     pub(crate) hostname: String,
     pub(crate) disk: Disk,
+    pub(super) folder: StateFolder,
     pub(crate) clock: Clock,
     pub(crate) link: Link,
     pub(crate) agent: Option<Agent>,
@@ -171,6 +143,7 @@ impl Board {
             index,
             hostname: format!("node-{}", index + 1),
             disk: Disk::new(&format!("id-{}-0", index + 1), format!("key-{index}-0")),
+            folder: StateFolder::default(),
             clock: Clock::new(rate, clocks.below(1 << 40)),
             link: Link::default(),
             agent: None,
@@ -201,12 +174,13 @@ impl Board {
 
     /// The same disk in another board.
     pub(crate) fn cloned(&self, index: usize, clock: Clock) -> Self {
-        let mut disk = self.disk.clone();
+        let mut disk = self.found_by_a_restart().clone();
         disk.journal_life += 1_000_000;
         Self {
             index,
             hostname: self.hostname.clone(),
             disk,
+            folder: StateFolder::default(),
             clock,
             link: Link::default(),
             agent: None,
@@ -242,6 +216,7 @@ impl Board {
         let journal_life = self.disk.journal_life + 1;
         self.disk = Disk::new(&format!("id-{}-{life}", board + 1), format!("key-{board}-{life}"));
         self.disk.journal_life = journal_life;
+        self.folder = StateFolder::default();
     }
 
     pub(crate) fn left(&mut self, conn: ConnId) {
@@ -381,6 +356,7 @@ impl World {
         if self.boards[b].agent.take().is_none() {
             return;
         }
+        self.forget_what_was_not_written(b);
         self.tell(|| {
             format!("board-{b}: agent dies{}", if silently { " with its board" } else { "" })
         });
@@ -434,6 +410,7 @@ impl World {
                 Some(left) => *left -= 1,
             }
         }
+        self.agent_hears_of_its_folder(b);
         true
     }
 
@@ -456,7 +433,9 @@ impl World {
     fn agent_performs_one(&mut self, b: usize, effect: Effect) {
         let board = &self.boards[b];
         self.judge.agent_performs((self.now, b, board.boot), &board.disk, &effect);
-        if let Effect::JournalAppend(entry) = &effect {
+        if let Effect::JournalAppend(entry) = &effect
+            && !board.disk.has_under_another_number(entry)
+        {
             self.pressure_is_raised_by_two_samples(b, entry);
             self.ends_are_told_as_they_were(b, entry);
         }
@@ -464,16 +443,10 @@ impl World {
         self.judge_local_alerts(b, &effect);
         let board = &mut self.boards[b];
         match effect {
-            Effect::SaveLedger(ledger) => board.disk.ledger = ledger,
-            Effect::JournalAppend(entry) => {
-                let disk = &mut board.disk;
-                disk.next_sequence = disk.next_sequence.max(entry.sequence + 1);
-                disk.journal.insert(entry.sequence, entry);
-            }
-            Effect::JournalTrim { through } => {
-                board.disk.journal.retain(|sequence, _| *sequence > through);
-            }
-            Effect::JournalDrop { sequence } => drop(board.disk.journal.remove(&sequence)),
+            Effect::SaveLedger(_)
+            | Effect::JournalAppend(_)
+            | Effect::JournalTrim { .. }
+            | Effect::JournalDrop { .. } => board.writes(effect),
             Effect::Register { .. } => self.registers(b),
             Effect::Connect { .. } => {
                 let conn = self.dial(b);
@@ -490,7 +463,9 @@ impl World {
             Effect::Send(message) => self.agent_says(b, Up::Message(message)),
             Effect::Apply { .. } | Effect::SampleOften(_) => {}
             Effect::Probe { .. } => self.probes(b),
-            Effect::Recover { failure, step, .. } => self.recovery_begins(b, failure, step),
+            Effect::Recover { failure, step, forced } => {
+                self.recovery_begins(b, failure, step, forced);
+            }
             Effect::CheckSystem => {
                 let takes = match self.plan.check_takes {
                     0 => 0,
@@ -502,8 +477,12 @@ impl World {
             Effect::LookAtHardware => self.looks(b),
             Effect::TellLocally(notice) => self.tells_locally(b, &notice),
             Effect::Run { id, command } => self.runs(b, id, command),
-            Effect::MakeCertificateRequest => {
-                let key = format!("key-{b}-{}", self.name_next());
+            Effect::MakeCertificateRequest { new_key } => {
+                let key = if new_key {
+                    format!("key-{b}-{}", self.name_next())
+                } else {
+                    self.boards[b].found_by_a_restart().key.clone()
+                };
                 if let Some(agent) = &mut self.boards[b].agent {
                     agent.new_key = Some(key.clone());
                     let csr = key.into_bytes();
@@ -540,16 +519,15 @@ impl World {
         let renew_at = self.randoms.shell.between(50, 80);
         let board = &mut self.boards[b];
         let Some(agent) = &mut board.agent else { return };
-        let input = match Certificate::decode(bytes) {
-            Some(certificate) if agent.new_key.as_ref() == Some(&certificate.key) => {
-                board.disk.key.clone_from(&certificate.key);
-                board.disk.certificate = Some(certificate);
+        let certificate = Certificate::decode(bytes);
+        let is_its = certificate.as_ref().is_some_and(|c| agent.new_key.as_ref() == Some(&c.key));
+        let input = match certificate.filter(|_| is_its) {
+            Some(certificate) if board.keeps_the_key_of(&certificate) => {
+                board.certified(certificate);
                 Input::CertificateInstalled { standing: board.standing(renew_at) }
             }
-            Some(_) | None => {
-                let why = "the certificate is for another key".to_owned();
-                Input::CertificateRefused { why }
-            }
+            Some(_) => Input::CertificateRefused { why: "it cannot be kept".to_owned() },
+            None => Input::CertificateRefused { why: "it is for another key".to_owned() },
         };
         if let Some(agent) = &mut board.agent {
             agent.inbox.push_back(input);
@@ -659,7 +637,7 @@ impl World {
                 certificate_until: Some(not_after),
                 ..
             }))) => {
-                board.disk.certificate = Some(Certificate {
+                board.certified(Certificate {
                     node,
                     role,
                     key: call.key,
@@ -778,6 +756,7 @@ impl World {
         board.sampled = [board.sampled[1], percent];
         let sample = Sample { memory_percent: Some(percent), ..Sample::default() };
         self.push(self.now + SAMPLE_EVERY, Due::Sample { board: b, boot });
+        self.try_state_folder_again(b);
         self.boards[b].sampling = true;
         self.agent_input(b, Input::Sampled(sample));
         self.boards[b].sampling = false;

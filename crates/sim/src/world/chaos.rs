@@ -74,7 +74,8 @@ impl World {
             | Fault::PodmanDown
             | Fault::Pressure
             | Fault::Burst
-            | Fault::Unfit => self.work_fault(fault, b),
+            | Fault::Unfit
+            | Fault::StateFolder => self.work_fault(fault, b),
             Fault::Maintenance
             | Fault::Label
             | Fault::Topology
@@ -103,6 +104,7 @@ impl World {
             | Fault::TokenRevoked
             | Fault::Trespass
             | Fault::WallJump
+            | Fault::StateFolder
             | Fault::SetBack => {}
             _ => self.disturb(b),
         }
@@ -185,7 +187,7 @@ impl World {
                 disk.journal.clear();
                 disk.next_sequence = 1;
                 disk.journal_life += 1;
-                self.judge.journal_lost(&self.boards[b].disk.node.clone());
+                self.judge.journal_lost(&self.boards[b].disk);
                 self.push(self.now + down_for, Due::AgentBoots(b));
             }
             Fault::AgentSuspend => self.suspend_agent(b, down_for),
@@ -274,6 +276,11 @@ impl World {
                     let request = Request::Command { node, command: AgentCommand::CheckSystem };
                     self.people_ask(Who::Operator, request, Purpose::Other);
                 }
+            }
+            Fault::StateFolder => {
+                self.boards[b].folder.refuses = true;
+                let how_long = self.randoms.faults.scale(SECOND, 4 * MINUTE);
+                self.push(self.now + how_long, Due::StateFolderHeals(b));
             }
             Fault::Burst => {
                 for _ in 0..self.randoms.faults.between(5, 80) {

@@ -42,6 +42,7 @@ impl World {
         board.memory_percent = 40.0;
         board.trembles = false;
         board.unfit = false;
+        board.folder.refuses = false;
         board.clockless = false;
         board.clock.wall_offset = 0;
         let was_down = std::mem::replace(&mut board.podman_down, false);

@@ -9,6 +9,7 @@
 mod alerts;
 mod board;
 mod chaos;
+mod disk;
 mod hardware;
 mod heal;
 mod master;
@@ -26,7 +27,8 @@ use std::{
 };
 
 pub(crate) use self::{
-    board::{Board, Disk},
+    board::Board,
+    disk::Disk,
     network::BACKDATED_MS,
     operator::{Asked, Purpose, Who},
 };
@@ -86,6 +88,7 @@ pub(crate) enum Due {
         boot: u32,
     },
     PodmanReturns(usize),
+    StateFolderHeals(usize),
     RecoveryEnds {
         board: usize,
         boot: u32,
@@ -255,6 +258,7 @@ impl World {
             Due::Observe { board, boot } => self.observe(board, boot),
             Due::Sample { board, boot } => self.sample(board, boot),
             Due::PodmanReturns(board) => self.podman_returns(board),
+            Due::StateFolderHeals(board) => self.state_folder_heals(board),
             Due::RecoveryEnds { board, boot, step } => self.recovery_ends(board, boot, step),
             Due::CheckEnds { board, boot } => self.check_ends(board, boot),
             Due::CloneLeaves(board) => self.clone_leaves(board),
@@ -373,7 +377,12 @@ impl World {
 
     /// A container is shown as gone although it was there all the time: ids never come back.
     fn nothing_vanishes_that_is_there(&mut self, effect: &Effect) {
-        let Effect::Changed(view) = effect else { return };
+        let view = match effect {
+            Effect::Changed(view) => view,
+            // under the same id it may come back as a new node
+            Effect::Removed { node, .. } => return drop(self.containers_shown.remove(node)),
+            _ => return,
+        };
         let node = &view.record.id;
         let known = self.containers_shown.get(node);
         if known.is_some_and(|known| known.iter().eq(view.containers.iter().map(|c| &c.id))) {

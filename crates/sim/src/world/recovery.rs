@@ -1,22 +1,46 @@
 //! Steps of recovery on a board: they take their time, help or fail, or hang.
 
+use std::time::Duration;
+
 use piccolo_core::{
     action_controller::recovery::{Failure, Outcome, Step},
     model::ContainerReport,
-    node_agent::Input,
+    node_agent::{Input, recover::why_no_reboot},
 };
 
 use super::{Due, World, chaos::start};
 use crate::clock::SECOND;
 
 impl World {
-    pub(super) fn recovery_begins(&mut self, b: usize, failure: Failure, step: Step) {
+    pub(super) fn recovery_begins(&mut self, b: usize, failure: Failure, step: Step, forced: bool) {
+        if step == Step::Reboot && !self.may_reboot(b, &failure, forced) {
+            return;
+        }
         let takes = self.randoms.shell.scale(SECOND / 10, 90 * SECOND);
         let number = self.name_next();
         let board = &mut self.boards[b];
         board.steps.insert(number, (failure, step));
         let due = Due::RecoveryEnds { board: b, boot: board.boot, step: number };
         self.push(self.now + takes, due);
+    }
+
+    /// The shell asks at once; where the answer is no, that was the attempt.
+    fn may_reboot(&mut self, b: usize, failure: &Failure, forced: bool) -> bool {
+        let board = &mut self.boards[b];
+        let refuses = board.folder.refuses;
+        let up_for = Duration::from_micros(self.now - board.clock.booted_at);
+        let why_not = why_no_reboot(failure, !refuses || forced, Some(up_for));
+        if let Some(why) = why_not {
+            let outcome = Outcome::Failed(why);
+            if let Some(agent) = &mut board.agent {
+                agent.inbox.push_back(Input::Recovered { failure: failure.clone(), outcome });
+            }
+            return false;
+        }
+        if !forced {
+            self.judge.reboots(b, failure, refuses, up_for);
+        }
+        true
     }
 
     /// A step has ended; or it hangs, and nobody hears of it.
