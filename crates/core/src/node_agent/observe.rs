@@ -235,12 +235,15 @@ impl NodeAgent {
         self.send_events(out);
     }
 
-    /// For a start that comes before a master does.
+    /// For a start that comes before a master does. Noted before an entry is written: also where the one before could
+    /// not be.
     fn note_unsent(&mut self, out: &mut Vec<Effect>) {
+        if self.previous_session.is_some() {
+            return;
+        }
         let next = self.journal.next_sequence();
-        if self.previous_session.is_none() && self.ledger.unsent_from.is_none_or(|from| next < from)
-        {
-            self.ledger.unsent_from = Some(next);
+        let from = self.ledger.unsent_from.map_or(next, |from| from.min(next));
+        if self.ledger.unsent_from.replace(from) != Some(from) || self.state_problem.is_some() {
             out.push(Effect::SaveLedger(self.ledger.clone()));
         }
     }

@@ -104,6 +104,7 @@ impl Judge {
                 if let Some(hash) = self.joined_with.remove(node) {
                     self.removed.insert((node.clone(), hash));
                 }
+                self.events_of_a_removed_node(node);
                 Ok(())
             }
             Effect::Reply { result: Ok(Answer::Registered(registered)), .. } => {

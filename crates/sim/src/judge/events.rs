@@ -197,6 +197,13 @@ impl Judge {
         Ok(())
     }
 
+    /// Who joins again is a new node.
+    pub(super) fn events_of_a_removed_node(&mut self, node: &NodeId) {
+        if let Some(journal) = self.journals.get_mut(node) {
+            journal.logged_through = 0;
+        }
+    }
+
     /// But for what the next life finds.
     pub(crate) fn journal_lost(&mut self, disk: &Disk) {
         let journal = self.journals.entry(disk.node.clone()).or_default();
@@ -204,6 +211,9 @@ impl Judge {
         let waiting = std::mem::take(&mut journal.waiting).into_iter();
         let (found, sunk): (BTreeMap<_, _>, _) = waiting.partition(|(s, _)| is_found(s));
         journal.waiting = found;
+        // also what was told already, where the master that heard it is lost or has removed the node
+        let unknown = disk.journal.range(journal.logged_through + 1..);
+        journal.waiting.extend(unknown.map(|(sequence, entry)| (*sequence, entry.clone())));
         journal.sunk.extend(sunk.into_values());
         let told = disk.journal.range(..=journal.logged_through).map(|(_, entry)| entry);
         // two starts of a board without a clock look alike; no two ends of a container do

@@ -386,6 +386,9 @@ impl World {
             }
             let Some(input) = agent.inbox.pop_front() else { break };
             self.boards[b].looking = matches!(input, Input::HardwareSeen(_));
+            if let Input::Observed(observation) = &input {
+                self.boards[b].observed_down = matches!(observation.runtime, Runtime::Down { .. });
+            }
             let Some(agent) = &mut self.boards[b].agent else { return };
             let effects = agent.machine.handle(now, input);
             if !self.agent_performs(b, effects) {
@@ -740,7 +743,6 @@ impl World {
             } else if !self.boards[b].podman_down {
                 self.boards[b].fresh_ends.clear();
             }
-            self.boards[b].observed_down = self.boards[b].podman_down;
             self.agent_input(b, Input::Observed(observation));
         }
     }
