@@ -97,6 +97,7 @@ pub const ALL: &[&str] = &[
     "the audit chain is not linked",
     "the journal has no bound",
     "the journal is cleared when it is sent",
+    "the oldest gives way whatever it is",
     "uses are not counted",
     "what a silence hid is never told",
     "what fires is forgotten by a restart",

@@ -305,6 +305,7 @@ impl Judge {
             events_exactly_once_in_order(appended.events),
         );
         self.note_kept(transaction);
+        self.note_what_gives_way(transaction);
     }
 
     /// What is shown to somebody from now on.

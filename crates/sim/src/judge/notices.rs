@@ -7,9 +7,9 @@ use piccolo_core::{
         CHANNELS,
         alert::{Alert, Id},
         channel::NoticeKind,
-        outbox::{DELIVERIES, Dispatch},
+        outbox::{DELIVERIES, Delivery, Dispatch},
     },
-    state_manager::Effect,
+    state_manager::{Effect, Transaction, keys},
 };
 
 use super::{Judge, firing::is_merged, rules};
@@ -21,6 +21,9 @@ pub(crate) const DUTY: &str = "duty";
 
 /// A channel, an alert, and what of it.
 type News = (String, Id, &'static str);
+
+/// For one channel: beyond that some of it gives way.
+const WAITING_MAX: usize = 200;
 
 #[derive(Debug, Default)]
 pub(super) struct Notices {
@@ -34,6 +37,10 @@ pub(super) struct Notices {
     deliveries: BTreeMap<News, Id>,
     /// Deliveries that a channel took, as the master's process knows.
     taken: BTreeSet<Id>,
+    /// By its key in the store.
+    waiting: BTreeMap<String, News>,
+    /// Channels for which too much waited once: nobody knows what of it they are still owed.
+    overflown: BTreeSet<String>,
 }
 
 impl Notices {
@@ -69,6 +76,11 @@ impl Judge {
         set_back: bool,
     ) {
         self.notices.taken.clear();
+        self.notices.waiting.clear();
+        let stored = store.values().range(DELIVERIES.to_owned()..);
+        for (key, value) in stored.take_while(|(key, _)| key.starts_with(DELIVERIES)) {
+            self.note_waiting(key, value);
+        }
         // what was told while the store was away, or before it became an older one, nobody knows of any more
         let known = |(_, id, _): &News| !set_back && alerts.contains_key(id);
         self.notices.told.retain(known);
@@ -84,6 +96,67 @@ impl Judge {
         self.notices.shown.retain(|id, _| alerts.contains_key(id));
         for alert in alerts.values() {
             self.note_owed_of(alert, store);
+        }
+    }
+
+    fn note_waiting(&mut self, key: &str, value: &[u8]) {
+        match keys::decode::<Delivery>(key, value) {
+            Ok(Delivery { dead: Some(_), .. }) => drop(self.notices.waiting.remove(key)),
+            Ok(Delivery { channel, notice, .. }) => {
+                let news = (channel, notice.alert.id, notice.kind.name());
+                self.notices.waiting.insert(key.to_owned(), news);
+            }
+            Err(why) => self.fail("what_is_stored_can_be_read", why.to_string()),
+        }
+    }
+
+    /// Where too much waits for a channel.
+    pub(super) fn note_what_gives_way(&mut self, transaction: &Transaction) {
+        let writes = transaction.writes.range(DELIVERIES.to_owned()..);
+        let writes: Vec<_> = writes.take_while(|(key, _)| key.starts_with(DELIVERIES)).collect();
+        let before: BTreeSet<_> = self.notices.waiting.values().cloned().collect();
+        for (key, value) in &writes {
+            if let Some(value) = value {
+                self.note_waiting(key, value);
+            }
+        }
+        let waiting = &mut self.notices.waiting;
+        let mut extent = BTreeMap::new();
+        for (channel, ..) in waiting.values() {
+            *extent.entry(channel.clone()).or_insert(0) += 1;
+        }
+        let gone = writes.iter().filter(|(_, value)| value.is_none());
+        let gone: BTreeSet<_> = gone.filter_map(|(key, _)| waiting.remove(*key)).collect();
+        for news in gone.iter().filter(|(channel, ..)| extent.get(channel) > Some(&WAITING_MAX)) {
+            self.notices.overflown.insert(news.0.clone());
+            if !self.notices.told.contains(news) {
+                rules!(self, what_is_over_unheard_gives_way_first(news, &before, &gone));
+            }
+        }
+    }
+
+    /// Before the end of what was heard.
+    fn what_is_over_unheard_gives_way_first(
+        &self,
+        news: &News,
+        before: &BTreeSet<News>,
+        gone: &BTreeSet<News>,
+    ) -> Result<(), String> {
+        let of =
+            |(channel, alert, _): &News, kind: NoticeKind| (channel.clone(), *alert, kind.name());
+        let is_unheard = |news: &&News| {
+            let [begins, ends] =
+                [NoticeKind::Firing, NoticeKind::Resolved].map(|kind| of(news, kind));
+            let told = self.notices.deliveries.contains_key(&begins);
+            !told && before.contains(&begins) && before.contains(&ends) && !gone.contains(&begins)
+        };
+        let is_end = *news == of(news, NoticeKind::Resolved);
+        if !is_end || gone.contains(&of(news, NoticeKind::Firing)) {
+            return Ok(());
+        }
+        match before.iter().filter(|other| other.0 == news.0).find(is_unheard) {
+            Some(unheard) => Err(format!("{news:?} gave way, and {unheard:?} did not")),
+            None => Ok(()),
         }
     }
 
@@ -255,6 +328,8 @@ impl Judge {
 
     /// At the end: nobody waits for anything.
     pub(crate) fn notification_owed(&self) -> Option<String> {
-        self.notices.owed.first().map(|news| format!("{news:?} was never told"))
+        let mut owed =
+            self.notices.owed.iter().filter(|news| !self.notices.overflown.contains(&news.0));
+        owed.next().map(|news| format!("{news:?} was never told"))
     }
 }

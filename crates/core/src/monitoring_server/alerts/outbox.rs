@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Out,
     alert::Id,
-    channel::{Channel, Notice},
+    channel::{Channel, Notice, NoticeKind},
 };
 use crate::{
     model::{EventKind, Severity},
@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub const DELIVERIES: &str = "/piccolo/v1/alerts/outbox/";
-/// Waiting for one channel at most; the oldest gives way, and is counted.
+/// Waiting for one channel at most; what is missed least gives way, and is counted.
 const WAITING_PER_CHANNEL_MAX: usize = 200;
 /// Kept for people to see, of all channels.
 const DEAD_LETTERS_MAX: usize = 100;
@@ -141,18 +141,36 @@ impl Outbox {
             error: String::new(),
             next_at: now.at,
         };
-        let waiting =
-            || self.deliveries.values().filter(|d| d.channel == channel && d.dead.is_none());
-        if waiting().count() >= WAITING_PER_CHANNEL_MAX
-            && let Some(oldest) = waiting().next().map(|delivery| delivery.id)
-        {
-            self.forget(oldest, out);
-            self.dropped += 1;
+        if self.waiting(channel) >= WAITING_PER_CHANNEL_MAX {
+            for id in self.missed_least(channel) {
+                self.forget(id, out);
+                self.dropped += 1;
+            }
         }
         if !mutant!("a notification is not stored") {
             out.put(key(id), &delivery);
         }
         self.deliveries.insert(id, delivery);
+    }
+
+    /// All of the oldest alert that is over before anybody heard of it; or else the oldest.
+    fn missed_least(&self, channel: &str) -> Vec<Id> {
+        let waiting = || self.waiting_for(channel);
+        let ends: BTreeSet<Id> = waiting()
+            .filter(|delivery| delivery.notice.kind == NoticeKind::Resolved)
+            .map(|delivery| delivery.notice.alert.id)
+            .collect();
+        let unheard = waiting().find(|delivery| {
+            let begins = delivery.notice.kind == NoticeKind::Firing && delivery.attempts == 0;
+            begins && ends.contains(&delivery.notice.alert.id)
+        });
+        match unheard.filter(|_| !mutant!("the oldest gives way whatever it is")) {
+            Some(Delivery { notice, .. }) => waiting()
+                .filter(|delivery| delivery.notice.alert.id == notice.alert.id)
+                .map(|delivery| delivery.id)
+                .collect(),
+            None => waiting().map(|delivery| delivery.id).take(1).collect(),
+        }
     }
 
     pub(super) fn forget(&mut self, id: Id, out: &mut Out) {
@@ -284,7 +302,11 @@ impl Outbox {
     }
 
     pub(super) fn waiting(&self, channel: &str) -> usize {
-        self.deliveries.values().filter(|d| d.dead.is_none() && d.channel == channel).count()
+        self.waiting_for(channel).count()
+    }
+
+    fn waiting_for(&self, channel: &str) -> impl Iterator<Item = &Delivery> {
+        self.deliveries.values().filter(move |d| d.dead.is_none() && d.channel == channel)
     }
 
     /// Of the newest attempt that failed and is to be made again.
