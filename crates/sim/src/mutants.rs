@@ -79,9 +79,9 @@ const EXCUSES: &[(&str, &str)] = &[
         "only at its cap, which takes longer than most lives; recovery's own tests kill it",
     ),
     (
-        "an earlier life is not stepped over",
-        "the ledger's reserved sequences come first, but for one seed in many thousands; offline_journal's \
-         tests kill it",
+        "the oldest gives way whatever it is",
+        "it takes two hundred notifications that wait for one channel, which few lives have; the outbox's tests \
+         kill it",
     ),
     (
         "who was removed since the restore is believed",
