@@ -14,7 +14,6 @@ use piccolo_testkit::{
         witness::Witness,
     },
 };
-use serde_json::Value;
 
 type Story = Result<(), Box<dyn Error>>;
 
@@ -47,8 +46,7 @@ fn a_cable_that_is_out_beyond_three_heartbeats_is_a_lost_session_and_then_a_time
     assert!(!cluster.has_condition("node-1", "SessionLost")?, "the graver one alone: {node}");
     assert_eq!(cluster.count("node-1", "ContainerDied")?, 0);
     // it knows that it is alone, and works on
-    let status = host.run(&["piccolo-nodeagent", "status", "-o", "json"])?;
-    let status: Value = serde_json::from_str(&status)?;
+    let status = host.agent_status()?;
     assert!(status["alone_for_seconds"].as_u64().is_some_and(|s| s >= 10), "{status}");
     host.heal_link()?;
     cluster.wait_until_in_session("node-1")?;

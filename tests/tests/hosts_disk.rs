@@ -160,11 +160,10 @@ fn a_state_folder_that_becomes_read_only_ends_no_session_and_a_new_start_says_wh
     Ok(cluster.end()?)
 }
 
-/// By the agent, whether there is a master or none.
+/// By the agent, which has no master perhaps.
 fn wait_until_seen(cluster: &HostCluster, host: &Host, container: &str) -> Story {
     cluster.wait(&format!("the agent sees {container}"), |_| {
-        let status = host.run(&["piccolo-nodeagent", "status", "-o", "json"])?;
-        let status: Value = serde_json::from_str(&status).unwrap_or_default();
+        let status = host.agent_status()?;
         let containers = status["containers"].as_array();
         Ok(containers.is_some_and(|all| all.iter().any(|one| one["name"] == container)))
     })?;

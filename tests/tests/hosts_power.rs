@@ -59,9 +59,7 @@ fn a_host_that_boots_without_a_network_works_and_tells_it_later() -> Story {
     // One that ends at once, with code 1.
     host.run(&["podman", "run", "--detach", "--name", "new", IMAGE, "false"])?;
     cluster.wait("the journal holds what happened", |_| {
-        let status = host.run(&["piccolo-nodeagent", "status", "-o", "json"])?;
-        let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
-        Ok(status["events_waiting"].as_u64().unwrap_or(0) >= 1)
+        Ok(host.agent_status()?["events_waiting"].as_u64().unwrap_or(0) >= 1)
     })?;
     assert_eq!(cluster.node("node-1")?["status"], "NotReady");
     host.heal_link()?;

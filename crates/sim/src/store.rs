@@ -32,6 +32,14 @@ pub(crate) struct Appended {
     pub(crate) audit: Vec<AuditEntry>,
 }
 
+/// Those whose keys begin so, in order.
+pub(crate) fn under<'a, V>(
+    entries: &'a BTreeMap<String, V>,
+    prefix: &'a str,
+) -> impl Iterator<Item = (&'a String, &'a V)> {
+    entries.range(prefix.to_owned()..).take_while(move |(key, _)| key.starts_with(prefix))
+}
+
 impl Store {
     pub(crate) fn apply(&mut self, transaction: &Transaction) -> Result<Appended, String> {
         let mut appended = Appended::default();
@@ -106,13 +114,11 @@ impl Store {
 
     /// The alerts that are kept.
     pub(crate) fn alerts(&self) -> Result<BTreeMap<Id, Alert>, String> {
-        let of_alerts = self.values.range(ALERTS.to_owned()..);
-        let of_alerts = of_alerts.take_while(|(key, _)| key.starts_with(ALERTS));
         let decode = |(key, value): (&String, &Vec<u8>)| {
             let alert: Alert = keys::decode(key, value).map_err(|e| e.to_string())?;
             Ok((alert.id, alert))
         };
-        of_alerts.map(decode).collect()
+        under(&self.values, ALERTS).map(decode).collect()
     }
 
     /// As a master reads it at its start: key by key, in order.

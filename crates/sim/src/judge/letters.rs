@@ -17,7 +17,7 @@ use piccolo_core::{
 };
 
 use super::{Judge, rules};
-use crate::store::Store;
+use crate::store::{Store, under};
 
 /// Kept for people; the oldest beyond that may go.
 const KEPT_MAX: usize = 100;
@@ -41,7 +41,7 @@ pub(super) struct Letters {
     paces: BTreeMap<String, VecDeque<Timestamp>>,
 }
 
-fn key(id: Id) -> String {
+pub(super) fn key(id: Id) -> String {
     format!("{DELIVERIES}{:020}", id.0)
 }
 
@@ -54,8 +54,7 @@ fn is_dead(store: &Store, key: &str) -> Result<bool, String> {
 impl Judge {
     pub(super) fn letters_after_a_restart(&mut self, store: &Store) {
         self.letters = Letters::default();
-        let stored = store.values().range(DELIVERIES.to_owned()..);
-        for (key, _) in stored.take_while(|(key, _)| key.starts_with(DELIVERIES)) {
+        for (key, _) in under(store.values(), DELIVERIES) {
             let id = key.strip_prefix(DELIVERIES).and_then(|number| number.parse().ok());
             match is_dead(store, key) {
                 Ok(true) => self.letters.dead.extend(id.map(|id| (Id(id), true))),

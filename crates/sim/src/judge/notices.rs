@@ -12,8 +12,8 @@ use piccolo_core::{
     state_manager::{Effect, Transaction, keys},
 };
 
-use super::{Judge, firing::is_merged, rules};
-use crate::store::Store;
+use super::{Judge, firing::is_merged, letters, rules};
+use crate::store::{Store, under};
 
 /// The channel that hears of everything, and the one that hears of what nobody acknowledged.
 pub(crate) const EVERYBODY: &str = "everybody";
@@ -77,8 +77,7 @@ impl Judge {
     ) {
         self.notices.taken.clear();
         self.notices.waiting.clear();
-        let stored = store.values().range(DELIVERIES.to_owned()..);
-        for (key, value) in stored.take_while(|(key, _)| key.starts_with(DELIVERIES)) {
+        for (key, value) in under(store.values(), DELIVERIES) {
             self.note_waiting(key, value);
         }
         // what was told while the store was away, or before it became an older one, nobody knows of any more
@@ -112,8 +111,10 @@ impl Judge {
 
     /// Where too much waits for a channel.
     pub(super) fn note_what_gives_way(&mut self, transaction: &Transaction) {
-        let writes = transaction.writes.range(DELIVERIES.to_owned()..);
-        let writes: Vec<_> = writes.take_while(|(key, _)| key.starts_with(DELIVERIES)).collect();
+        let writes: Vec<_> = under(&transaction.writes, DELIVERIES).collect();
+        if writes.is_empty() {
+            return;
+        }
         let before: BTreeSet<_> = self.notices.waiting.values().cloned().collect();
         for (key, value) in &writes {
             if let Some(value) = value {
@@ -230,7 +231,7 @@ impl Judge {
 
     /// A crash between the two would lose it. While the store is away it is told all the same.
     fn what_is_told_is_stored(&self, dispatch: &Dispatch, store: &Store) -> Result<(), String> {
-        let key = format!("{DELIVERIES}{:020}", dispatch.delivery.0);
+        let key = letters::key(dispatch.delivery);
         if dispatch.at_once || store.contains(&key) { Ok(()) } else { Err(key) }
     }
 

@@ -22,7 +22,7 @@ use piccolo_core::{
 };
 
 use super::{Judge, firing::LATE_MAX, rules, subjects::GONE};
-use crate::store::Store;
+use crate::store::{Store, under};
 
 /// Rules of which the judge asks whether they escalate, and after how long.
 const ESCALATES: [(&str, Duration); 2] =
@@ -173,13 +173,11 @@ fn silence_key(id: Id) -> String {
 }
 
 fn silences(store: &Store) -> Result<BTreeMap<Id, Silence>, String> {
-    let of_silences = store.values().range(SILENCES.to_owned()..);
-    let of_silences = of_silences.take_while(|(key, _)| key.starts_with(SILENCES));
     let decode = |(key, value): (&String, &Vec<u8>)| {
         let silence: Silence = keys::decode(key, value).map_err(|e| e.to_string())?;
         Ok((silence.id, silence))
     };
-    of_silences.map(decode).collect()
+    under(store.values(), SILENCES).map(decode).collect()
 }
 
 impl Judge {
@@ -444,7 +442,7 @@ impl Judge {
 }
 
 fn silence_writes(transaction: &Transaction) -> impl Iterator<Item = (Id, &Option<Vec<u8>>)> {
-    let writes = transaction.writes.range(SILENCES.to_owned()..);
+    let writes = under(&transaction.writes, SILENCES);
     writes.map_while(|(key, value)| Some((Id(key.strip_prefix(SILENCES)?.parse().ok()?), value)))
 }
 

@@ -42,9 +42,8 @@ impl Disk {
     }
 
     pub(super) fn has_under_another_number(&self, entry: &JournalEntry) -> bool {
-        self.journal
-            .values()
-            .any(|old| JournalEntry { sequence: entry.sequence, ..old.clone() } == *entry)
+        let mut alike = self.journal.values().filter(|old| old.at == entry.at);
+        alike.any(|old| JournalEntry { sequence: entry.sequence, ..old.clone() } == *entry)
     }
 
     fn certified(&mut self, certificate: Certificate) {
@@ -75,7 +74,7 @@ pub(crate) struct StateFolder {
     /// What a restart would find there, since this process could not write something.
     found: Option<Box<Disk>>,
     /// This process could not write, and has not been able to since; and what it has told its core of that.
-    pub(super) problem: bool,
+    problem: bool,
     told: bool,
 }
 

@@ -339,6 +339,16 @@ impl Host {
         self.signal(service, "CONT")
     }
 
+    /// What its agent says of itself, whether there is a master or none.
+    ///
+    /// # Errors
+    /// There is no agent, or it says nothing that can be read.
+    pub fn agent_status(&self) -> Result<serde_json::Value> {
+        let status = self.run(&["piccolo-nodeagent", "status", "-o", "json"])?;
+        serde_json::from_str(&status)
+            .map_err(|error| Error::Unexpected(format!("{error}: {status}")))
+    }
+
     /// SIGKILL for a service's main process.
     ///
     /// # Errors

@@ -2,6 +2,14 @@
 
 use super::*;
 
+fn told_of_lost_nodes(per_minute: u32) -> World {
+    let mut world = World::new();
+    let channel = Channel { per_minute, ..channel("chat") };
+    world.ask(0, AlertRequest::ApplyChannels(vec![channel])).unwrap();
+    world.apply(rule("Lost", r#"node.status == "NotReady""#));
+    world
+}
+
 #[test]
 fn a_failing_channel_is_tried_again_ever_less_often_and_keeps_only_its_own_waiting() {
     let mut world = World::new();
@@ -115,11 +123,7 @@ fn a_dead_letter_is_sent_again_under_its_key_or_cleared() {
 
 #[test]
 fn a_channel_is_told_no_more_than_its_rate_allows_and_a_full_outbox_stays_within_its_bound() {
-    let mut world = World::new();
-    world
-        .ask(0, AlertRequest::ApplyChannels(vec![Channel { per_minute: 3, ..channel("chat") }]))
-        .unwrap();
-    world.apply(rule("Lost", r#"node.status == "NotReady""#));
+    let mut world = told_of_lost_nodes(3);
     for number in 0..300 {
         world.seen(10, &node(&format!("b{number}"), LOST));
     }
@@ -142,11 +146,7 @@ fn a_channel_is_told_no_more_than_its_rate_allows_and_a_full_outbox_stays_within
 
 #[test]
 fn a_full_outbox_forgets_what_is_over_unheard_before_the_end_of_what_was_heard() {
-    let mut world = World::new();
-    world
-        .ask(0, AlertRequest::ApplyChannels(vec![Channel { per_minute: 1, ..channel("chat") }]))
-        .unwrap();
-    world.apply(rule("Lost", r#"node.status == "NotReady""#));
+    let mut world = told_of_lost_nodes(1);
     world.seen(10, &node("heard", LOST));
     world.delivered(11, Ok(()));
     for (name, status) in [("heard", WELL), ("unheard", LOST), ("last", LOST), ("unheard", WELL)] {
