@@ -173,6 +173,8 @@ impl Alerts {
         let tracks = self.tracks.entry(look.subject.clone()).or_default();
         let track = tracks.entry(name.clone()).or_insert_with(|| Track::new(now, rule, look));
         track.keep = rule.keep();
+        // its labels may have changed since
+        track.group = group_of(rule, look.facts.node);
         let Some(alert) = track.alert else {
             let holds = !inhibited && rule.holds(&look.facts);
             let early = mutant!("an alert does not wait for its time");

@@ -316,6 +316,18 @@ fn nodes_of_a_site_that_fail_together_are_one_alert() {
 }
 
 #[test]
+fn a_node_whose_site_changes_while_it_is_lost_is_one_of_its_new_site() {
+    let mut world = World::new();
+    world.seen(10, &in_site(node("a1", LOST), "south"));
+    for name in ["b1", "b2", "b3"] {
+        world.seen(20, &in_site(node(name, LOST), "north"));
+    }
+    world.seen(30, &in_site(node("a1", LOST), "north"));
+    world.seen(40, &in_site(node("a1", LOST), "north"));
+    assert_eq!(world.told(), ["40 firing NodeNotReady, 4 at once in site=north: a1, b1, b2, b3"]);
+}
+
+#[test]
 fn what_fired_alone_becomes_a_part_of_the_group() {
     let mut world = World::new();
     let lost = r#"node.status == "NotReady""#;
